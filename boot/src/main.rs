@@ -1,0 +1,2 @@
+//! Turns a kernel ELF into bootable disk images.
+fn main() {}

@@ -1,0 +1,25 @@
+//! L2: one facade, two machines chosen at compile time.
+//!
+//! `x86_64` is the real one (target `x86_64-unknown-none`); `sim` runs the same memory manager on the
+//! host, with CPUs as threads, simulated RAM and an MMU that walks our page tables and keeps stale TLB
+//! entries. What is common to both lies in this folder: addresses, the page-table entry format, the
+//! block-device interface and the calls the machine makes upwards.
+#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(target_os = "none", feature(abi_x86_interrupt))]
+
+extern crate alloc;
+
+pub mod addr;
+pub mod block;
+pub mod pte;
+pub mod upcall;
+
+#[cfg(not(target_os = "none"))]
+#[path = "sim/mod.rs"]
+mod machine;
+#[cfg(target_os = "none")]
+#[path = "x86_64/mod.rs"]
+mod machine;
+
+pub use addr::{PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, USER_TOP, VirtAddr};
+pub use machine::*;

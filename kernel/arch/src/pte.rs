@@ -1,0 +1,116 @@
+//! The page-table entry format of x86-64, which both machines use (the simulator walks the same tables).
+//!
+//! A non-present entry that is not zero is a swap entry: bit 0 clear, bit 1 set ([`SWAP_MARK`]), the
+//! slot in bits 12 and up. Source: Intel SDM vol. 3, 4.5.
+
+use crate::addr::Pfn;
+
+/// The entry translates.
+pub const PRESENT: u64 = 1 << 0;
+/// Writes are allowed.
+pub const WRITE: u64 = 1 << 1;
+/// The user half may use it.
+pub const USER: u64 = 1 << 2;
+/// Set by the MMU at the first use of the translation.
+pub const ACCESSED: u64 = 1 << 5;
+/// Set by the MMU at the first write through the translation.
+pub const DIRTY: u64 = 1 << 6;
+/// At PMD or PUD level: maps a large page.
+pub const HUGE: u64 = 1 << 7;
+/// Survives a root change (kernel mappings).
+pub const GLOBAL: u64 = 1 << 8;
+/// Software bit: the frame has no folio behind it (the shared zero page).
+pub const SPECIAL: u64 = 1 << 9;
+/// Instructions may not be fetched.
+pub const NX: u64 = 1 << 63;
+/// In a non-present entry: a swap entry.
+pub const SWAP_MARK: u64 = 1 << 1;
+/// The frame-number field.
+pub const ADDR_MASK: u64 = 0x000f_ffff_ffff_f000;
+
+/// One page-table entry, as a value (a snapshot of a cell).
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Entry(pub u64);
+
+impl Entry {
+    /// No translation, nothing remembered.
+    pub const NONE: Self = Self(0);
+
+    /// A present entry for `pfn` with `flags`.
+    #[inline]
+    pub const fn new(pfn: Pfn, flags: u64) -> Self {
+        Self(((pfn.0 as u64) << 12) | flags | PRESENT)
+    }
+    /// A non-present entry that remembers swap slot `slot`.
+    #[inline]
+    pub const fn swap(slot: u32) -> Self {
+        Self(((slot as u64) << 12) | SWAP_MARK)
+    }
+    /// Nothing is mapped or remembered here.
+    #[inline]
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+    /// The MMU would use this entry.
+    #[inline]
+    pub const fn is_present(self) -> bool {
+        self.0 & PRESENT != 0
+    }
+    /// Not present, and remembers a swap slot.
+    #[inline]
+    pub const fn is_swap(self) -> bool {
+        self.0 & (PRESENT | SWAP_MARK) == SWAP_MARK
+    }
+    /// The slot of a swap entry.
+    #[inline]
+    pub const fn swap_slot(self) -> u32 {
+        ((self.0 & ADDR_MASK) >> 12) as u32
+    }
+    /// The frame of a present entry.
+    #[inline]
+    pub const fn pfn(self) -> Pfn {
+        Pfn(((self.0 & ADDR_MASK) >> 12) as u32)
+    }
+    /// Writes are allowed.
+    #[inline]
+    pub const fn is_write(self) -> bool {
+        self.0 & WRITE != 0
+    }
+    /// The MMU saw a write.
+    #[inline]
+    pub const fn is_dirty(self) -> bool {
+        self.0 & DIRTY != 0
+    }
+    /// The MMU saw a use.
+    #[inline]
+    pub const fn is_accessed(self) -> bool {
+        self.0 & ACCESSED != 0
+    }
+    /// Maps a large page (PMD, PUD level only).
+    #[inline]
+    pub const fn is_huge(self) -> bool {
+        self.0 & (PRESENT | HUGE) == PRESENT | HUGE
+    }
+    /// Has no folio behind it.
+    #[inline]
+    pub const fn is_special(self) -> bool {
+        self.0 & SPECIAL != 0
+    }
+    /// The entry with `bits` set.
+    #[inline]
+    pub const fn with(self, bits: u64) -> Self {
+        Self(self.0 | bits)
+    }
+    /// The entry with `bits` cleared.
+    #[inline]
+    pub const fn without(self, bits: u64) -> Self {
+        Self(self.0 & !bits)
+    }
+}
+
+impl core::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "pte {:#x}", self.0)
+    }
+}

@@ -1,0 +1,8 @@
+//! L4: the freestanding kernel binary.
+#![no_std]
+#![no_main]
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
