@@ -1,0 +1,9 @@
+//! Hands the linker script to the linker.
+
+fn main() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/link.ld");
+    println!("cargo:rerun-if-changed={script}");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
+        println!("cargo:rustc-link-arg-bins=-T{script}");
+    }
+}
