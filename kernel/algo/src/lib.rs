@@ -13,6 +13,7 @@ extern crate std;
 
 pub mod buddy;
 pub mod list;
+pub mod tree;
 
 #[cfg(test)]
 mod testing;

@@ -61,3 +61,83 @@ impl crate::buddy::Frames for Cells {
         self.order[pfn as usize].set(None);
     }
 }
+
+/// Tree link cells for ids `0..n`, holding nonsense at first.
+pub(crate) struct TreeCells {
+    left: Vec<Cell<u32>>,
+    right: Vec<Cell<u32>>,
+    parent: Vec<Cell<u32>>,
+    rank: Vec<Cell<u8>>,
+}
+
+impl TreeCells {
+    pub(crate) fn new(n: usize) -> Self {
+        let junk = |x: u32| (0..n).map(|i| Cell::new(i as u32 ^ x)).collect();
+        Self {
+            left: junk(1),
+            right: junk(2),
+            parent: junk(3),
+            rank: (0..n).map(|_| Cell::new(77)).collect(),
+        }
+    }
+}
+
+impl crate::tree::TreeLinks for TreeCells {
+    fn left(&self, i: u32) -> u32 {
+        self.left[i as usize].get()
+    }
+    fn set_left(&self, i: u32, to: u32) {
+        self.left[i as usize].set(to);
+    }
+    fn right(&self, i: u32) -> u32 {
+        self.right[i as usize].get()
+    }
+    fn set_right(&self, i: u32, to: u32) {
+        self.right[i as usize].set(to);
+    }
+    fn parent(&self, i: u32) -> u32 {
+        self.parent[i as usize].get()
+    }
+    fn set_parent(&self, i: u32, to: u32) {
+        self.parent[i as usize].set(to);
+    }
+    fn rank(&self, i: u32) -> u8 {
+        self.rank[i as usize].get()
+    }
+    fn set_rank(&self, i: u32, to: u8) {
+        self.rank[i as usize].set(to);
+    }
+}
+
+/// `TreeLinks` for a test type by way of one of its fields.
+macro_rules! forward_tree_links {
+    ($type:ty, $field:ident) => {
+        impl $crate::tree::TreeLinks for $type {
+            fn left(&self, i: u32) -> u32 {
+                self.$field.left(i)
+            }
+            fn set_left(&self, i: u32, to: u32) {
+                self.$field.set_left(i, to);
+            }
+            fn right(&self, i: u32) -> u32 {
+                self.$field.right(i)
+            }
+            fn set_right(&self, i: u32, to: u32) {
+                self.$field.set_right(i, to);
+            }
+            fn parent(&self, i: u32) -> u32 {
+                self.$field.parent(i)
+            }
+            fn set_parent(&self, i: u32, to: u32) {
+                self.$field.set_parent(i, to);
+            }
+            fn rank(&self, i: u32) -> u8 {
+                self.$field.rank(i)
+            }
+            fn set_rank(&self, i: u32, to: u8) {
+                self.$field.set_rank(i, to);
+            }
+        }
+    };
+}
+pub(crate) use forward_tree_links;
