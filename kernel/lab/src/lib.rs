@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 pub mod args;
 pub mod cancel;
+pub mod console;
 pub mod ktap;
 pub mod line;
 pub mod out;
