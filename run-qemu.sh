@@ -1,15 +1,506 @@
 #!/usr/bin/env bash
-# Builds the kernel and its BIOS image, boots it on the terminal.
-set -euo pipefail
-cd "$(dirname "$0")"
-cargo build -q -p boot
-cargo build -q -p kernel --target x86_64-unknown-none
-tools=$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-gnu/bin
-"$tools/llvm-strip" -o target/quire.stripped target/x86_64-unknown-none/debug/kernel
-target/debug/boot target/quire.stripped target/quire.img
-qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 512M -smp 4 -display none -no-reboot \
-    -chardev stdio,id=c0,mux=on,signal=off -serial chardev:c0 -mon chardev=c0 \
-    -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
-    -drive format=raw,file=target/quire.img,snapshot=on "$@" && status=0 || status=$?
-[ "$status" -lt 33 ] && exit "$status"
-exit $(((status - 33) / 2))
+# Sets up, builds what is stale, boots Quire in QEMU, runs its tests and benches. `--help` lists the options.
+# Only the guest's output goes to standard output; everything this script has to say goes to standard error.
+set -uo pipefail
+
+readonly ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly E_FAILED=1 E_USAGE=2 E_PANIC=3 E_SETUP=4 E_TIMEOUT=124
+readonly MIN_MEM=32M MAX_MEM=64G MIN_SWAP=1M MAX_SWAP=64G MAX_CPUS=16
+
+usage() {
+    cat <<'END'
+Usage: ./run-qemu.sh [OPTIONS] [-- QEMU-ARGS]
+
+What to do (default: an interactive console; Ctrl-A x ends QEMU, Ctrl-A h lists more escapes):
+  --exec 'CMD; CMD'  boot, run console commands, print what they print, power off
+  --test [PATTERN]   all tests: host tests, then the kernel's self-tests in QEMU (PATTERN: those only);
+                     KTAP on standard output, then one line "N passed, N failed"
+  --bench [NAME]     optimised build without the lab, deterministic instruction counting, one CPU
+  --host             with --exec, --test or --bench: on the host simulator, without QEMU
+  --setup            install what is missing, or name it; build and run nothing
+  --help             this text
+
+The machine:
+  --cpus N           1 to 16 (default 4)
+  --mem SIZE         32M to 64G (default 512M); a SIZE is a number followed by K, M or G
+  --swap SIZE        a fresh sparse swap disk, 1M to 64G (default 256M); 0: no swap disk
+  --disk FILE        use this raw image as the swap disk, and write to it
+  --disk-errors LIST the swap disk fails these 512-byte sectors: read@SECTOR[+COUNT],write@SECTOR[+COUNT],...
+  --uefi             boot by UEFI (OVMF) instead of BIOS
+  --release          optimised build, no debug assertions
+  --no-lab           build without the lab's broken twins and switches
+  --icount           count instructions: TSC ticks become guest instructions; slower, one thread
+  --gdb              wait for a debugger on port 1234
+  --display          show the VGA screen
+  --timeout SECS     give up after SECS (default: 600 with --exec, --test and --bench; 0: never)
+  -- QEMU-ARGS       everything after -- goes to QEMU
+
+Exit status: 0 all passed; 1 a test, command or oracle failed; 2 wrong usage; 3 kernel panic, or the machine
+ended without a verdict; 4 QEMU or a tool is missing and could not be installed, or QEMU refused to start;
+124 time-out.
+END
+}
+
+say() { printf 'run-qemu.sh: %s\n' "$*" >&2; }
+die() { # STATUS MESSAGE
+    local status=$1
+    shift
+    say "$*"
+    exit "$status"
+}
+wrong() { die $E_USAGE "$* (--help lists the options)"; }
+
+# --- Options ----------------------------------------------------------------------------------------------
+
+# Prints SIZE in bytes; fails when it is none.
+bytes() {
+    [[ $1 =~ ^([0-9]{1,12})([KMGkmg])$ ]] || { [[ $1 == 0 ]] && echo 0; return; }
+    local n=$((10#${BASH_REMATCH[1]}))
+    case ${BASH_REMATCH[2]} in
+        [Kk]) echo $((n << 10)) ;;
+        [Mm]) echo $((n << 20)) ;;
+        [Gg]) echo $((n << 30)) ;;
+    esac
+}
+
+check_size() { # OPTION SIZE MIN MAX
+    local n
+    n=$(bytes "$2") || wrong "bad size for $1: '$2'; a number followed by K, M or G is accepted"
+    [[ $1 == --swap && $n == 0 ]] && return
+    ((n >= $(bytes "$3") && n <= $(bytes "$4"))) || wrong "$1 $2 is out of range: $3 to $4 is accepted"
+}
+
+check_number() { # OPTION VALUE MIN MAX
+    [[ $2 =~ ^[0-9]{1,9}$ ]] && ((10#$2 >= $3 && 10#$2 <= $4)) ||
+        wrong "bad value for $1: '$2'; a number from $3 to $4 is accepted"
+}
+
+check_disk_errors() {
+    local rule='(read|write)@[0-9]{1,15}(\+[0-9]{1,4})?'
+    [[ $1 =~ ^$rule(,$rule)*$ ]] ||
+        wrong "bad value for --disk-errors: '$1'; read@SECTOR[+COUNT],write@SECTOR[+COUNT],... is accepted"
+}
+
+mode=console exec='' pattern='' bench='' host=no
+cpus='' mem=512M swap='' disk='' disk_errors=''
+uefi=no profile=dev lab=yes icount=no gdb=no display=no timeout='' qemu_args=()
+
+set_mode() {
+    [[ $mode == console ]] || wrong "--$mode and --$1 exclude each other"
+    mode=$1
+}
+
+parse() {
+    while (($#)); do
+        local option=$1 value=${2-}
+        case $option in
+            --exec | --cpus | --mem | --swap | --disk | --disk-errors | --timeout)
+                (($# >= 2)) || wrong "$option needs a value"
+                shift
+                ;;
+        esac
+        case $option in
+            --help | -h) usage; exit 0 ;;
+            --exec) set_mode exec; exec=$value ;;
+            --setup) set_mode setup ;;
+            --test | --bench)
+                set_mode "${option#--}"
+                if [[ -n $value && $value != -* ]]; then
+                    [[ $option == --test ]] && pattern=$value || bench=$value
+                    shift
+                fi
+                ;;
+            --host) host=yes ;;
+            --cpus) check_number $option "$value" 1 $MAX_CPUS; cpus=$((10#$value)) ;;
+            --mem) check_size $option "$value" $MIN_MEM $MAX_MEM; mem=$value ;;
+            --swap) check_size $option "$value" $MIN_SWAP $MAX_SWAP; swap=$value ;;
+            --disk) disk=$value ;;
+            --disk-errors) check_disk_errors "$value"; disk_errors=$value ;;
+            --uefi) uefi=yes ;;
+            --release) profile=fast ;;
+            --no-lab) lab=no ;;
+            --icount) icount=yes ;;
+            --gdb) gdb=yes ;;
+            --display) display=yes ;;
+            --timeout) check_number $option "$value" 0 999999; timeout=$((10#$value)) ;;
+            --) shift; qemu_args=("$@"); break ;;
+            -*) wrong "unknown option $option" ;;
+            *) wrong "unexpected argument '$option'" ;;
+        esac
+        shift
+    done
+}
+
+check_combination() {
+    if [[ $mode == bench ]]; then
+        profile=fast lab=no icount=yes
+        [[ -n $cpus ]] || cpus=1
+    fi
+    [[ -n $cpus ]] || cpus=4
+    if [[ $host == yes ]]; then
+        [[ $mode != @(console|setup) ]] || wrong "--host needs --exec, --test or --bench"
+        [[ $uefi$icount$gdb$display == *yes* && $mode != bench ]] &&
+            wrong "--uefi, --icount, --gdb and --display do not go with --host"
+        [[ -z $disk$disk_errors && ${#qemu_args[@]} == 0 ]] ||
+            wrong "--disk, --disk-errors and QEMU-ARGS do not go with --host"
+    fi
+    if [[ -n $disk ]]; then
+        [[ -z $swap ]] || wrong "--disk and --swap exclude each other"
+        [[ -e $disk ]] || wrong "disk image '$disk' does not exist"
+        [[ -f $disk || -b $disk ]] || wrong "disk image '$disk' is neither a file nor a block device"
+        [[ -r $disk && -w $disk ]] || wrong "disk image '$disk' is not readable and writable"
+        disk=$(realpath "$disk")
+    fi
+    [[ -n $swap ]] || swap=256M
+    [[ -z $disk_errors || -n $disk || $(bytes "$swap") != 0 ]] || wrong "--disk-errors needs a swap disk"
+    if [[ -z $timeout ]]; then
+        timeout=600
+        [[ $mode == console || $gdb == yes ]] && timeout=0
+    fi
+}
+
+# --- Set-up: what is missing is installed, or named ---------------------------------------------------------
+
+# Installs packages, given as one "apt|dnf|pacman" triple of names; dies with the command to type.
+install_packages() { # WHAT-FOR APT-NAMES DNF-NAMES PACMAN-NAMES
+    local sudo='' command='' refresh=true
+    if command -v apt-get >/dev/null; then
+        refresh='apt-get -q update'
+        command="apt-get -q install -y --no-install-recommends $2"
+    elif command -v dnf >/dev/null; then
+        command="dnf install -y $3"
+    elif command -v pacman >/dev/null; then
+        command="pacman -Sy --noconfirm --needed $4"
+    else
+        die $E_SETUP "$1 is missing, and there is no apt-get, dnf or pacman to install it with"
+    fi
+    if [[ $(id -u) != 0 ]]; then
+        sudo -n true 2>/dev/null || die $E_SETUP "$1 is missing; install it with: sudo $command"
+        sudo='sudo -n'
+    fi
+    say "$1 is missing; running: $sudo $command"
+    $sudo env DEBIAN_FRONTEND=noninteractive $refresh >&2 </dev/null || say "the package lists could not be refreshed"
+    $sudo env DEBIAN_FRONTEND=noninteractive $command >&2 </dev/null ||
+        die $E_SETUP "$1 could not be installed; the command was: $sudo $command"
+}
+
+need_program() { # PROGRAM APT-NAMES DNF-NAMES PACMAN-NAMES
+    command -v "$1" >/dev/null && return
+    install_packages "$@"
+    command -v "$1" >/dev/null || die $E_SETUP "$1 is still not on the PATH after its installation"
+}
+
+# The pinned toolchain with every component and target. Asked for by hand: rustup may have been told not to
+# install on its own (RUSTUP_AUTO_INSTALL=0).
+need_toolchain() {
+    command -v rustup >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    command -v rustup >/dev/null || die $E_SETUP "rustup is missing; install it from https://rustup.rs"
+    cd "$ROOT" || exit $E_SETUP
+    local sysroot
+    sysroot=$(RUSTUP_AUTO_INSTALL=0 rustc --print sysroot 2>/dev/null) || sysroot=
+    host_triple=$(RUSTUP_AUTO_INSTALL=0 rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+    tools=$sysroot/lib/rustlib/$host_triple/bin
+    [[ -n $sysroot && -x $tools/llvm-strip && -d $sysroot/lib/rustlib/x86_64-unknown-none &&
+        -d $sysroot/lib/rustlib/src && -x $sysroot/bin/cargo-clippy && -x $sysroot/bin/rustfmt ]] && return
+    say "installing the Rust toolchain of rust-toolchain.toml"
+    rustup toolchain install >&2 || die $E_SETUP "the toolchain could not be installed; the command was:" \
+        "rustup toolchain install (in $ROOT)"
+    sysroot=$(rustc --print sysroot)
+    host_triple=$(rustc -vV | sed -n 's/^host: //p')
+    tools=$sysroot/lib/rustlib/$host_triple/bin
+    [[ -x $tools/llvm-strip ]] || die $E_SETUP "the toolchain has no llvm-strip: component llvm-tools is missing"
+}
+
+need_tools() {
+    need_toolchain
+    # rustc links host programs through the C compiler driver.
+    need_program cc "gcc libc6-dev" "gcc glibc-devel" "gcc"
+    [[ $host == yes ]] && return
+    need_program qemu-system-x86_64 "qemu-system-x86" "qemu-system-x86-core" "qemu-system-x86"
+    [[ $uefi == no ]] && return
+    find_ovmf && return
+    install_packages "OVMF (UEFI firmware)" ovmf edk2-ovmf edk2-ovmf
+    find_ovmf || die $E_SETUP "no OVMF firmware found under /usr/share after its installation"
+}
+
+# Sets ovmf_code and ovmf_vars to the first pair of firmware and variable store that exists.
+find_ovmf() {
+    local pair
+    for pair in OVMF/OVMF_{CODE,VARS}_4M.fd OVMF/OVMF_{CODE,VARS}.fd \
+        edk2/ovmf/OVMF_{CODE,VARS}.fd edk2/x64/OVMF_{CODE,VARS}.4m.fd edk2-ovmf/x64/OVMF_{CODE,VARS}.fd; do
+        case $pair in
+            *CODE*) ovmf_code=/usr/share/$pair ;;
+            *) ovmf_vars=/usr/share/$pair && [[ -r $ovmf_code && -r $ovmf_vars ]] && return ;;
+        esac
+    done
+    return 1
+}
+
+# --- Build ------------------------------------------------------------------------------------------------
+
+build() { # cargo arguments; a warm build says nothing
+    local quiet=-q
+    [[ -x target/debug/boot || ! -t 2 ]] || quiet=
+    # Standard output belongs to the guest.
+    cargo build $quiet "$@" >&2 || die $E_FAILED "the build failed: cargo build $*"
+}
+
+# Sets elf (with symbols) and image. The image is made from a stripped copy: BIOS loads it sector by sector,
+# and the debug information would take several seconds. It is replaced by a rename, so that a machine that
+# still runs from the old one keeps it.
+build_kernel() {
+    [[ -x target/debug/boot ]] || say "first build: the bootloader takes a few minutes"
+    build -p boot
+    local features=() variant=$profile
+    [[ $lab == yes ]] || features=(--no-default-features) variant+=-nolab
+    build -p kernel --target x86_64-unknown-none --profile "$profile" "${features[@]}"
+    local built=target/x86_64-unknown-none/${profile/dev/debug}/kernel firmware=()
+    [[ $uefi == no ]] || firmware=(--uefi) variant+=-uefi
+    # The ELF that matches this run, also when another build replaces the one in cargo's folder.
+    elf=$run/kernel.elf
+    cp "$built" "$elf"
+    image=target/quire-$variant.img
+    if [[ ! -e $image || $built -nt $image || target/debug/boot -nt $image ]] || ! cmp -s "$built" "$image.elf"; then
+        "$tools/llvm-strip" -o "$run/stripped" "$elf" &&
+            target/debug/boot "$run/stripped" "$run/image" "${firmware[@]}" >&2 ||
+            die $E_FAILED "no disk image could be made from $built"
+        mv "$run/image" "$image"
+        cp "$built" "$image.elf"
+    fi
+}
+
+# --- The machine ------------------------------------------------------------------------------------------
+
+# KVM is used only where a guest really runs: /dev/kvm may exist and fail at the first instruction. The
+# probe is a boot sector of three instructions that writes 0x10 to isa-debug-exit: status 2 * 0x10 + 1.
+kvm_works() {
+    [[ -r /dev/kvm && -w /dev/kvm && $(uname -m) == x86_64 ]] || return
+    { printf '\xb0\x10\xe6\xf4\xf4'; head -c 505 /dev/zero; printf '\x55\xaa'; } >"$run/probe"
+    # The group swallows the shell's report of an abort.
+    {
+        ulimit -c 0
+        timeout 10 qemu-system-x86_64 -accel kvm -cpu host -m 32M -nodefaults -vga std -display none -no-reboot \
+            -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
+            -drive "format=raw,snapshot=on,file=$run/probe" </dev/null >/dev/null
+    } 2>/dev/null
+    (($? == 33))
+}
+
+# Fills the array `machine`.
+#
+# q35: PCI Express with MSI-X, as the machines of the last decade have it; with -nodefaults (no network card,
+#   no CD drive) it boots as fast as the older pc.
+# -cpu max: every MMU feature the emulator has (NX, SMEP, SMAP, 1 GiB pages, PKU). la57=off: newer firmware
+#   would enter the kernel with five page-table levels, ours has four. erms=off: REP MOVSB must not look
+#   cheaper than it is when instructions are counted.
+# tcg,thread=multi: one host thread per CPU, so that CPUs really race and TLBs really go stale. Hosts with a
+#   weaker memory model than x86 run them on one thread.
+# -vga std: the BIOS boot stage sets a VESA mode and hangs without a VGA card. -no-reboot: a triple fault
+#   ends QEMU instead of starting over.
+# isa-debug-exit at 0xf4: the kernel's way to say how it went; the process status is 2 * value + 1.
+# fw_cfg opt/quire/cmdline: the command line, as a file: no quoting, no length limit.
+# virtio-blk-pci: disable-legacy=on, the modern interface only. num-queues=1: the kernel drives one queue
+#   per disk. romfile= keeps option ROMs, and bootindex the swap disk, out of the boot.
+describe_machine() {
+    local accel cpu
+    local tuning=la57=off,erms=off
+    if [[ $icount == yes ]]; then
+        accel=(-accel tcg,thread=single -icount shift=0) cpu=max,$tuning
+    elif kvm_works; then
+        accel=(-accel kvm) cpu=host,la57=off
+    elif [[ $(uname -m) == x86_64 ]]; then
+        accel=(-accel tcg,thread=multi) cpu=max,$tuning
+    else
+        accel=(-accel tcg,thread=single) cpu=max,$tuning
+    fi
+    machine=(qemu-system-x86_64 -name quire -no-user-config -nodefaults -machine q35 "${accel[@]}" -cpu "$cpu"
+        -smp "$cpus" -m "$(($(bytes "$mem") >> 20))M" -no-reboot -vga std
+        -device isa-debug-exit,iobase=0xf4,iosize=0x04
+        -fw_cfg "name=opt/quire/cmdline,file=$run/cmdline"
+        -drive "if=none,id=boot,format=raw,snapshot=on,file=$image" -device ide-hd,drive=boot,bootindex=0
+        -pidfile "$run/qemu.pid")
+    [[ $display == yes ]] || machine+=(-display none)
+    [[ $gdb == no ]] || machine+=(-gdb tcp::1234 -S)
+    [[ $uefi == no ]] || machine+=(-drive "if=pflash,format=raw,readonly=on,file=$ovmf_code"
+        -drive "if=pflash,format=raw,snapshot=on,file=$ovmf_vars")
+    add_swap_disk
+    machine+=("${qemu_args[@]}")
+}
+
+# A fresh disk dies with this run: its flushes need not reach the host's disk.
+add_swap_disk() {
+    local file=$disk flush=off
+    if [[ -z $file ]]; then
+        [[ $(bytes "$swap") != 0 ]] || return
+        file=$run/swap flush=on
+        target/debug/mkswap "$file" "$(bytes "$swap")" || die $E_FAILED "no swap disk could be made"
+    fi
+    machine+=(-blockdev "driver=file,node-name=swapfile,filename=$file,cache.no-flush=$flush")
+    local below=swapfile
+    if [[ -n $disk_errors ]]; then
+        machine+=(-blockdev "{\"driver\":\"blkdebug\",\"node-name\":\"swaperr\",\"image\":\"swapfile\",\"inject-error\":[$(
+            error_rules "$disk_errors"
+        )]}")
+        below=swaperr
+    fi
+    machine+=(-blockdev "driver=raw,node-name=swap,file=$below"
+        -device virtio-blk-pci,drive=swap,disable-legacy=on,num-queues=1,queue-size=256,romfile=)
+}
+
+# blkdebug's rules: one for each sector.
+error_rules() {
+    local rule comma='' sector
+    for rule in ${1//,/ }; do
+        local count=1 kind=${rule%%@*} first=${rule#*@}
+        [[ $first != *+* ]] || count=${first#*+} first=${first%+*}
+        for ((sector = 10#$first; sector < 10#$first + 10#$count; sector++)); do
+            printf '%s{"event":"none","iotype":"%s","errno":5,"sector":%d,"once":false}' "$comma" "$kind" "$sector"
+            comma=,
+        done
+    done
+}
+
+# --- Running ----------------------------------------------------------------------------------------------
+
+# Ends our QEMU, and only that one.
+stop_guest() {
+    local pid
+    pid=$(cat "$run/qemu.pid" 2>/dev/null) && kill "$pid" 2>/dev/null
+}
+
+cleanup() {
+    stop_guest
+    [[ -z $terminal ]] || stty "$terminal" <&3 2>/dev/null
+    rm -rf "$run"
+}
+
+# Boots with COMMANDS on the command line (none: the interactive console); the guest's filtered output goes
+# to standard output. Returns our exit status.
+boot_guest() { # [COMMANDS]
+    local input=/dev/null raw=() status
+    : >"$run/cmdline"
+    if (($#)); then
+        printf 'exec=%s\n' "${1//$'\n'/;}" >"$run/cmdline"
+    fi
+    describe_machine
+    if (($#)); then
+        machine+=(-chardev stdio,id=tty -serial chardev:tty -monitor none)
+    else
+        # signal=off: Ctrl-C is a key for the guest. mux: Ctrl-A x and the monitor behind Ctrl-A c.
+        input=/dev/fd/3 raw=(--raw)
+        machine+=(-chardev stdio,id=tty,mux=on,signal=off -serial chardev:tty -mon chardev=tty)
+        [[ ! -t 0 ]] || say "Ctrl-A x ends QEMU, Ctrl-A h lists the other escapes"
+    fi
+    [[ $gdb == no ]] || say "waiting for a debugger: gdb -ex 'target remote :1234' $elf"
+    {
+        timeout --foreground -k 5 "$timeout" "${machine[@]}" <$input
+        echo $? >"$run/status"
+    } | target/debug/console "$elf" "${raw[@]}" &
+    wait $!
+    status=$(cat "$run/status" 2>/dev/null) || status=$E_PANIC
+    verdict "$status"
+}
+
+# Our exit status for QEMU's. The kernel writes 16 + its status to isa-debug-exit: 33 + 2 * status.
+verdict() {
+    local status=$1
+    if ((status >= 33 && status <= 63 && status % 2 == 1)); then
+        return $(((status - 33) / 2))
+    fi
+    case $status in
+        0)
+            # Ctrl-A x, or a power-off that is not ours.
+            [[ $mode == console ]] && return 0
+            say "the machine reset or powered off before it gave a verdict"
+            return $E_PANIC
+            ;;
+        124 | 137)
+            say "no verdict after $timeout seconds: QEMU was ended"
+            return $E_TIMEOUT
+            ;;
+        1 | 126 | 127) say "QEMU could not start the machine"; return $E_SETUP ;;
+        *) say "QEMU ended with status $status"; return $E_PANIC ;;
+    esac
+}
+
+# One phase of the tests as one test of the overall report, with its own tests below it.
+phase() { # NAME REPORT-OPTION COMMAND...
+    local name=$1 option=$2 status failed result='not ok'
+    shift 2
+    phases=$((phases + 1))
+    printf '# %s\n' "$name"
+    "$@" | target/debug/report "$run/totals" $option
+    status=${PIPESTATUS[0]}
+    failed=$(tail -n 1 "$run/totals" | cut -d ' ' -f 2)
+    ((status == 0 && failed == 0)) && result=ok
+    # A phase that died without naming a test is a failure of its own.
+    ((status == 0 || failed > 0)) || echo "0 1 0" >>"$run/totals"
+    printf '%s %d - %s\n' "$result" "$phases" "$name"
+    if [[ $result != ok ]]; then
+        case $status in
+            $E_PANIC | $E_SETUP | $E_TIMEOUT) ;;
+            *) status=$E_FAILED ;;
+        esac
+        ((worst != 0)) || worst=$status
+    fi
+}
+
+host_command() { # quire-host's arguments
+    local features=()
+    [[ $lab == yes ]] || features=(--no-default-features)
+    cargo build -q -p lab --bin quire-host --profile "$profile" "${features[@]}" >&2 || return $E_FAILED
+    timeout --foreground -k 5 "$timeout" "target/${profile/dev/debug}/quire-host" \
+        --cpus "$cpus" --mem "$mem" --swap "$swap" "$@" </dev/null
+}
+
+run_tests() {
+    local members=(--workspace --exclude kernel) worst=0 phases=0 total=3 sums
+    if [[ $host == yes ]]; then
+        members=() total=2
+        # Without the disk images, which need the bootloader.
+        build -p boot --bin report --no-default-features
+    else
+        build_kernel
+    fi
+    cargo test -q "${members[@]}" --no-run >&2 || die $E_FAILED "the host tests do not build"
+    printf 'KTAP version 1\n1..%d\n' "$total"
+    phase "unit and property tests" --cargo timeout --foreground -k 5 "$timeout" \
+        cargo test "${members[@]}" --no-fail-fast -- ${pattern:+"$pattern"}
+    phase "self-tests on the simulator" '' host_command --test ${pattern:+"$pattern"}
+    [[ $host == yes ]] || phase "self-tests in QEMU" '' boot_guest "selftest run${pattern:+ $pattern}"
+    sums=$(awk '{ p += $1; f += $2; s += $3 } END { printf "%d %d %d", p, f, s }' "$run/totals")
+    read -r passed failed skipped <<<"$sums"
+    ((skipped == 0)) || printf '# %d skipped\n' "$skipped"
+    printf '%d passed, %d failed\n' "$passed" "$failed"
+    return "$worst"
+}
+
+run_host() {
+    if [[ $mode == bench ]]; then
+        exec="bench${bench:+ $bench}"
+    fi
+    host_command --exec "$exec"
+}
+
+main() {
+    parse "$@"
+    check_combination
+    need_tools
+    [[ $mode != setup ]] || exit 0
+    mkdir -p target
+    exec 3<&0
+    terminal=$(stty -g 2>/dev/null)
+    run=$(mktemp -d "$ROOT/target/run.XXXXXX") || exit $E_SETUP
+    trap cleanup EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    case $mode/$host in
+        test/*) run_tests ;;
+        */yes) run_host ;;
+        console/no) build_kernel && boot_guest ;;
+        exec/no) build_kernel && boot_guest "$exec" ;;
+        bench/no) build_kernel && boot_guest "bench${bench:+ $bench}" ;;
+    esac
+}
+
+main "$@"

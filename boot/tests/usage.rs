@@ -1,0 +1,95 @@
+//! `run-qemu.sh` names what was wrong, before it builds or installs anything, and exits 2.
+
+use std::process::{Command, Output};
+
+fn run(args: &[&str]) -> Output {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../run-qemu.sh");
+    Command::new(script).args(args).output().unwrap()
+}
+
+/// Asserts status 2 and that the message holds every one of `words`.
+#[track_caller]
+fn refused(args: &[&str], words: &[&str]) {
+    let output = run(args);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    for word in words {
+        assert!(
+            message.contains(word),
+            "{args:?}: {message:?} lacks {word:?}"
+        );
+    }
+}
+
+#[test]
+fn unknown_words() {
+    refused(&["--bogus"], &["unknown option --bogus", "--help"]);
+    refused(&["bogus"], &["unexpected argument 'bogus'"]);
+}
+
+#[test]
+fn sizes() {
+    refused(&["--mem"], &["--mem needs a value"]);
+    refused(&["--mem", "12"], &["bad size for --mem: '12'", "K, M or G"]);
+    refused(&["--mem", "16M"], &["--mem 16M", "32M to 64G"]);
+    refused(&["--mem", "65G"], &["32M to 64G"]);
+    refused(&["--swap", "12Q"], &["bad size for --swap: '12Q'"]);
+    refused(&["--swap", "1K"], &["1M to 64G"]);
+}
+
+#[test]
+fn numbers() {
+    refused(&["--cpus", "0"], &["--cpus: '0'", "from 1 to 16"]);
+    refused(&["--cpus", "17"], &["from 1 to 16"]);
+    refused(&["--cpus", "two"], &["'two'"]);
+    refused(&["--timeout", "-1"], &["--timeout: '-1'"]);
+}
+
+#[test]
+fn disks() {
+    refused(
+        &["--disk", "/nonexistent.img"],
+        &["/nonexistent.img", "does not exist"],
+    );
+    refused(&["--disk", "/"], &["neither a file nor a block device"]);
+    refused(
+        &["--disk", "/dev/null"],
+        &["neither a file nor a block device"],
+    );
+    refused(
+        &["--swap", "0", "--disk-errors", "read@4"],
+        &["needs a swap disk"],
+    );
+    refused(&["--disk-errors", "read"], &["'read'", "SECTOR"]);
+}
+
+#[test]
+fn contradictions() {
+    refused(&["--exec", "help", "--test"], &["exclude each other"]);
+    refused(&["--host"], &["--exec, --test or --bench"]);
+    refused(&["--host", "--test", "--uefi"], &["do not go with --host"]);
+    refused(
+        &[
+            "--disk",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+            "--swap",
+            "1M",
+        ],
+        &["exclude"],
+    );
+}
+
+#[test]
+fn help_lists_every_option() {
+    let output = run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for option in "--exec --test --bench --host --cpus --mem --swap --disk --uefi --release --no-lab --icount \
+                   --gdb --display --timeout --setup --disk-errors"
+        .split_whitespace()
+    {
+        assert!(text.contains(&format!("  {option} ")) || text.contains(&format!(" {option}\n")), "{option}");
+    }
+    assert!(text.contains("Exit status"));
+}
