@@ -1,0 +1,257 @@
+//! The host's stand-in for a CPU: a thread-local pointer to a [`CpuLocal`], and parking by condition variable.
+//!
+//! A thread that the simulator did not make a CPU gets a block of its own at its first lock: a task number
+//! that nobody else has, a CPU number that it may share (per-CPU data is `Sync`, so sharing costs speed only).
+//! "Interrupts off" is a flag in the block; while it is set the simulator delivers nothing to that CPU.
+
+use crate::cpu::{CPU_LOCALS, CpuLocal, local_ptr};
+use crate::task::{self, TaskId};
+use crate::{MAX_CPUS, threads};
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+thread_local! {
+    static CURRENT: Cell<*const CpuLocal> = const { Cell::new(ptr::null()) };
+    static OWN: CpuLocal = const { CpuLocal::new(0) };
+    static LEASE: Lease = Lease(adopt());
+}
+
+/// The task number of a thread that is no simulated CPU, given back when the thread ends.
+struct Lease(TaskId);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        task::free(self.0);
+    }
+}
+
+fn adopt() -> TaskId {
+    loop {
+        if let Some(t) = task::alloc() {
+            return t;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[cold]
+fn attach() -> *const CpuLocal {
+    // A thread past the destruction of its lease (locks taken in other destructors) runs on as task 0.
+    let t = LEASE.try_with(|lease| lease.0).unwrap_or(TaskId(0));
+    OWN.with(|own| {
+        own.cpu_id
+            .store((MAX_CPUS - 1 - t.index() % 8) as u32, Relaxed);
+        own.task.store(u32::from(t.0), Relaxed);
+        let p: *const CpuLocal = own;
+        CURRENT.set(p);
+        p
+    })
+}
+
+#[inline]
+fn with<R>(f: impl FnOnce(&CpuLocal) -> R) -> R {
+    let mut p = CURRENT.get();
+    if p.is_null() {
+        p = attach();
+    }
+    // SAFETY: the pointer is an element of the static table or this thread's own `OWN`, which has no
+    // destructor and so lives as long as the thread that runs this.
+    f(unsafe { &*p })
+}
+
+/// Makes the calling thread CPU `cpu`, running task `cpu`, from now on.
+///
+/// # Panics
+/// If `cpu` is not below [`MAX_CPUS`]. The caller sees to it that no other thread is that CPU.
+pub fn install(cpu: usize) {
+    let p = local_ptr(cpu);
+    let local = &CPU_LOCALS[cpu];
+    local.task.store(cpu as u32, Relaxed);
+    local.preempt_count.store(0, Relaxed);
+    local.irq_off.store(0, Relaxed);
+    CURRENT.set(p);
+}
+
+pub(crate) fn cpu_id() -> u32 {
+    with(|l| l.cpu_id.load(Relaxed))
+}
+pub(crate) fn task() -> u32 {
+    with(|l| l.task.load(Relaxed))
+}
+pub(crate) fn set_task(t: u32) {
+    with(|l| l.task.store(t, Relaxed));
+}
+pub(crate) fn preempt_count() -> u32 {
+    with(|l| l.preempt_count.load(Relaxed))
+}
+pub(crate) fn need_resched() -> bool {
+    with(|l| l.need_resched.load(Relaxed) != 0)
+}
+pub(crate) fn irq_depth() -> u32 {
+    with(|l| l.irq_depth.load(Relaxed))
+}
+pub(crate) fn irq_depth_inc() {
+    with(|l| {
+        l.irq_depth.fetch_add(1, Relaxed);
+    });
+}
+pub(crate) fn irq_depth_dec() {
+    with(|l| {
+        l.irq_depth.fetch_sub(1, Relaxed);
+    });
+}
+pub(crate) fn preempt_inc() {
+    with(|l| {
+        l.preempt_count
+            .store(l.preempt_count.load(Relaxed) + 1, Relaxed);
+    });
+}
+pub(crate) fn preempt_dec() -> bool {
+    with(|l| {
+        let n = l.preempt_count.load(Relaxed) - 1;
+        l.preempt_count.store(n, Relaxed);
+        n == 0
+    })
+}
+pub(crate) fn irq_enabled() -> bool {
+    with(|l| l.irq_off.load(Relaxed) == 0)
+}
+pub(crate) fn irq_save() -> bool {
+    with(|l| l.irq_off.swap(1, Relaxed) == 0)
+}
+pub(crate) fn irq_restore(on: bool) {
+    if on {
+        with(|l| l.irq_off.store(0, Relaxed));
+        poll();
+    }
+}
+
+/// A place where a simulated interrupt may arrive: delivers what is in this CPU's mailbox if interrupts are on.
+#[inline]
+pub fn poll() {
+    let due = with(|l| l.pending.load(Relaxed) != 0 && l.irq_off.load(Relaxed) == 0);
+    if due {
+        threads().poll();
+    }
+}
+
+/// Where one task sleeps: a token, as [`std::thread::park`] has it.
+pub struct Parker {
+    token: Mutex<bool>,
+    cv: Condvar,
+}
+
+impl Parker {
+    const fn new() -> Self {
+        Self {
+            token: Mutex::new(false),
+            cv: Condvar::new(),
+        }
+    }
+
+    fn token(&self) -> MutexGuard<'_, bool> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps until the token is there (and takes it), `interrupted` says so, or `timeout` is over.
+    /// Returns true if it took the token. `interrupted` is asked under the lock that
+    /// [`Parker::interrupt`] takes, so that no interruption is lost.
+    pub fn park(&self, timeout: Option<Duration>, interrupted: impl Fn() -> bool) -> bool {
+        let mut token = self.token();
+        if !*token && !interrupted() {
+            token = match timeout {
+                None => self.cv.wait(token).unwrap_or_else(PoisonError::into_inner),
+                Some(d) => {
+                    self.cv
+                        .wait_timeout(token, d)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+        std::mem::take(&mut *token)
+    }
+
+    /// Leaves the token and wakes the sleeper.
+    pub fn unpark(&self) {
+        *self.token() = true;
+        self.cv.notify_all();
+    }
+
+    /// Wakes the sleeper without a token, so that it looks at its mailbox.
+    pub fn interrupt(&self) {
+        drop(self.token());
+        self.cv.notify_all();
+    }
+
+    /// Takes the token away (a new thread starts under this number).
+    pub fn clear(&self) {
+        *self.token() = false;
+    }
+}
+
+static PARKERS: [Parker; task::MAX_TASKS] = [const { Parker::new() }; task::MAX_TASKS];
+
+/// The sleeping place of task `t`.
+pub fn parker(t: TaskId) -> &'static Parker {
+    &PARKERS[t.index()]
+}
+
+/// What [`threads`] is on the host until a machine registers: plain OS threads.
+pub(crate) struct StdThreads;
+
+impl crate::Threads for StdThreads {
+    fn park(&self) {
+        parker(task::current()).park(None, || false);
+    }
+    fn park_timeout(&self, ns: u64) {
+        parker(task::current()).park(Some(Duration::from_nanos(ns)), || false);
+    }
+    fn unpark(&self, t: TaskId) {
+        parker(t).unpark();
+    }
+    fn reschedule(&self) {
+        std::thread::yield_now();
+    }
+    fn yield_now(&self) {
+        std::thread::yield_now();
+    }
+    fn relax(&self, _spins: u32) {
+        std::thread::yield_now();
+    }
+    fn now_ns(&self) -> u64 {
+        now_ns()
+    }
+}
+
+/// Nanoseconds since the first call.
+pub fn now_ns() -> u64 {
+    static START: spin::LazyLock<std::time::Instant> = spin::LazyLock::new(std::time::Instant::now);
+    START.elapsed().as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_have_tasks_of_their_own() {
+        let mine = task::current();
+        let other = std::thread::spawn(task::current).join().unwrap();
+        assert_ne!(mine, other);
+        assert!(mine.index() >= MAX_CPUS && other.index() >= MAX_CPUS);
+        assert_eq!(mine, task::current());
+    }
+
+    #[test]
+    fn token_before_park_returns_at_once() {
+        let p = Parker::new();
+        p.unpark();
+        assert!(p.park(None, || false));
+        assert!(!p.park(Some(Duration::from_millis(1)), || false));
+        assert!(!p.park(None, || true));
+    }
+}
