@@ -12,6 +12,8 @@
 extern crate std;
 
 pub mod buddy;
+pub mod gap;
+pub mod interval;
 pub mod list;
 pub mod tree;
 

@@ -9,6 +9,8 @@
 
 use crate::{Corrupt, NIL, ensure};
 
+pub(crate) mod view;
+
 /// The link cells of the elements.
 pub trait TreeLinks {
     /// The left child of `i`, or [`NIL`].
