@@ -1,7 +1,8 @@
 //! The page-table entry format of x86-64, which both machines use (the simulator walks the same tables).
 //!
-//! A non-present entry that is not zero is a swap entry: bit 0 clear, bit 1 set ([`SWAP_MARK`]), the
-//! slot in bits 12 and up. Source: Intel SDM vol. 3, 4.5.
+//! Non-present entries that are not zero are ours to define: a swap entry has bit 1 set ([`SWAP_MARK`])
+//! and the slot in bits 12 and up; an entry of an area without any permission has bit 8 set
+//! ([`PROT_NONE`]), never bit 1, and keeps its frame. Source: Intel SDM vol. 3, 4.5.
 
 use crate::addr::Pfn;
 
@@ -23,6 +24,8 @@ pub const GLOBAL: u64 = 1 << 8;
 pub const SPECIAL: u64 = 1 << 9;
 /// Instructions may not be fetched.
 pub const NX: u64 = 1 << 63;
+/// In a non-present entry: the frame is mapped, but every access faults.
+pub const PROT_NONE: u64 = 1 << 8;
 /// In a non-present entry: a swap entry.
 pub const SWAP_MARK: u64 = 1 << 1;
 /// The frame-number field.
@@ -41,6 +44,16 @@ impl Entry {
     #[inline]
     pub const fn new(pfn: Pfn, flags: u64) -> Self {
         Self(((pfn.0 as u64) << 12) | flags | PRESENT)
+    }
+    /// An entry for `pfn` with exactly `bits` ([`PRESENT`] or [`PROT_NONE`] among them).
+    #[inline]
+    pub const fn from_bits(pfn: Pfn, bits: u64) -> Self {
+        Self(((pfn.0 as u64) << 12) | bits)
+    }
+    /// A frame is mapped here, usable by the MMU or not ([`PROT_NONE`]).
+    #[inline]
+    pub const fn is_mapped(self) -> bool {
+        self.0 & PRESENT != 0 || self.0 & (SWAP_MARK | PROT_NONE) == PROT_NONE
     }
     /// A non-present entry that remembers swap slot `slot`.
     #[inline]

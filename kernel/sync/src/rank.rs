@@ -33,6 +33,8 @@ ranks! {
     SwapOn,
     /// An address space's VMA tree (read: faults; write: mmap, munmap, mprotect).
     MmapLock,
+    /// One thread at a time grows the kernel heap (may reclaim).
+    HeapGrow,
     /// A folio's content and its place in a cache; bit lock in the folio.
     FolioLock,
     /// The reverse map of anonymous folios, or of a file's mappings.
@@ -47,16 +49,16 @@ ranks! {
     SwapCache,
     /// The use counts of swap slots.
     SwapMap,
+    /// An arena of fixed-size objects.
+    Arena,
+    /// The kernel heap.
+    Heap,
     /// The LRU lists.
     LruLock,
     /// One CPU's lists of free frames.
     PcpLock,
     /// The buddy allocator's free lists.
     ZoneLock,
-    /// An arena of fixed-size objects.
-    Arena,
-    /// The kernel heap.
-    Heap,
     /// The list of all address spaces.
     MmList,
     /// The pool of block requests.

@@ -24,6 +24,14 @@ impl RawSpin {
         Self(AtomicU32::new(FREE))
     }
 
+    /// The lock that lives in `word`, 0 when free: for records that have a word to spare.
+    #[inline]
+    pub const fn from_word(word: &AtomicU32) -> &Self {
+        // SAFETY: `RawSpin` is a transparent wrapper of `AtomicU32`: same layout, same validity, and the
+        // reference keeps its lifetime.
+        unsafe { &*core::ptr::from_ref(word).cast::<Self>() }
+    }
+
     /// Takes the lock, spinning. The guard keeps preemption off.
     ///
     /// # Panics
