@@ -15,6 +15,7 @@ pub mod buddy;
 pub mod gap;
 pub mod interval;
 pub mod list;
+pub mod swapmap;
 pub mod tree;
 
 #[cfg(test)]
