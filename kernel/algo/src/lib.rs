@@ -15,6 +15,9 @@ pub mod buddy;
 pub mod gap;
 pub mod interval;
 pub mod list;
+pub mod merge;
+pub mod pattern;
+pub mod readahead;
 pub mod swapmap;
 pub mod tree;
 
