@@ -41,7 +41,7 @@ pub trait Upcalls: Sync {
     fn bio_done(&self, bio: &'static Bio);
     /// The running thread's adopted word (see `thread::set_adopted`) is `token` from now on; 0 is a kernel
     /// thread, which stays on the root that is loaded. Interrupts are off.
-    fn switch_mm(&self, irq: &sync::IrqGuard, token: u64);
+    fn switch_mm(&self, irq: &sync::irq::IrqGuard, token: u64);
 }
 
 static UPCALLS: spin::Once<&'static dyn Upcalls> = spin::Once::new();
