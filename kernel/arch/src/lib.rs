@@ -7,6 +7,7 @@
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", feature(abi_x86_interrupt))]
 
+#[cfg(target_os = "none")]
 extern crate alloc;
 
 pub mod addr;

@@ -175,6 +175,19 @@ impl Parker {
         std::mem::take(&mut *token)
     }
 
+    /// Sleeps until woken, `interrupted` or `timeout`, and leaves the token where it is: for a CPU that halts
+    /// in the middle of a thread's work.
+    pub fn halt(&self, timeout: Duration, interrupted: impl Fn() -> bool) {
+        let token = self.token();
+        if !interrupted() {
+            drop(
+                self.cv
+                    .wait_timeout(token, timeout)
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+        }
+    }
+
     /// Leaves the token and wakes the sleeper.
     pub fn unpark(&self) {
         *self.token() = true;

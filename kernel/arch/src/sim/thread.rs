@@ -1,0 +1,229 @@
+//! Kernel threads: each takes a simulated CPU for as long as it lives. Blocking goes through [`SimThreads`].
+
+use super::board::machine;
+use super::cpu::{SimCpu, lock, try_this_cpu};
+use super::ipi::{self, pending};
+use crate::upcall::upcalls;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use sync::task::{self, MAX_TASKS};
+use sync::{TaskId, Threads, WaitQueue, host::parker};
+
+/// How to start a kernel thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spawn {
+    /// For messages and lists.
+    pub name: &'static str,
+    /// The CPU it shall run on, if it matters. On this machine a wish: a CPU runs one thread at a time, so
+    /// another one is taken if this one is not free.
+    pub cpu: Option<usize>,
+}
+
+/// Why a thread could not be started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SpawnError {
+    /// There are as many threads as there can be.
+    TooMany,
+    /// No memory for its stack.
+    NoMemory,
+    /// There is no such CPU.
+    NoSuchCpu(usize),
+}
+
+#[derive(Default)]
+struct Done {
+    flag: AtomicBool,
+    queue: WaitQueue,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// Work for a CPU's thread.
+pub(super) struct Job {
+    name: &'static str,
+    f: Box<dyn FnOnce() + Send>,
+    done: Arc<Done>,
+}
+
+/// A started thread.
+pub struct JoinHandle {
+    task: TaskId,
+    done: Arc<Done>,
+}
+
+impl JoinHandle {
+    /// Sleeps until the thread has ended.
+    ///
+    /// # Panics
+    /// With the thread's own panic, if it did.
+    pub fn join(self) {
+        self.done.queue.wait_until(|| self.done.flag.load(Acquire));
+        if let Some(panic) = lock(&self.done.panic).take() {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Its number; another thread may get the same one after its end.
+    pub fn task(&self) -> TaskId {
+        self.task
+    }
+
+    /// It has ended.
+    pub fn is_finished(&self) -> bool {
+        self.done.flag.load(Acquire)
+    }
+}
+
+fn claim(cpu: &SimCpu) -> bool {
+    cpu.taken
+        .compare_exchange(false, true, AcqRel, Relaxed)
+        .is_ok()
+}
+
+/// Starts `f` as a kernel thread.
+///
+/// # Errors
+/// [`SpawnError`].
+pub fn spawn(opts: Spawn, f: Box<dyn FnOnce() + Send>) -> Result<JoinHandle, SpawnError> {
+    let cpus = &machine().cpus;
+    if let Some(wish) = opts.cpu
+        && wish >= cpus.len()
+    {
+        return Err(SpawnError::NoSuchCpu(wish));
+    }
+    let wished = opts.cpu.map(|i| &cpus[i]).filter(|c| claim(c));
+    let cpu = wished
+        .or_else(|| cpus.iter().find(|c| claim(c)))
+        .ok_or(SpawnError::TooMany)?;
+    let done = Arc::new(Done::default());
+    *lock(&cpu.job) = Some(Job {
+        name: opts.name,
+        f,
+        done: done.clone(),
+    });
+    parker(cpu.task()).unpark();
+    Ok(JoinHandle {
+        task: cpu.task(),
+        done,
+    })
+}
+
+/// Runs a job on its CPU's thread, to its end.
+pub(super) fn run(cpu: &'static SimCpu, job: Job) {
+    parker(cpu.task()).clear();
+    cpu.ran_ns.store(0, Relaxed);
+    cpu.awake_since.store(super::now_ns().max(1), Relaxed);
+    let result = catch_unwind(AssertUnwindSafe(job.f));
+    set_adopted(0);
+    if let Some(up) = upcalls() {
+        let irq = sync::irq::disable();
+        up.switch_mm(&irq, 0);
+    }
+    if let Err(panic) = result {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("panic");
+        eprintln!("kernel thread {} on CPU {}: {text}", job.name, cpu.id);
+        *lock(&job.done.panic) = Some(panic);
+    }
+    // A next thread may start here before the joiner wakes.
+    cpu.taken.store(false, Release);
+    job.done.flag.store(true, Release);
+    job.done.queue.wake_all();
+}
+
+static ADOPTED: [AtomicU64; MAX_TASKS] = [const { AtomicU64::new(0) }; MAX_TASKS];
+
+/// Sets the running thread's word that names its address space; 0 = none.
+pub fn set_adopted(token: u64) {
+    ADOPTED[task::current().index()].store(token, Relaxed);
+}
+
+/// The word set by [`set_adopted`].
+pub fn adopted() -> u64 {
+    ADOPTED[task::current().index()].load(Relaxed)
+}
+
+/// How long `t` has been running, in the unit of [`super::cycles`].
+pub fn cpu_time(t: TaskId) -> u64 {
+    let Some(cpu) = machine().cpus.get(t.index()) else {
+        return 0;
+    };
+    let since = match cpu.awake_since.load(Relaxed) {
+        0 => 0,
+        at => super::now_ns().saturating_sub(at),
+    };
+    cpu.ran_ns.load(Relaxed) + since
+}
+
+/// Moves the running thread to `cpu` and keeps it there; true if it is there now. On this machine a thread never
+/// moves, so it is true for the CPU that it has.
+pub fn migrate_to(cpu: usize) -> bool {
+    sync::cpu::id() == cpu
+}
+
+/// Sleeps for about `ns` nanoseconds.
+pub fn sleep_ns(ns: u64) {
+    WaitQueue::new().wait_until_timeout(ns, || false);
+}
+
+/// Lets other threads run.
+pub fn yield_now() {
+    sync::threads().yield_now();
+}
+
+pub(super) struct SimThreads;
+
+pub(super) static SIM_THREADS: SimThreads = SimThreads;
+
+impl SimThreads {
+    /// Sleeps until the token or the time-out; interrupts are served, and end the sleep spuriously.
+    fn sleep(&self, timeout: Option<Duration>) {
+        let Some(cpu) = try_this_cpu() else {
+            parker(task::current()).park(timeout, || false);
+            return;
+        };
+        sync::irq::poll();
+        let since = cpu.awake_since.swap(0, Relaxed);
+        cpu.ran_ns
+            .fetch_add(super::now_ns().saturating_sub(since), Relaxed);
+        cpu.halted.store(true, Release);
+        parker(cpu.task()).park(timeout, || pending(cpu.id));
+        cpu.halted.store(false, Release);
+        cpu.awake_since.store(super::now_ns().max(1), Relaxed);
+        sync::irq::poll();
+    }
+}
+
+impl Threads for SimThreads {
+    fn park(&self) {
+        self.sleep(None);
+    }
+    fn park_timeout(&self, ns: u64) {
+        self.sleep(Some(Duration::from_nanos(ns)));
+    }
+    fn unpark(&self, t: TaskId) {
+        parker(t).unpark();
+    }
+    fn reschedule(&self) {
+        self.yield_now();
+    }
+    fn yield_now(&self) {
+        sync::irq::poll();
+        std::thread::yield_now();
+    }
+    fn relax(&self, _spins: u32) {
+        self.yield_now();
+    }
+    fn now_ns(&self) -> u64 {
+        super::now_ns()
+    }
+    fn poll(&self) {
+        ipi::deliver();
+    }
+}
