@@ -3,19 +3,18 @@
 #![no_main]
 
 mod heap;
+mod panic;
 mod serial;
-
-use core::panic::PanicInfo;
 
 use bootloader_api::config::Mapping;
 use bootloader_api::{BootInfo, BootloaderConfig, entry_point};
 
-/// What the bootloader shall set up. The dynamic range keeps everything it maps out of the user half;
-/// the direct map of physical memory serves until the kernel has built its own tables.
+/// What the bootloader shall set up: everything it maps out of the user half, and physical memory where the
+/// kernel's own tables show it too.
 static BOOT_CONFIG: BootloaderConfig = {
     let mut config = BootloaderConfig::new_default();
     config.mappings.dynamic_range_start = Some(0xffff_8000_0000_0000);
-    config.mappings.physical_memory = Some(Mapping::Dynamic);
+    config.mappings.physical_memory = Some(Mapping::FixedAddress(arch::layout::DIRECT_BASE));
     config.kernel_stack_size = 64 * 1024;
     config
 };
@@ -26,20 +25,33 @@ entry_point!(start, config = &BOOT_CONFIG);
 /// before this line.
 const MARKER: &str = "=== quire ===";
 
+/// On the bootloader's stack and page tables.
 fn start(boot: &'static mut BootInfo) -> ! {
-    heap::init();
     serial::init();
     serial::print(format_args!("\n{MARKER}\n"));
-    serial::print(format_args!(
-        "Quire: {} memory regions, physical memory at {:#x}\n",
-        boot.memory_regions.len(),
-        boot.physical_memory_offset.into_option().unwrap_or(0),
-    ));
-    arch::exit(0)
+    let Err(why) = arch::start(boot, run);
+    serial::print(format_args!("quire: {why}\n"));
+    arch::exit(1)
 }
 
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    serial::emergency(format_args!("\n{info}\n"));
-    arch::exit(3)
+/// On our own stack and page tables, interrupts off.
+fn run() -> ! {
+    heap::init();
+    serial::print(format_args!("cpu: {}\n", arch::features()));
+    if let Err(why) = arch::init_interrupts() {
+        panic!("cannot start: {why}");
+    }
+    let (running, found) = arch::start_cpus();
+    serial::print(format_args!(
+        "cpus: {running} of {found}, tsc {} kHz, icount {}\n",
+        arch::tsc_hz() / 1000,
+        arch::counts_instructions()
+    ));
+    for r in arch::memory_map() {
+        serial::print(format_args!(
+            "{:#x}..{:#x} {:?}\n",
+            r.start.0, r.end.0, r.kind
+        ));
+    }
+    arch::exit(0)
 }

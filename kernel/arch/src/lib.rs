@@ -5,7 +5,6 @@
 //! entries. What is common to both lies in this folder: addresses, the page-table entry format, the
 //! block-device interface and the calls the machine makes upwards.
 #![cfg_attr(target_os = "none", no_std)]
-#![cfg_attr(target_os = "none", feature(abi_x86_interrupt))]
 
 #[cfg(target_os = "none")]
 extern crate alloc;

@@ -42,6 +42,11 @@ pub trait Upcalls: Sync {
     /// The running thread's adopted word (see `thread::set_adopted`) is `token` from now on; 0 is a kernel
     /// thread, which stays on the root that is loaded. Interrupts are off.
     fn switch_mm(&self, irq: &sync::irq::IrqGuard, token: u64);
+    /// A frame for the machine's own stacks and page tables, which are never given back. Any context where
+    /// frames may be allocated; does not sleep. `None` when memory is out.
+    fn kernel_frame(&self) -> Option<crate::addr::Pfn> {
+        None
+    }
 }
 
 static UPCALLS: spin::Once<&'static dyn Upcalls> = spin::Once::new();

@@ -1,14 +1,46 @@
-//! The real machine.
+//! The real machine: x86-64 with local APICs, as QEMU's PC.
+//!
+//! Power-on, in this order: [`start`] (own page tables, stack, descriptor tables; no allocation),
+//! [`init_interrupts`] (ACPI, APICs, clock, threads on the boot CPU), [`start_cpus`] (the others; takes
+//! frames), then [`idle`] for the boot context.
 
-use x86_64::instructions::{hlt, port::Port};
+mod acpi;
+mod apic;
+mod boot;
+mod cpu;
+mod entry;
+mod frame;
+mod hooks;
+mod ioapic;
+mod ipi;
+pub mod irq;
+pub mod layout;
+mod memory;
+mod paging;
+mod power;
+mod queue;
+mod sched;
+mod smp;
+mod stack;
+mod switch;
+pub mod thread;
+mod time;
+mod trap;
+pub mod user;
 
-/// Ends the machine with `status` (0..=15) through QEMU's isa-debug-exit, whose process status is then
-/// `2 * value + 1`. The value carries 0x10 so that no status of ours looks like one of QEMU's own (0 and
-/// 1); `run-qemu.sh` takes both off again. Without that device: halts.
-pub fn exit(status: u8) -> ! {
-    // SAFETY: port 0xf4 belongs to isa-debug-exit, or to nobody.
-    unsafe { Port::new(0xf4).write(u32::from(status & 15) | 0x10) };
-    loop {
-        hlt();
-    }
-}
+pub use boot::{BootError, idle, init_interrupts, kernel_frame, rsdp, start, start_cpus};
+pub use cpu::{Features, features};
+pub use frame::{
+    copy_frame, current_root, fill_frame, flush_local, frame_freed, frame_ptr, frame_words, invlpg,
+    pt_cell, switch_root, zero_frame,
+};
+pub use ipi::{call_on, kick, send_tlb_ipi, wait_for};
+pub use layout::{HEAP_BASE, HEAP_MAX, heap_window};
+pub use memory::{MemRegion, RegionKind, memory_map, ram_bytes};
+pub use paging::{NoMemory, kernel_root, map_kernel_page, map_mmio, phys_ptr, translate};
+pub use power::{backtrace, exit, fatal, halt, panic_begin};
+pub use smp::{nr_cpus, online};
+pub use time::{counts_instructions, cycles, now_ns, tsc_hz};
+
+/// Most CPUs that are started.
+pub const MAX_X86_CPUS: usize = 16;

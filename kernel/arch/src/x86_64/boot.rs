@@ -1,0 +1,141 @@
+//! The machine's part of power-on.
+
+use core::arch::asm;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bootloader_api::BootInfo;
+
+use super::frame::current_root;
+use super::layout::DIRECT_BASE;
+use super::paging::{NoMemory, kernel_root};
+use super::{acpi, apic, cpu, entry, hooks, ioapic, memory, paging, sched, smp, stack, time};
+use crate::addr::Pfn;
+use crate::upcall::upcalls;
+
+/// Least RAM, in MiB as QEMU counts it, that the kernel is made for.
+const MIN_MIB: u64 = 32;
+/// What the firmware may keep of it for itself.
+const FIRMWARE_SHARE_MIB: u64 = 4;
+
+/// Why the kernel cannot start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BootError {
+    /// Less RAM (bytes) than the kernel needs.
+    TooLittleMemory(u64),
+    /// The bootloader mapped physical memory somewhere else than [`DIRECT_BASE`].
+    Mapping,
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLittleMemory(bytes) => {
+                let mib = bytes >> 20;
+                write!(
+                    f,
+                    "too little memory: {mib} MiB of RAM, at least {MIN_MIB} MiB are needed"
+                )
+            }
+            Self::Mapping => write!(f, "the bootloader did not map memory at {DIRECT_BASE:#x}"),
+        }
+    }
+}
+
+static RSDP: AtomicU64 = AtomicU64::new(0);
+static FOUND_CPUS: AtomicUsize = AtomicUsize::new(1);
+
+/// Physical address of the ACPI root pointer; 0 when the bootloader found none.
+pub fn rsdp() -> u64 {
+    RSDP.load(Ordering::Relaxed)
+}
+
+/// A frame for the machine's own stacks and page tables, for good: from the early allocator, then from the
+/// memory manager.
+pub fn kernel_frame() -> Option<Pfn> {
+    memory::early_frame().or_else(|| upcalls()?.kernel_frame())
+}
+
+/// Takes the machine over from the bootloader: own page tables, exception handling, and a guarded stack, on
+/// which `next` runs. Interrupts stay off. Nothing of the bootloader's memory is used afterwards.
+///
+/// # Errors
+/// See [`BootError`]; `next` has not run then.
+pub fn start(boot: &BootInfo, next: fn() -> !) -> Result<core::convert::Infallible, BootError> {
+    // Locks need the per-CPU data from the start.
+    cpu::init_local(0);
+    let offset = boot.physical_memory_offset.as_ref().copied();
+    if offset != Some(DIRECT_BASE) {
+        return Err(BootError::Mapping);
+    }
+    RSDP.store(
+        boot.rsdp_addr.as_ref().copied().unwrap_or(0),
+        Ordering::Relaxed,
+    );
+    memory::take(&boot.memory_regions);
+    let ram = memory::ram_bytes();
+    if ram < (MIN_MIB - FIRMWARE_SHARE_MIB) << 20 {
+        return Err(BootError::TooLittleMemory(ram));
+    }
+    let top = build(current_root()).map_err(|NoMemory| BootError::TooLittleMemory(ram))?;
+    // SAFETY: the new tables map the image at the same addresses, the direct map, and the new stack; the old
+    // stack, which they do not map, is not used again.
+    unsafe {
+        asm!("mov cr3, {root}", "mov rsp, {top}", "xor ebp, ebp", "push 0", "jmp {entered}",
+             root = in(reg) kernel_root().phys().0, top = in(reg) top,
+             in("rdi") next as usize, entered = sym entered, options(noreturn));
+    }
+}
+
+/// Tables and the boot CPU's stacks; returns the top of the first.
+fn build(boot_root: Pfn) -> Result<u64, NoMemory> {
+    cpu::init_control();
+    paging::claim_image(boot_root);
+    paging::build(boot_root)?;
+    stack::map_exception_stacks(0)?;
+    stack::thread_stack(0)
+}
+
+extern "sysv64" fn entered(next: usize) -> ! {
+    cpu::init_segments(0);
+    cpu::init_local(0);
+    entry::init_idt();
+    if cpu::features().smap {
+        entry::enable_smap();
+    }
+    smp::boot_cpu_online();
+    // SAFETY: `start` passed a `fn() -> !` as an integer.
+    let next = unsafe { core::mem::transmute::<usize, fn() -> !>(next) };
+    next()
+}
+
+/// Finds CPUs and interrupt controllers, starts the clock and the timer, and makes the calling context the boot
+/// CPU's idle thread; interrupts are on from here, threads can be spawned, and locks sleep.
+///
+/// # Errors
+/// Says what of ACPI is missing.
+pub fn init_interrupts() -> Result<(), &'static str> {
+    let mut found = acpi::read(rsdp())?;
+    let present = found.cpus + found.ignored;
+    apic::init(found.lapic, &mut found.apic_ids[..found.cpus], present);
+    if let Some(description) = found.ioapic {
+        ioapic::init(description);
+    }
+    FOUND_CPUS.store(found.cpus, Ordering::Relaxed);
+    time::calibrate();
+    sched::init_cpu(0);
+    hooks::register();
+    x86_64::instructions::interrupts::enable();
+    Ok(())
+}
+
+/// Starts the other CPUs. Returns how many run and how many the firmware lists (at most 16).
+pub fn start_cpus() -> (usize, usize) {
+    let found = FOUND_CPUS.load(Ordering::Relaxed);
+    (smp::start_all(found), found)
+}
+
+/// The boot context becomes the boot CPU's idle thread.
+pub fn idle() -> ! {
+    sched::idle()
+}

@@ -1,0 +1,132 @@
+//! Interrupts between CPUs, and waiting for what they do.
+//!
+//! A wait keeps interrupts on, so that two CPUs which wait for each other serve each other. It spins
+//! without PAUSE for a moment and then halts: under QEMU's TCG a PAUSE takes the emulator's big lock, and a
+//! bare spin starves the very CPU that is waited for when there are more virtual CPUs than host cores.
+//!
+//! Locks: none. Preemption is off while waiting.
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+
+use sync::{AtomicCpuMask, CpuMask};
+use x86_64::instructions::interrupts;
+
+use super::{MAX_X86_CPUS, apic, irq, time};
+
+/// Turns of a bare spin before a wait halts: a few microseconds on hardware.
+const SPIN_TURNS: u32 = 2000;
+
+/// Set around a halt in [`wait_for`]: [`kick`] has to interrupt this CPU.
+static HALTING: [AtomicBool; MAX_X86_CPUS] = [const { AtomicBool::new(false) }; MAX_X86_CPUS];
+
+/// Sends the TLB interrupt to every CPU of `to` but this one; each runs the `tlb_ipi` upcall. Does not wait.
+/// What was stored before is visible to the upcall.
+#[inline]
+pub fn send_tlb_ipi(to: CpuMask) {
+    // The command is a store to device memory, which x86 keeps behind earlier stores; x2APIC's WRMSR is
+    // not serialising, hence the fence.
+    fence(Ordering::SeqCst);
+    apic::send(to, irq::TLB);
+}
+
+/// Wakes `cpu` if it halts in [`wait_for`]. Called after making what it waits for true.
+#[inline]
+pub fn kick(cpu: usize) {
+    // Pairs with the fence in `wait_for`: either this sees HALTING, or the waiter sees the condition.
+    fence(Ordering::SeqCst);
+    if HALTING[cpu].load(Ordering::Relaxed) {
+        apic::send(CpuMask::single(cpu), irq::KICK);
+    }
+}
+
+/// Waits until `cond` holds. Whoever makes it true calls [`kick`] for this CPU, or does it in an interrupt
+/// handler here. Interrupts are on, and served; preemption is off meanwhile.
+pub fn wait_for(cond: &dyn Fn() -> bool) {
+    debug_assert!(
+        sync::irq::enabled(),
+        "waiting for another CPU with interrupts off"
+    );
+    let _pinned = sync::preempt::disable();
+    let turns = if time::counts_instructions() {
+        1
+    } else {
+        SPIN_TURNS
+    };
+    for _ in 0..turns {
+        if cond() {
+            return;
+        }
+    }
+    let halting = &HALTING[sync::cpu::id()];
+    loop {
+        interrupts::disable();
+        halting.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `kick`.
+        fence(Ordering::SeqCst);
+        if cond() {
+            halting.store(false, Ordering::Relaxed);
+            interrupts::enable();
+            return;
+        }
+        // `sti` takes effect after `hlt` has begun: an interrupt in between ends the halt.
+        interrupts::enable_and_hlt();
+    }
+}
+
+/// A function call in flight from one CPU: what to call, and who has not done it yet.
+struct Call {
+    f: AtomicUsize,
+    arg: AtomicUsize,
+    pending: AtomicCpuMask,
+}
+
+/// One call per calling CPU.
+static CALLS: [Call; MAX_X86_CPUS] = [const {
+    Call {
+        f: AtomicUsize::new(0),
+        arg: AtomicUsize::new(0),
+        pending: AtomicCpuMask::new(),
+    }
+}; MAX_X86_CPUS];
+
+/// Runs `f(arg)` on each CPU of `to`, with interrupts off and in interrupt context (on the calling CPU: with
+/// interrupts off), and waits until all have. Interrupts are on. `f` takes irq-safe locks only.
+pub fn call_on(to: CpuMask, f: fn(usize), arg: usize) {
+    let _pinned = sync::preempt::disable();
+    let me = sync::cpu::id();
+    let others = to.without(me);
+    let call = &CALLS[me];
+    if !others.is_empty() {
+        call.f.store(f as usize, Ordering::Relaxed);
+        call.arg.store(arg, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `call_interrupt`, which then sees the function.
+        call.pending.store(others, Ordering::Release);
+        fence(Ordering::SeqCst);
+        apic::send(others, irq::CALL);
+    }
+    if to.contains(me) {
+        let _off = sync::irq::disable();
+        f(arg);
+    }
+    if !others.is_empty() {
+        // Acquire: pairs with the Release of each CPU's removal; what `f` did there is visible.
+        wait_for(&|| call.pending.load(Ordering::Acquire).is_empty());
+    }
+}
+
+/// The function-call interrupt: serves every call that waits for this CPU.
+pub(super) fn call_interrupt() {
+    let me = sync::cpu::id();
+    for (caller, call) in CALLS.iter().enumerate() {
+        if !call.pending.load(Ordering::Acquire).contains(me) {
+            continue;
+        }
+        let f = call.f.load(Ordering::Relaxed);
+        // SAFETY: `call_on` stored a `fn(usize)` before it set this CPU's bit, and changes it only after
+        // the bit is clear again.
+        let f: fn(usize) = unsafe { core::mem::transmute::<usize, fn(usize)>(f) };
+        f(call.arg.load(Ordering::Relaxed));
+        call.pending.remove(me, Ordering::AcqRel);
+        kick(caller);
+    }
+}
