@@ -1,0 +1,130 @@
+//! Object caches: type-stable pools of one kind of object, named by small ids.
+//!
+//! Memory comes from the kernel heap, a chunk at a time, and is never given back: an id always names an
+//! object of its type, so a stale id can be looked at and found out instead of being a dangling pointer
+//! (what `SLAB_TYPESAFE_BY_RCU` gives Linux's anon_vmas). Objects consist of atomics and locks.
+//!
+//! Locks: `Rank::Arena` around the free list; the heap's lock inside it when a chunk is added. Never
+//! sleeps. Allocation may use the heap and is therefore for mm operations only, never for fault, zap,
+//! reclaim or shootdown paths; freeing never allocates.
+
+use crate::frame::NIL;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+use spin::Once;
+use sync::{Rank, SpinLock};
+
+/// Objects in a chunk.
+const CHUNK: usize = 64;
+/// Most chunks of one pool: 65,536 objects.
+const CHUNKS: usize = 1024;
+
+/// The heap or the pool is exhausted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolEmpty;
+
+/// What lives in a pool.
+pub trait Slot: Default + Sync + 'static {
+    /// A word that the pool may use while the object is free.
+    fn link(&self) -> &AtomicU32;
+}
+
+struct Free {
+    head: u32,
+    chunks: usize,
+    live: usize,
+}
+
+/// A pool of `T`.
+pub struct Arena<T: Slot> {
+    chunks: [Once<Box<[T]>>; CHUNKS],
+    free: SpinLock<Free>,
+}
+
+impl<T: Slot> Arena<T> {
+    /// An empty pool.
+    pub const fn new() -> Self {
+        Self {
+            chunks: [const { Once::new() }; CHUNKS],
+            free: SpinLock::new(
+                Rank::Arena,
+                Free {
+                    head: NIL,
+                    chunks: 0,
+                    live: 0,
+                },
+            ),
+        }
+    }
+
+    /// Takes a free object. Its fields hold what the last owner left: the caller sets all of them.
+    ///
+    /// # Errors
+    /// [`PoolEmpty`] when the heap has no room for another chunk or the pool is at its limit.
+    pub fn alloc(&self) -> Result<u32, PoolEmpty> {
+        let mut free = self.free.lock();
+        if free.head == NIL {
+            self.add_chunk(&mut free)?;
+        }
+        let id = free.head;
+        free.head = self.get(id).link().load(Ordering::Relaxed);
+        free.live += 1;
+        Ok(id)
+    }
+
+    /// Gives an object back.
+    pub fn free(&self, id: u32) {
+        let mut free = self.free.lock();
+        self.get(id).link().store(free.head, Ordering::Relaxed);
+        free.head = id;
+        free.live -= 1;
+    }
+
+    /// The object of this id, live or not.
+    ///
+    /// # Panics
+    /// If no such id was ever handed out.
+    #[inline]
+    pub fn get(&self, id: u32) -> &T {
+        match self.chunks[id as usize / CHUNK].get() {
+            Some(chunk) => &chunk[id as usize % CHUNK],
+            None => panic!("no object {id} in this pool"),
+        }
+    }
+
+    /// Live objects.
+    pub fn live(&self) -> usize {
+        self.free.lock().live
+    }
+
+    /// Ids ever handed out lie below this.
+    pub fn capacity(&self) -> u32 {
+        (self.free.lock().chunks * CHUNK) as u32
+    }
+
+    fn add_chunk(&self, free: &mut Free) -> Result<(), PoolEmpty> {
+        if free.chunks == CHUNKS {
+            return Err(PoolEmpty);
+        }
+        let mut objects = Vec::new();
+        objects.try_reserve_exact(CHUNK).map_err(|_| PoolEmpty)?;
+        let base = (free.chunks * CHUNK) as u32;
+        for i in 0..CHUNK as u32 {
+            let object = T::default();
+            let next = if i + 1 == CHUNK as u32 { NIL } else { base + i + 1 };
+            object.link().store(next, Ordering::Relaxed);
+            objects.push(object);
+        }
+        self.chunks[free.chunks].call_once(|| objects.into_boxed_slice());
+        free.chunks += 1;
+        free.head = base;
+        Ok(())
+    }
+}
+
+impl<T: Slot> Default for Arena<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

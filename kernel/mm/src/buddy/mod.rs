@@ -1,0 +1,338 @@
+//! The page allocator: one zone with a buddy below per-CPU lists, watermarks above.
+//!
+//! Locks: `Rank::PcpLock`, then `Rank::ZoneLock`. [`alloc`] sleeps only with [`Gfp::RECLAIM`], when it has
+//! to reclaim (the slow path that `reclaim` registers); freeing never sleeps. No allocation from the heap.
+//!
+//! Watermarks (Linux's formula): below `low` kswapd is woken; ordinary requests stop at `min`; what lies
+//! below is for reclaim itself ([`Gfp::MEMALLOC`]), so that freeing memory never fails for want of memory.
+
+pub mod pcp;
+pub mod poison;
+
+use crate::frame::{Frame, FrameLinks, NIL, flag, frame};
+use crate::stats::{Event, Use, count_n, move_use};
+use algo::buddy::Buddy;
+use algo::list::Links;
+use arch::Pfn;
+use core::sync::atomic::{AtomicU32, Ordering};
+use spin::Once;
+use sync::{Rank, SpinGuard, SpinLock, WaitQueue};
+
+/// Order of a 2 MiB block.
+pub const HUGE_ORDER: u8 = 9;
+pub use algo::buddy::MAX_ORDER;
+
+/// There is no frame to be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Oom;
+
+impl From<Oom> for crate::mm::MmError {
+    fn from(_: Oom) -> Self {
+        Self::NoMemory
+    }
+}
+
+/// How hard an allocation tries, and how deep it may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gfp(u8);
+
+impl Gfp {
+    /// Takes what is free above the `min` watermark, or fails at once.
+    pub const NOWAIT: Self = Self(0);
+    /// May sleep, reclaim, and as the last resort call the OOM killer.
+    pub const RECLAIM: Self = Self(1);
+    /// For reclaim itself: everything that is free, at once.
+    pub const MEMALLOC: Self = Self(2);
+
+    fn floor(self) -> u32 {
+        if self == Self::MEMALLOC { 0 } else { WATERMARKS.min.load(Ordering::Relaxed) }
+    }
+}
+
+/// What the slow path achieved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Something was freed: try again.
+    Retry,
+    /// Nothing more can be done for this request.
+    GiveUp,
+}
+
+/// A block that belongs to the caller alone: reference count 1, on no list. Dropping it frees it.
+pub struct Page {
+    pfn: Pfn,
+    order: u8,
+}
+
+impl Page {
+    /// The first frame.
+    #[inline]
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+    /// Its record in the memmap.
+    #[inline]
+    pub fn frame(&self) -> &'static Frame {
+        frame(self.pfn)
+    }
+    /// Hands the one reference to whoever keeps the number.
+    #[inline]
+    pub fn into_pfn(self) -> Pfn {
+        let pfn = self.pfn;
+        core::mem::forget(self);
+        pfn
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        free(self.pfn, self.order);
+    }
+}
+
+struct Watermarks {
+    min: AtomicU32,
+    low: AtomicU32,
+    high: AtomicU32,
+}
+
+static WATERMARKS: Watermarks = Watermarks {
+    min: AtomicU32::new(0),
+    low: AtomicU32::new(0),
+    high: AtomicU32::new(0),
+};
+static ZONE: SpinLock<Buddy> = SpinLock::new(Rank::ZoneLock, Buddy::new());
+/// The buddy's free count, readable without its lock.
+static FREE: AtomicU32 = AtomicU32::new(0);
+static MANAGED: AtomicU32 = AtomicU32::new(0);
+static SLOW_PATH: Once<fn(u8) -> Progress> = Once::new();
+/// Where kswapd sleeps.
+pub static KSWAPD: WaitQueue = WaitQueue::new();
+
+/// How the buddy sees the memmap.
+pub(super) struct BuddyFrames;
+
+impl Links for BuddyFrames {
+    fn next(&self, i: u32) -> u32 {
+        FrameLinks.next(i)
+    }
+    fn set_next(&self, i: u32, v: u32) {
+        FrameLinks.set_next(i, v);
+    }
+    fn prev(&self, i: u32) -> u32 {
+        FrameLinks.prev(i)
+    }
+    fn set_prev(&self, i: u32, v: u32) {
+        FrameLinks.set_prev(i, v);
+    }
+}
+
+impl algo::buddy::Frames for BuddyFrames {
+    #[inline]
+    fn free_order(&self, pfn: u32) -> Option<u8> {
+        let f = frame(Pfn(pfn));
+        f.has(flag::BUDDY).then(|| f.private() as u8)
+    }
+    #[inline]
+    fn set_free(&self, pfn: u32, order: u8) {
+        let f = frame(Pfn(pfn));
+        f.set_private(u32::from(order));
+        f.init_flags(flag::BUDDY, 0, Use::Free);
+    }
+    #[inline]
+    fn clear_free(&self, pfn: u32) {
+        frame(Pfn(pfn)).init_flags(0, 0, Use::Free);
+    }
+}
+
+fn zone() -> &'static SpinLock<Buddy> {
+    &ZONE
+}
+
+/// Publishes the free count after a change; called with the lock that `zone` proves.
+fn publish_free(zone: &Buddy) {
+    FREE.store(zone.free_pages(), Ordering::Relaxed);
+}
+
+/// Frees a block under the zone lock.
+///
+/// # Panics
+/// On a double free.
+fn free_locked(zone: &mut SpinGuard<'_, Buddy>, pfn: Pfn, order: u8) {
+    for i in 0..1 << order {
+        frame(pfn.add(i)).init_flags(0, 0, Use::Free);
+    }
+    if let Err(double) = zone.free(&BuddyFrames, pfn.0, order) {
+        panic!("double free of {pfn:?}, order {order}: {double:?}");
+    }
+}
+
+/// Gives boot memory to the zone: `start..end`, all its frames unused. Boot CPU alone.
+pub(crate) fn add_range(start: Pfn, end: Pfn) {
+    let pages = end.0 - start.0;
+    for pfn in start.0..end.0 {
+        frame(Pfn(pfn)).init_flags(0, 0, Use::Free);
+    }
+    for pfn in start.0..end.0 {
+        poison::fill(Pfn(pfn), 0);
+    }
+    let mut zone = ZONE.lock();
+    zone.add_range(&BuddyFrames, start.0, end.0);
+    publish_free(&zone);
+    drop(zone);
+    MANAGED.fetch_add(pages, Ordering::Relaxed);
+    crate::stats::found_use(Use::Free, u64::from(pages));
+}
+
+/// Sets watermarks and list sizes once all memory is in.
+pub(crate) fn tune(cpus: u32) {
+    let pages = MANAGED.load(Ordering::Relaxed);
+    let min = ((u64::from(pages) * 4 * 16).isqrt() / 4) as u32;
+    WATERMARKS.min.store(min, Ordering::Relaxed);
+    WATERMARKS.low.store(min + min / 4, Ordering::Relaxed);
+    WATERMARKS.high.store(min + min / 2, Ordering::Relaxed);
+    pcp::tune(pages, cpus);
+}
+
+/// Registers what to do when nothing is free (see `reclaim`).
+pub(crate) fn set_slow_path(f: fn(u8) -> Progress) {
+    SLOW_PATH.call_once(|| f);
+}
+
+/// Frames in the zone.
+pub fn managed_pages() -> u32 {
+    MANAGED.load(Ordering::Relaxed)
+}
+/// Free frames in the buddy, without the per-CPU lists.
+#[inline]
+pub fn free_pages() -> u32 {
+    FREE.load(Ordering::Relaxed)
+}
+/// The watermarks `min`, `low`, `high`, in frames.
+pub fn watermarks() -> (u32, u32, u32) {
+    (
+        WATERMARKS.min.load(Ordering::Relaxed),
+        WATERMARKS.low.load(Ordering::Relaxed),
+        WATERMARKS.high.load(Ordering::Relaxed),
+    )
+}
+/// Free blocks of each order, for `buddyinfo`.
+pub fn free_blocks() -> [u32; MAX_ORDER as usize + 1] {
+    let zone = ZONE.lock();
+    core::array::from_fn(|order| zone.nr_free(order as u8))
+}
+
+/// A block of `2^order` frames, naturally aligned, contents arbitrary.
+///
+/// # Errors
+/// [`Oom`] when there is none and `gfp` allows no more effort, or the effort was in vain.
+#[inline]
+pub fn alloc(order: u8, usage: Use, gfp: Gfp) -> Result<Page, Oom> {
+    let pfn = match take(order, usage, gfp) {
+        Some(pfn) => pfn,
+        None => slow(order, usage, gfp)?,
+    };
+    let f = frame(pfn);
+    if cfg!(debug_assertions) {
+        assert!(f.refcount() == 0, "{pfn:?} was handed out while referenced");
+        if let Err(s) = poison::check(pfn, order) {
+            panic!("free {:?} was written to: byte {:#x} holds {:#x}", s.pfn, s.offset, s.found);
+        }
+    }
+    f.init_flags(0, 0, usage);
+    f.init_refcount(1);
+    for i in 1..1u32 << order {
+        frame(pfn.add(i)).init_flags(0, 0, usage);
+    }
+    count_n(Event::PgAlloc, 1 << order);
+    Ok(Page { pfn, order })
+}
+
+#[inline]
+fn take(order: u8, usage: Use, gfp: Gfp) -> Option<Pfn> {
+    let pfn = pcp::alloc(order, usage, gfp.floor()).or_else(|| from_zone(order, usage, gfp));
+    if free_pages() < WATERMARKS.low.load(Ordering::Relaxed) && gfp != Gfp::MEMALLOC {
+        KSWAPD.wake_all();
+    }
+    pfn
+}
+
+fn from_zone(order: u8, usage: Use, gfp: Gfp) -> Option<Pfn> {
+    let mut zone = ZONE.lock();
+    if zone.free_pages() < gfp.floor() + (1 << order) {
+        return None;
+    }
+    let pfn = zone.alloc(&BuddyFrames, order)?;
+    publish_free(&zone);
+    drop(zone);
+    move_use(Use::Free, usage, 1 << order);
+    Some(Pfn(pfn))
+}
+
+#[cold]
+fn slow(order: u8, usage: Use, gfp: Gfp) -> Result<Pfn, Oom> {
+    pcp::drain();
+    loop {
+        if let Some(pfn) = take(order, usage, gfp) {
+            return Ok(pfn);
+        }
+        if gfp != Gfp::RECLAIM {
+            return Err(Oom);
+        }
+        match SLOW_PATH.get().map(|f| f(order)) {
+            Some(Progress::Retry) => pcp::drain(),
+            Some(Progress::GiveUp) | None => return Err(Oom),
+        }
+    }
+}
+
+/// Frees a block whose last reference is gone.
+///
+/// # Panics
+/// On a double free, or when the frame is still mapped, listed or locked: an invariant is broken.
+pub fn free(pfn: Pfn, order: u8) {
+    let f = frame(pfn);
+    let usage = f.usage();
+    assert!(
+        !matches!(usage, Use::Free | Use::Pcp | Use::Reserved),
+        "double free of {pfn:?} ({usage:?})"
+    );
+    assert!(f.mapcount() == 0, "{pfn:?} freed while mapped");
+    debug_assert!(!f.has(flag::LRU) && !f.has(flag::LOCKED) && !f.has(flag::SWAPCACHE));
+    f.init_refcount(0);
+    f.set_mapping(0);
+    f.set_private(0);
+    for i in 0..1u32 << order {
+        arch::frame_freed(pfn.add(i));
+        frame(pfn.add(i)).init_flags(0, 0, Use::Pcp);
+    }
+    poison::fill(pfn, order);
+    count_n(Event::PgFree, 1 << order);
+    if pcp::free(pfn, order, usage) {
+        return;
+    }
+    let mut zone = ZONE.lock();
+    free_locked(&mut zone, pfn, order);
+    publish_free(&zone);
+    drop(zone);
+    move_use(usage, Use::Free, 1 << order);
+}
+
+/// Full recount of the zone and the per-CPU lists.
+///
+/// # Errors
+/// What is wrong and with which frame.
+pub fn validate() -> Result<(), (&'static str, Pfn)> {
+    pcp::validate()?;
+    let zone = ZONE.lock();
+    zone.validate(&BuddyFrames).map_err(|c| (c.what, Pfn(c.index)))?;
+    for order in 0..=MAX_ORDER {
+        for pfn in zone.blocks(&BuddyFrames, order) {
+            poison::check(Pfn(pfn), order).map_err(|s| ("free frame was written to", s.pfn))?;
+        }
+    }
+    if zone.free_pages() != free_pages() {
+        return Err(("published free count is wrong", Pfn(NIL)));
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Folios: the references, the lock and the writeback state of a frame that holds user data.
+//!
+//! Locks: the folio lock is a bit in the frame with a sleeping slow path (`Rank::FolioLock`). The last
+//! reference takes the folio off the LRU (`Rank::LruLock`) and frees it. [`put`] never sleeps.
+
+use crate::buddy;
+use crate::frame::{Frame, flag, frame};
+use crate::lru;
+use arch::Pfn;
+use sync::{Rank, WaitQueue};
+
+/// Sleepers on folio locks and on writeback, hashed by frame number.
+const QUEUES: usize = 64;
+static WAITING: [WaitQueue; QUEUES] = [const { WaitQueue::new() }; QUEUES];
+
+fn queue(pfn: Pfn) -> &'static WaitQueue {
+    &WAITING[pfn.index() % QUEUES]
+}
+
+/// A held folio lock: content, `mapping`, `private` and swap-cache membership stay as they are.
+#[must_use]
+pub struct FolioGuard {
+    pfn: Pfn,
+}
+
+impl FolioGuard {
+    /// The locked folio.
+    #[inline]
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+    /// Its record.
+    #[inline]
+    pub fn frame(&self) -> &'static Frame {
+        frame(self.pfn)
+    }
+}
+
+impl Drop for FolioGuard {
+    fn drop(&mut self) {
+        sync::lock_released(Rank::FolioLock);
+        wake(self.pfn, flag::LOCKED);
+    }
+}
+
+/// Clears `bit` and wakes whoever waits for that. May be called from interrupt context (writeback).
+fn wake(pfn: Pfn, bit: u32) {
+    let before = frame(pfn).clear(bit);
+    if before & flag::WAITERS != 0 {
+        frame(pfn).clear(flag::WAITERS);
+        queue(pfn).wake_all();
+    }
+}
+
+/// Locks a folio that the caller holds a reference on. Sleeps.
+pub fn lock(pfn: Pfn) -> FolioGuard {
+    loop {
+        if let Some(guard) = try_lock(pfn) {
+            return guard;
+        }
+        wait_clear(pfn, flag::LOCKED);
+    }
+}
+
+/// Locks the folio if nobody has it.
+#[inline]
+pub fn try_lock(pfn: Pfn) -> Option<FolioGuard> {
+    // Acquire (in `set`) pairs with the Release (in `clear`) of the last unlock.
+    if frame(pfn).set(flag::LOCKED) & flag::LOCKED != 0 {
+        return None;
+    }
+    sync::lock_acquired(Rank::FolioLock);
+    Some(FolioGuard { pfn })
+}
+
+/// Sleeps until none of `bits` is set. The caller holds a reference.
+fn wait_clear(pfn: Pfn, bits: u32) {
+    let f = frame(pfn);
+    queue(pfn).wait_until(|| {
+        if f.flags() & bits == 0 {
+            return true;
+        }
+        // The waker clears the bit first and looks at WAITERS in the same operation: setting it before
+        // looking again means that one of us sees the other.
+        f.set(flag::WAITERS);
+        f.flags() & bits == 0
+    });
+}
+
+/// Sleeps until no write of the folio is in flight. The caller holds a reference.
+pub fn wait_writeback(pfn: Pfn) {
+    wait_clear(pfn, flag::WRITEBACK);
+}
+
+/// The write of the folio is done. May be called from interrupt context.
+pub fn end_writeback(pfn: Pfn) {
+    wake(pfn, flag::WRITEBACK);
+}
+
+/// Gives up one reference; the last one frees the folio.
+#[inline]
+pub fn put(pfn: Pfn) {
+    if frame(pfn).put_testzero() {
+        release(pfn);
+    }
+}
+
+/// Frees a folio that nobody refers to any more.
+pub(crate) fn release(pfn: Pfn) {
+    lru::remove(pfn);
+    buddy::free(pfn, 0);
+}
+
+/// Gives up one reference on each of `pages`.
+pub(crate) fn put_all(pages: &[Pfn]) {
+    for &pfn in pages {
+        put(pfn);
+    }
+}

@@ -1,0 +1,289 @@
+//! The memmap: 32 bytes per page frame, and the words in them.
+//!
+//! Every field is an atomic, so a `&'static Frame` is always safe to hold; what a field *means* depends
+//! on the frame's [`Use`], and who may write it on the lock named at its accessor. No lock is taken here,
+//! nothing sleeps.
+//!
+//! | word | free block | anonymous folio | page-table page |
+//! |---|---|---|---|
+//! | `flags` | use, order | state bits, use, LRU shard | use |
+//! | `refcount` | 0 | mappings + holders + swap cache | 1 |
+//! | `mapcount` | 0 | page-table entries that map it | 0 |
+//! | `next`, `prev` | buddy or per-CPU list | LRU list | gather list |
+//! | `mapping` | 0 | anon_vma id + 1 | 0 |
+//! | `index` | 0 | page index in the anon_vma | 0 |
+//! | `private` | order | swap slot + 1 | the split page-table lock |
+
+use crate::stats::Use;
+use arch::Pfn;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use sync::RawSpin;
+
+/// End of a list, no frame.
+pub const NIL: u32 = u32::MAX;
+
+/// State bits of [`Frame::flags`].
+pub mod flag {
+    /// The folio lock (see `folio::lock`).
+    pub const LOCKED: u32 = 1 << 0;
+    /// Somebody sleeps on the folio lock or on writeback.
+    pub const WAITERS: u32 = 1 << 1;
+    /// The content is newer than what swap holds.
+    pub const DIRTY: u32 = 1 << 2;
+    /// The content is valid (a swap read that failed leaves it clear).
+    pub const UPTODATE: u32 = 1 << 3;
+    /// On an LRU list; links belong to the shard's lock.
+    pub const LRU: u32 = 1 << 4;
+    /// On (or meant for) the active list.
+    pub const ACTIVE: u32 = 1 << 5;
+    /// Seen accessed once while inactive.
+    pub const REFERENCED: u32 = 1 << 6;
+    /// Anonymous: reclaim needs swap for it. Clear after MADV_FREE (lazily freeable).
+    pub const SWAPBACKED: u32 = 1 << 7;
+    /// In the swap cache; `private` holds the slot.
+    pub const SWAPCACHE: u32 = 1 << 8;
+    /// A write of the content is in flight.
+    pub const WRITEBACK: u32 = 1 << 9;
+    /// The last read or write of the content failed.
+    pub const ERROR: u32 = 1 << 10;
+    /// Mapped by one address space only: a write fault may take it over.
+    pub const EXCLUSIVE: u32 = 1 << 11;
+    /// Read ahead, not used yet.
+    pub const READAHEAD: u32 = 1 << 12;
+    /// Head of a free block of the buddy allocator.
+    pub const BUDDY: u32 = 1 << 13;
+    /// First of the eight bits that hold the LRU shard (4) and the [`super::Use`] (4).
+    pub(super) const SHARD_SHIFT: u32 = 24;
+    pub(super) const USE_SHIFT: u32 = 28;
+    /// Every state bit, without shard and use.
+    pub const STATE: u32 = (1 << SHARD_SHIFT) - 1;
+}
+
+/// What the kernel knows of one page frame.
+#[repr(C)]
+pub struct Frame {
+    flags: AtomicU32,
+    refcount: AtomicU32,
+    mapcount: AtomicU32,
+    next: AtomicU32,
+    prev: AtomicU32,
+    mapping: AtomicU32,
+    index: AtomicU32,
+    private: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Frame>() == 32);
+
+macro_rules! word {
+    ($get:ident, $set:ident, $doc:literal) => {
+        #[doc = $doc]
+        #[inline]
+        pub fn $get(&self) -> u32 {
+            self.$get.load(Ordering::Relaxed)
+        }
+        #[doc = concat!("Sets: ", $doc)]
+        #[inline]
+        pub fn $set(&self, v: u32) {
+            self.$get.store(v, Ordering::Relaxed);
+        }
+    };
+}
+
+impl Frame {
+    word!(next, set_next, "The next frame in the list that owns this one.");
+    word!(prev, set_prev, "The previous frame in the list that owns this one.");
+    word!(mapping, set_mapping, "anon_vma id + 1, 0 for none. Written under the folio lock or before the folio is visible.");
+    word!(index, set_index, "Page index in the anon_vma's address order.");
+    word!(private, set_private, "Swap slot + 1 (under the folio lock), or the order of a free block.");
+
+    /// State bits, shard and use.
+    #[inline]
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+    /// All of `bits` are set.
+    #[inline]
+    pub fn has(&self, bits: u32) -> bool {
+        self.flags() & bits == bits
+    }
+    /// Sets `bits`; returns the flags before.
+    #[inline]
+    pub fn set(&self, bits: u32) -> u32 {
+        self.flags.fetch_or(bits, Ordering::AcqRel)
+    }
+    /// Clears `bits`; returns the flags before.
+    #[inline]
+    pub fn clear(&self, bits: u32) -> u32 {
+        self.flags.fetch_and(!bits, Ordering::AcqRel)
+    }
+    /// Sets state, shard and use at once, of a frame that nobody else can see.
+    #[inline]
+    pub fn init_flags(&self, state: u32, shard: u32, usage: Use) {
+        self.flags.store(
+            state | (shard << flag::SHARD_SHIFT) | ((usage as u32) << flag::USE_SHIFT),
+            Ordering::Relaxed,
+        );
+    }
+    /// What the frame is used for.
+    #[inline]
+    pub fn usage(&self) -> Use {
+        Use::from_bits(self.flags() >> flag::USE_SHIFT)
+    }
+    /// The LRU shard that the folio belongs to, 0 to 15.
+    #[inline]
+    pub fn shard(&self) -> usize {
+        ((self.flags() >> flag::SHARD_SHIFT) & 15) as usize
+    }
+
+    /// Holders of the frame.
+    #[inline]
+    pub fn refcount(&self) -> u32 {
+        self.refcount.load(Ordering::Relaxed)
+    }
+    /// Sets the count of a frame that nobody else can see.
+    #[inline]
+    pub fn init_refcount(&self, n: u32) {
+        self.refcount.store(n, Ordering::Relaxed);
+    }
+    /// One more holder; the caller already is one.
+    #[inline]
+    pub fn get(&self) {
+        let was = self.refcount.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(was != 0, "reference taken on a free frame");
+    }
+    /// One more holder, unless the frame is free or frozen. The Acquire pairs with the Release of
+    /// [`Frame::unfreeze`] and of the store that made the frame findable.
+    #[inline]
+    pub fn try_get(&self) -> bool {
+        self.refcount
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| {
+                if n == 0 { None } else { Some(n + 1) }
+            })
+            .is_ok()
+    }
+    /// One holder less; true when it was the last. Release: what this holder did comes before the free;
+    /// the Acquire side is in the same operation of the last holder.
+    #[inline]
+    pub fn put_testzero(&self) -> bool {
+        let was = self.refcount.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(was != 0, "refcount below zero");
+        was == 1
+    }
+    /// From exactly `expected` holders to none, so that nobody can take a reference any more.
+    #[inline]
+    pub fn freeze(&self, expected: u32) -> bool {
+        self.refcount
+            .compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+    /// Ends a freeze with `n` holders.
+    #[inline]
+    pub fn unfreeze(&self, n: u32) {
+        self.refcount.store(n, Ordering::Release);
+    }
+
+    /// Page-table entries that map the folio.
+    #[inline]
+    pub fn mapcount(&self) -> u32 {
+        self.mapcount.load(Ordering::Relaxed)
+    }
+    /// One more entry maps it. Under the PTL of that entry.
+    #[inline]
+    pub fn map_inc(&self) {
+        self.mapcount.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Sets the count of a folio that nobody else can see.
+    #[inline]
+    pub fn init_mapcount(&self, n: u32) {
+        self.mapcount.store(n, Ordering::Relaxed);
+    }
+    /// One entry less maps it. Under the PTL of that entry.
+    ///
+    /// # Panics
+    /// If no entry was counted: an entry was dropped twice.
+    #[inline]
+    pub fn map_dec(&self) {
+        let was = self.mapcount.fetch_sub(1, Ordering::Release);
+        assert!(was != 0, "mapcount below zero");
+    }
+
+    /// The split page-table lock of a page-table page.
+    #[inline]
+    pub fn ptl(&self) -> &RawSpin {
+        RawSpin::from_word(&self.private)
+    }
+}
+
+static MEMMAP: AtomicPtr<Frame> = AtomicPtr::new(core::ptr::null_mut());
+static MAX_PFN: AtomicUsize = AtomicUsize::new(0);
+
+/// Number of frames the memmap covers: one more than the highest frame number.
+#[inline]
+pub fn max_pfn() -> usize {
+    MAX_PFN.load(Ordering::Relaxed)
+}
+
+/// What is known of `pfn`.
+///
+/// # Panics
+/// If the memmap does not cover it: a frame number was made up.
+#[inline]
+pub fn frame(pfn: Pfn) -> &'static Frame {
+    assert!(pfn.index() < max_pfn(), "no such frame");
+    // SAFETY: `install` made MEMMAP point to MAX_PFN initialised frames that are never freed; the index
+    // is below MAX_PFN, and before `install` MAX_PFN is 0. All fields are atomics, so sharing is sound.
+    unsafe { &*MEMMAP.load(Ordering::Relaxed).add(pfn.index()) }
+}
+
+/// Whether the memmap covers `pfn`.
+pub fn valid(pfn: Pfn) -> bool {
+    pfn.index() < max_pfn()
+}
+
+/// Puts the memmap for `frames` frames into the physically contiguous RAM from `at` on, all reserved.
+/// Called once, by the boot CPU alone.
+pub(crate) fn install(at: Pfn, frames: usize) {
+    assert!(max_pfn() == 0, "memmap installed twice");
+    let base = arch::frame_ptr(at).cast::<Frame>();
+    for i in 0..frames {
+        // SAFETY: the caller gives contiguous usable RAM of at least `frames * 32` bytes that nobody else
+        // uses; the direct map makes it writable; page alignment satisfies Frame's.
+        unsafe {
+            base.add(i).write(Frame {
+                flags: AtomicU32::new(0),
+                refcount: AtomicU32::new(0),
+                mapcount: AtomicU32::new(0),
+                next: AtomicU32::new(NIL),
+                prev: AtomicU32::new(NIL),
+                mapping: AtomicU32::new(0),
+                index: AtomicU32::new(0),
+                private: AtomicU32::new(0),
+            });
+        }
+    }
+    MEMMAP.store(base, Ordering::Relaxed);
+    MAX_PFN.store(frames, Ordering::Release);
+}
+
+/// The memmap's list links, for the lists of `algo` (buddy, per-CPU, LRU).
+#[derive(Clone, Copy)]
+pub struct FrameLinks;
+
+impl algo::list::Links for FrameLinks {
+    #[inline]
+    fn next(&self, i: u32) -> u32 {
+        frame(Pfn(i)).next()
+    }
+    #[inline]
+    fn set_next(&self, i: u32, v: u32) {
+        frame(Pfn(i)).set_next(v);
+    }
+    #[inline]
+    fn prev(&self, i: u32) -> u32 {
+        frame(Pfn(i)).prev()
+    }
+    #[inline]
+    fn set_prev(&self, i: u32, v: u32) {
+        frame(Pfn(i)).set_prev(v);
+    }
+}

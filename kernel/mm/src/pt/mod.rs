@@ -1,0 +1,247 @@
+//! Page tables: four levels, a lock per PMD and PTE table, and the ways down.
+//!
+//! - PGD and PUD entries change only none → table, under the mm's `pgt_lock`; tables go away only under
+//!   `mmap_lock` held exclusively, after every area in their range is out of its anon_vma.
+//! - PMD entries change only under the PMD table's lock (`Rank::Pmd`, in the memmap word of that table).
+//! - PTE entries change only under the PTE table's lock (`Rank::Ptl`); the MMU sets A and D by itself, so
+//!   whoever clears or replaces a present entry uses an atomic exchange.
+//!
+//! Mapping a PTE table can *fail* ([`PmdRef::lock`] returns `None`): the caller then looks at the PMD
+//! again. Nothing here sleeps, except that allocating a table may reclaim: no lock below `mmap_lock` may
+//! be held then.
+
+pub mod gather;
+pub mod tlb;
+pub mod walk;
+
+use crate::buddy::{self, Gfp, Oom};
+use crate::frame::frame;
+use crate::knobs::{self, Knob};
+use crate::mm::Mm;
+use crate::stats::{Event, Use, count};
+use arch::addr::ENTRIES;
+use arch::pte::{self, Entry};
+use arch::{Pfn, VirtAddr};
+use core::sync::atomic::{AtomicU64, Ordering};
+use sync::{Rank, RawGuard};
+
+/// Bits of an entry that points to a table.
+const TABLE_BITS: u64 = pte::PRESENT | pte::WRITE | pte::USER | pte::ACCESSED;
+
+/// Level of the PTE tables; 1 is PMD, 2 is PUD, 3 is PGD.
+const PTE_LEVEL: u32 = 0;
+
+/// A zeroed table page. May reclaim.
+fn alloc_table() -> Result<Pfn, Oom> {
+    let page = buddy::alloc(0, Use::Table, Gfp::RECLAIM)?;
+    let pfn = page.into_pfn();
+    arch::zero_frame(pfn);
+    frame(pfn).set_private(0);
+    count(Event::TableAlloc);
+    Ok(pfn)
+}
+
+/// Frees a table that no CPU can walk any more.
+pub(crate) fn free_table(pfn: Pfn) {
+    count(Event::TableFree);
+    buddy::free(pfn, 0);
+}
+
+/// A PGD: empty below, the kernel's half above. May reclaim.
+///
+/// # Errors
+/// [`Oom`] when there is no frame.
+pub(crate) fn alloc_root() -> Result<Pfn, Oom> {
+    let root = alloc_table()?;
+    let kernel = arch::kernel_root();
+    for i in ENTRIES / 2..ENTRIES {
+        let entry = arch::pt_cell(kernel, i).load(Ordering::Relaxed);
+        arch::pt_cell(root, i).store(entry, Ordering::Relaxed);
+    }
+    Ok(root)
+}
+
+/// Reads a cell that hardware or another CPU may change. Acquire: pairs with the Release of [`publish`], so
+/// that the contents of a table are seen by whoever finds the table.
+#[inline]
+pub(crate) fn read(cell: &AtomicU64) -> Entry {
+    Entry(cell.load(Ordering::Acquire))
+}
+
+/// Makes an entry visible; what it points to was initialised before.
+#[inline]
+pub(crate) fn publish(cell: &AtomicU64, entry: Entry) {
+    cell.store(entry.0, Ordering::Release);
+}
+
+/// The cell for `va` in the table of `level`.
+#[inline]
+pub(crate) fn cell(table: Pfn, va: VirtAddr, level: u32) -> &'static AtomicU64 {
+    arch::pt_cell(table, va.table_index(level))
+}
+
+/// The place of a PMD entry: its table (whose lock guards it) and its cell.
+#[derive(Clone, Copy)]
+pub struct PmdRef {
+    table: Pfn,
+    cell: &'static AtomicU64,
+}
+
+impl PmdRef {
+    /// The PMD entry for `va`, if the levels above exist.
+    #[inline]
+    pub fn lookup(mm: &Mm, va: VirtAddr) -> Option<Self> {
+        let mut table = mm.root();
+        for level in [3, 2] {
+            let entry = read(cell(table, va, level));
+            if !entry.is_present() {
+                return None;
+            }
+            table = entry.pfn();
+        }
+        Some(Self { table, cell: cell(table, va, 1) })
+    }
+
+    /// The PMD entry for `va`; makes the levels above. May reclaim.
+    ///
+    /// # Errors
+    /// [`Oom`] when there is no frame for a table.
+    #[inline]
+    pub fn lookup_or_alloc(mm: &Mm, va: VirtAddr) -> Result<Self, Oom> {
+        let mut table = mm.root();
+        for level in [3, 2] {
+            let c = cell(table, va, level);
+            let entry = read(c);
+            table = if entry.is_present() { entry.pfn() } else { install_upper(mm, c)? };
+        }
+        Ok(Self { table, cell: cell(table, va, 1) })
+    }
+
+    /// The entry as it is now.
+    #[inline]
+    pub fn get(self) -> Entry {
+        read(self.cell)
+    }
+
+    /// Makes sure that a PTE table (or something that is no table) is here. May reclaim.
+    ///
+    /// # Errors
+    /// [`Oom`] when there is no frame for the table.
+    pub fn alloc_pte_table(self, mm: &Mm) -> Result<(), Oom> {
+        if !self.get().is_none() {
+            return Ok(());
+        }
+        let fresh = alloc_table()?;
+        {
+            let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
+            if self.get().is_none() || !knobs::on(Knob::PmdRecheck) {
+                publish(self.cell, Entry::from_bits(fresh, TABLE_BITS));
+                mm.tables.add(1);
+                return Ok(());
+            }
+        }
+        free_table(fresh);
+        Ok(())
+    }
+
+    /// Locks the PTE table under this PMD for the entries around `va`; `None` when there is no table (any
+    /// more): look at the PMD again.
+    #[inline]
+    pub fn lock(self, va: VirtAddr) -> Option<PteLocked> {
+        let entry = self.get();
+        if !entry.is_present() || entry.is_huge() {
+            return None;
+        }
+        let table = entry.pfn();
+        let guard = frame(table).ptl().lock(Rank::Ptl);
+        // Under the lock the PMD must still name the table that was locked.
+        if self.get().0 & pte::ADDR_MASK != entry.0 & pte::ADDR_MASK {
+            return None;
+        }
+        Some(PteLocked { table, index: va.table_index(PTE_LEVEL), _guard: guard })
+    }
+
+    /// Locks the PTE table of `va` while `held` is already held (mremap). Order: by frame number.
+    pub(crate) fn table(self) -> Option<Pfn> {
+        let entry = self.get();
+        (entry.is_present() && !entry.is_huge()).then(|| entry.pfn())
+    }
+
+    /// Empties the entry and returns the table it named. The caller holds `mmap_lock` exclusively and no
+    /// area covers the range any more.
+    pub(crate) fn detach(self) -> Option<Pfn> {
+        let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
+        let entry = Entry(self.cell.swap(0, Ordering::AcqRel));
+        entry.is_present().then(|| entry.pfn())
+    }
+}
+
+#[cold]
+fn install_upper(mm: &Mm, c: &AtomicU64) -> Result<Pfn, Oom> {
+    let fresh = alloc_table()?;
+    let found = {
+        let _upper = mm.pgt_lock.lock();
+        let now = read(c);
+        if now.is_none() {
+            publish(c, Entry::from_bits(fresh, TABLE_BITS));
+            mm.tables.add(1);
+            return Ok(fresh);
+        }
+        now.pfn()
+    };
+    free_table(fresh);
+    Ok(found)
+}
+
+/// A locked PTE table with a cursor: the proof that its entries are ours to change.
+pub struct PteLocked {
+    table: Pfn,
+    index: usize,
+    _guard: RawGuard<'static>,
+}
+
+impl PteLocked {
+    /// A cursor over a table whose lock `guard` the caller took by itself.
+    pub(crate) fn from_guard(table: Pfn, va: VirtAddr, guard: RawGuard<'static>) -> Self {
+        Self { table, index: va.table_index(PTE_LEVEL), _guard: guard }
+    }
+    /// Moves the cursor to the entry of `va`, which lies in the same table.
+    #[inline]
+    pub fn seek(&mut self, va: VirtAddr) {
+        self.index = va.table_index(PTE_LEVEL);
+    }
+    #[inline]
+    fn cell(&self) -> &'static AtomicU64 {
+        arch::pt_cell(self.table, self.index)
+    }
+    /// The entry at the cursor.
+    #[inline]
+    pub fn get(&self) -> Entry {
+        read(self.cell())
+    }
+    /// Replaces an entry that the MMU cannot be changing (none, swap, or made unreachable before).
+    #[inline]
+    pub fn set(&mut self, entry: Entry) {
+        publish(self.cell(), entry);
+    }
+    /// Takes the entry out and returns it with the A and D bits the MMU had set.
+    #[inline]
+    pub fn clear(&mut self) -> Entry {
+        Entry(self.cell().swap(0, Ordering::AcqRel))
+    }
+    /// Takes the entry out and puts another in, in one step.
+    #[inline]
+    pub fn exchange(&mut self, entry: Entry) -> Entry {
+        Entry(self.cell().swap(entry.0, Ordering::AcqRel))
+    }
+    /// Clears `bits`, keeping what the MMU sets meanwhile. Returns the entry before.
+    #[inline]
+    pub fn clear_bits(&mut self, bits: u64) -> Entry {
+        Entry(self.cell().fetch_and(!bits, Ordering::AcqRel))
+    }
+    /// Sets `bits`. Returns the entry before.
+    #[inline]
+    pub fn set_bits(&mut self, bits: u64) -> Entry {
+        Entry(self.cell().fetch_or(bits, Ordering::AcqRel))
+    }
+}

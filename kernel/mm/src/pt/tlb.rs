@@ -1,0 +1,285 @@
+//! TLB shootdown: who may hold a translation, and how they are made to forget it.
+//!
+//! Every address space has a generation, bumped by each flush request *after* the entries were changed.
+//! Every CPU knows which address space's root it has loaded and which generation it has caught up with. A
+//! request goes only to CPUs in the mm's mask; a CPU that has already seen the generation flushes nothing;
+//! one that missed more than this request flushes everything. A CPU that runs a kernel thread keeps the
+//! last root loaded but is *lazy*: it is spared, and catches up when it takes the mm again, unless page
+//! tables are freed, which even a lazy CPU could walk. (The scheme is Linux's; commits b0579ade, 94b1b03b,
+//! 145f573b explain it.)
+//!
+//! Requests run with preemption off and interrupts **on** (rule 6): two CPUs may wait for each other. The
+//! IPI handler takes no lock. Nothing sleeps.
+
+use crate::knobs::{self, Knob};
+use crate::mm::{Mm, by_id};
+use crate::stats::{Event, count, count_n};
+use arch::VirtAddr;
+use arch::addr::{PAGE_SHIFT, PAGE_SIZE};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use sync::{CpuMask, IrqGuard, MAX_CPUS, cpu, preempt};
+
+/// Up to this many pages are flushed one by one; above it the whole TLB goes (Linux's default).
+pub const CEILING: u64 = 33;
+/// No address space.
+const NO_MM: u32 = 0;
+
+/// What one CPU's TLB may hold. Written by that CPU only.
+#[repr(align(64))]
+struct CpuTlb {
+    /// Id + 1 of the address space whose root is loaded, or [`NO_MM`].
+    loaded: AtomicU32,
+    /// Runs a kernel thread on a borrowed root.
+    lazy: AtomicBool,
+    /// The generation of `loaded` that this CPU has caught up with.
+    generation: AtomicU64,
+}
+
+/// A request of one CPU, for all its targets. Written by that CPU only, except for `missing`.
+#[repr(align(64))]
+struct Request {
+    mm: AtomicU32,
+    start: AtomicU64,
+    end: AtomicU64,
+    generation: AtomicU64,
+    freed_tables: AtomicBool,
+    /// Targets that have not acknowledged.
+    missing: AtomicU32,
+}
+
+/// CPUs whose request this CPU has still to serve.
+#[repr(align(64))]
+struct Mailbox(AtomicU32);
+
+static CPUS: [CpuTlb; MAX_CPUS] = [const {
+    CpuTlb {
+        loaded: AtomicU32::new(NO_MM),
+        lazy: AtomicBool::new(false),
+        generation: AtomicU64::new(0),
+    }
+}; MAX_CPUS];
+
+static REQUESTS: [Request; MAX_CPUS] = [const {
+    Request {
+        mm: AtomicU32::new(0),
+        start: AtomicU64::new(0),
+        end: AtomicU64::new(0),
+        generation: AtomicU64::new(0),
+        freed_tables: AtomicBool::new(false),
+        missing: AtomicU32::new(0),
+    }
+}; MAX_CPUS];
+
+static MAILBOXES: [Mailbox; MAX_CPUS] = [const { Mailbox(AtomicU32::new(0)) }; MAX_CPUS];
+
+/// What a CPU has loaded, for the `tlb` command: (mm id, lazy, generation).
+pub fn cpu_state(cpu: usize) -> (Option<u32>, bool, u64) {
+    let c = &CPUS[cpu];
+    (
+        c.loaded.load(Ordering::Relaxed).checked_sub(1),
+        c.lazy.load(Ordering::Relaxed),
+        c.generation.load(Ordering::Relaxed),
+    )
+}
+
+/// The running thread changes its address space: `next` is an mm id, or `None` for a kernel thread, which
+/// stays on the loaded root and turns lazy. Called by the scheduler with interrupts off.
+pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
+    let me = cpu::id();
+    let c = &CPUS[me];
+    let loaded = c.loaded.load(Ordering::Relaxed);
+    let Some(id) = next else {
+        c.lazy.store(loaded != NO_MM, Ordering::Relaxed);
+        return;
+    };
+    let mm = by_id(id);
+    if loaded == id + 1 {
+        c.lazy.store(false, Ordering::Relaxed);
+        // Either the flusher sees this CPU not lazy, or this CPU sees the flusher's generation.
+        fence(Ordering::SeqCst);
+        let now = mm.tlb_gen.load(Ordering::Relaxed);
+        if c.generation.load(Ordering::Relaxed) != now {
+            flush_all_local();
+            c.generation.store(now, Ordering::Relaxed);
+        }
+        return;
+    }
+    // In the mask before the generation is read: a flusher either sends an IPI here or was seen. While
+    // `loaded` names neither, the handler only acknowledges; the root load below forgets everything.
+    mm.cpumask.insert(me);
+    fence(Ordering::SeqCst);
+    c.loaded.store(NO_MM, Ordering::Relaxed);
+    let now = mm.tlb_gen.load(Ordering::Relaxed);
+    arch::switch_root(mm.root());
+    c.lazy.store(false, Ordering::Relaxed);
+    c.generation.store(now, Ordering::Relaxed);
+    c.loaded.store(id + 1, Ordering::Relaxed);
+    if let Some(old) = loaded.checked_sub(1) {
+        by_id(old).cpumask.remove(me);
+    }
+}
+
+/// Leaves a borrowed root for the kernel's own.
+fn leave_lazy(c: &CpuTlb, id: u32, me: usize) {
+    arch::switch_root(arch::kernel_root());
+    c.loaded.store(NO_MM, Ordering::Relaxed);
+    c.lazy.store(false, Ordering::Relaxed);
+    by_id(id).cpumask.remove(me);
+}
+
+fn flush_all_local() {
+    count(Event::TlbFlushAll);
+    arch::flush_local();
+}
+
+fn flush_pages_local(start: u64, end: u64) {
+    count_n(Event::TlbFlushOne, (end - start) >> PAGE_SHIFT);
+    let mut va = start;
+    while va < end {
+        arch::invlpg(VirtAddr(va));
+        va += PAGE_SIZE;
+    }
+}
+
+/// Brings this CPU's TLB up to `mm`'s current generation, for a request for `start..end` that was given
+/// generation `generation`. Interrupts are off.
+fn catch_up(c: &CpuTlb, mm: &Mm, start: u64, end: u64, generation: u64) {
+    let local = c.generation.load(Ordering::Relaxed);
+    // Acquire pairs with the bump in `flush_range`: entries changed before it are seen as changed.
+    let now = mm.tlb_gen.load(Ordering::Acquire);
+    if local == now {
+        count(Event::TlbGenSkip);
+        return;
+    }
+    let only_this = generation == local + 1 && generation == now;
+    if only_this && (end - start) >> PAGE_SHIFT <= CEILING {
+        flush_pages_local(start, end);
+    } else {
+        flush_all_local();
+    }
+    c.generation.store(now, Ordering::Relaxed);
+}
+
+/// Serves every request in this CPU's mailbox. The TLB IPI's handler: interrupts off, takes no lock.
+pub fn on_ipi() {
+    count(Event::TlbRemoteFlushReceived);
+    let me = cpu::id();
+    // Acquire pairs with the Release that put the bit in: the request's fields are seen.
+    let senders = CpuMask::from_bits(MAILBOXES[me].0.swap(0, Ordering::AcqRel));
+    for sender in senders.iter() {
+        serve(me, sender);
+    }
+}
+
+fn serve(me: usize, sender: usize) {
+    let r = &REQUESTS[sender];
+    let c = &CPUS[me];
+    let id = r.mm.load(Ordering::Relaxed);
+    if c.loaded.load(Ordering::Relaxed) == id + 1 {
+        if c.lazy.load(Ordering::Relaxed) {
+            // Lazy CPUs are asked only when tables are freed, or by a flusher that saw an older state.
+            leave_lazy(c, id, me);
+        } else {
+            catch_up(
+                c,
+                by_id(id),
+                r.start.load(Ordering::Relaxed),
+                r.end.load(Ordering::Relaxed),
+                r.generation.load(Ordering::Relaxed),
+            );
+        }
+    }
+    // Release pairs with the Acquire of the waiting sender: the flush came before the acknowledgement.
+    let before = r.missing.fetch_and(!(1 << me), Ordering::Release);
+    if before == 1 << me {
+        arch::kick(sender);
+    }
+}
+
+/// Makes every CPU forget its translations of `start..end` in `mm`. With `freed_tables`, page-table
+/// pages of the range are about to be freed, so lazy CPUs must leave the root as well.
+///
+/// Interrupts must be on; preemption is disabled here. The caller holds no lock that an IPI handler takes
+/// (there is none). Spin locks such as the PTL may be held.
+pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool) {
+    count(Event::TlbFlush);
+    count_n(Event::TlbFlushPages, end.saturating_sub(start) >> PAGE_SHIFT);
+    let pinned = preempt::disable();
+    // A full barrier: entries changed before it are changed for whoever reads this generation.
+    let generation = mm.tlb_gen.fetch_add(1, Ordering::SeqCst) + 1;
+    fence(Ordering::SeqCst);
+    let me = cpu::id();
+    let remote = remote_targets(mm, me, freed_tables);
+    if !remote.is_empty() {
+        post(me, mm_id, start, end, generation, freed_tables, remote);
+    }
+    flush_own(mm_id, mm, start, end, generation, freed_tables, me);
+    if !remote.is_empty() {
+        wait_acknowledged(&REQUESTS[me]);
+    }
+    drop(pinned);
+}
+
+/// Makes every CPU in `targets` drop everything it cached from user halves. For reclaim, whose batch spans
+/// many address spaces: each mm's generation was bumped when its entries changed.
+pub(crate) fn remote_targets(mm: &Mm, me: usize, freed_tables: bool) -> CpuMask {
+    let mut targets = mm.cpumask.load();
+    targets.remove(me);
+    if freed_tables {
+        return targets;
+    }
+    let mut spared = 0;
+    for cpu in targets.iter() {
+        if CPUS[cpu].lazy.load(Ordering::Relaxed) {
+            targets.remove(cpu);
+            spared += 1;
+        }
+    }
+    if spared > 0 {
+        count_n(Event::TlbLazySkip, spared);
+    }
+    targets
+}
+
+fn post(me: usize, mm: u32, start: u64, end: u64, generation: u64, freed: bool, to: CpuMask) {
+    let r = &REQUESTS[me];
+    debug_assert!(r.missing.load(Ordering::Relaxed) == 0, "a TLB request is still under way");
+    r.mm.store(mm, Ordering::Relaxed);
+    r.start.store(start, Ordering::Relaxed);
+    r.end.store(end, Ordering::Relaxed);
+    r.generation.store(generation, Ordering::Relaxed);
+    r.freed_tables.store(freed, Ordering::Relaxed);
+    r.missing.store(to.bits(), Ordering::Relaxed);
+    for cpu in to.iter() {
+        // Release: pairs with the Acquire in `on_ipi`.
+        MAILBOXES[cpu].0.fetch_or(1 << me, Ordering::Release);
+    }
+    count(Event::TlbRemoteFlush);
+    count_n(Event::TlbIpi, u64::from(to.count()));
+    arch::send_tlb_ipi(to);
+}
+
+/// The sender's own TLB, while the remote CPUs work.
+fn flush_own(mm_id: u32, mm: &Mm, start: u64, end: u64, generation: u64, freed: bool, me: usize) {
+    let _irq = sync::irq::disable();
+    let c = &CPUS[me];
+    if c.loaded.load(Ordering::Relaxed) != mm_id + 1 {
+        return;
+    }
+    if !c.lazy.load(Ordering::Relaxed) {
+        catch_up(c, mm, start, end, generation);
+    } else if freed {
+        leave_lazy(c, mm_id, me);
+    }
+}
+
+fn wait_acknowledged(r: &Request) {
+    let done = || r.missing.load(Ordering::Acquire) == 0;
+    if knobs::on(Knob::AckIrqsOn) {
+        assert!(sync::irq::enabled(), "waiting for TLB acknowledgements with interrupts off");
+        arch::wait_for(&done);
+    } else {
+        let _irq = sync::irq::disable();
+        arch::wait_for(&done);
+    }
+}

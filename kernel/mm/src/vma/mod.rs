@@ -1,0 +1,150 @@
+//! Virtual memory areas: one record per mapped range, in a pool, named by id.
+//!
+//! Fields are written under the owner's `mmap_lock` held exclusively, and `start`, `end` and `pgoff`
+//! also under the anon_vma lock (reverse walks read them); reading needs either. Tree links belong to
+//! the [`set::VmaSet`], the chain head to `mmap_lock` plus the anon_vma lock.
+
+pub mod anon;
+pub mod set;
+
+use crate::arena::{Arena, Slot};
+use crate::frame::NIL;
+use arch::VirtAddr;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// What may be done with the pages of an area, and how it behaves: [`Vma::flags`].
+pub mod vm {
+    /// Loads are allowed.
+    pub const READ: u32 = 1 << 0;
+    /// Stores are allowed.
+    pub const WRITE: u32 = 1 << 1;
+    /// Instruction fetches are allowed.
+    pub const EXEC: u32 = 1 << 2;
+    /// Grows downwards on a fault just below it.
+    pub const GROWSDOWN: u32 = 1 << 3;
+    /// Every protection bit.
+    pub const PROT: u32 = READ | WRITE | EXEC;
+}
+
+/// One area. See the module text for who may write what.
+pub struct Vma {
+    start: AtomicU64,
+    end: AtomicU64,
+    /// Largest free gap below any area of this subtree (see `set`).
+    gap: AtomicU64,
+    pgoff: AtomicU32,
+    flags: AtomicU32,
+    mm: AtomicU32,
+    anon: AtomicU32,
+    chain: AtomicU32,
+    left: AtomicU32,
+    right: AtomicU32,
+    parent: AtomicU32,
+    balance: AtomicU8,
+}
+
+impl Default for Vma {
+    fn default() -> Self {
+        Self {
+            start: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            gap: AtomicU64::new(0),
+            pgoff: AtomicU32::new(0),
+            flags: AtomicU32::new(0),
+            mm: AtomicU32::new(NIL),
+            anon: AtomicU32::new(NIL),
+            chain: AtomicU32::new(NIL),
+            left: AtomicU32::new(NIL),
+            right: AtomicU32::new(NIL),
+            parent: AtomicU32::new(NIL),
+            balance: AtomicU8::new(0),
+        }
+    }
+}
+
+impl Slot for Vma {
+    fn link(&self) -> &AtomicU32 {
+        &self.left
+    }
+}
+
+static VMAS: Arena<Vma> = Arena::new();
+
+/// The pool of areas.
+pub(crate) fn pool() -> &'static Arena<Vma> {
+    &VMAS
+}
+
+/// The area with this id.
+#[inline]
+pub fn vma(id: u32) -> &'static Vma {
+    VMAS.get(id)
+}
+
+macro_rules! field {
+    ($get:ident, $set:ident, $ty:ty, $doc:literal) => {
+        #[doc = $doc]
+        #[inline]
+        pub fn $get(&self) -> $ty {
+            self.$get.load(Ordering::Relaxed)
+        }
+        #[doc = concat!("Sets: ", $doc)]
+        #[inline]
+        pub(crate) fn $set(&self, v: $ty) {
+            self.$get.store(v, Ordering::Relaxed);
+        }
+    };
+}
+
+impl Vma {
+    field!(start, set_start, u64, "First byte, page aligned.");
+    field!(end, set_end, u64, "First byte after, page aligned.");
+    field!(gap, set_gap, u64, "Largest gap in this subtree, bytes.");
+    field!(pgoff, set_pgoff, u32, "Page index of `start` in the anon_vma's order.");
+    field!(flags, set_flags, u32, "Bits of [`vm`].");
+    field!(mm, set_mm, u32, "Id of the owner.");
+    field!(anon, set_anon, u32, "Id of the anon_vma, or NIL.");
+    field!(chain, set_chain, u32, "First anon_vma_chain of this area, or NIL.");
+    field!(left, set_left, u32, "Left child in the VMA tree.");
+    field!(right, set_right, u32, "Right child in the VMA tree.");
+    field!(parent, set_parent, u32, "Parent in the VMA tree.");
+    field!(balance, set_balance, u8, "Balance datum of the VMA tree.");
+
+    /// Pages in the area.
+    pub fn pages(&self) -> u64 {
+        (self.end() - self.start()) >> arch::PAGE_SHIFT
+    }
+    /// The address lies in the area.
+    #[inline]
+    pub fn contains(&self, va: VirtAddr) -> bool {
+        self.start() <= va.0 && va.0 < self.end()
+    }
+    /// All of `bits` are set.
+    #[inline]
+    pub fn has(&self, bits: u32) -> bool {
+        self.flags() & bits == bits
+    }
+    /// Page index, in the anon_vma's order, of the page at `va`.
+    #[inline]
+    pub fn index_of(&self, va: VirtAddr) -> u32 {
+        self.pgoff() + ((va.0 - self.start()) >> arch::PAGE_SHIFT) as u32
+    }
+    /// Where page `index` of the anon_vma's order lies in this area, if it does.
+    #[inline]
+    pub fn address_of(&self, index: u32) -> Option<VirtAddr> {
+        let pages = index.checked_sub(self.pgoff())?;
+        let va = self.start() + ((pages as u64) << arch::PAGE_SHIFT);
+        (va < self.end()).then_some(VirtAddr(va))
+    }
+    /// The bits of an entry in this area, without the write bit. An area without any permission keeps
+    /// its frames mapped to the rmap, but not to the MMU.
+    #[inline]
+    pub fn entry_bits(&self) -> u64 {
+        use arch::pte::{NX, PRESENT, PROT_NONE, USER};
+        match self.flags() & vm::PROT {
+            0 => PROT_NONE | NX,
+            p if p & vm::EXEC != 0 => PRESENT | USER,
+            _ => PRESENT | USER | NX,
+        }
+    }
+}
