@@ -1,3 +1,28 @@
 //! L3: the memory manager. Knows no instruction set: it sees the machine through `arch` only.
-#![no_std]
+//!
+//! Modules point one way: frame < buddy < pt (entry, lock, walk, gather) < vma < swap < rmap < fault <
+//! reclaim; `ops` are the system calls on top. See ARCHITECTURE.md for a page on each.
+#![cfg_attr(target_os = "none", no_std)]
+
 extern crate alloc;
+
+pub mod adopt;
+pub mod arena;
+pub mod buddy;
+pub mod fault;
+pub mod folio;
+pub mod frame;
+pub mod heap;
+mod init;
+pub mod knobs;
+pub mod lru;
+pub mod mm;
+pub mod ops;
+pub mod pt;
+pub mod stats;
+pub mod vma;
+pub mod zero;
+
+pub use adopt::Adopted;
+pub use init::{InitError, check, init};
+pub use mm::{Mm, MmError, MmRef};

@@ -1,0 +1,49 @@
+//! Adopting an address space: from now on the thread's user half is that of an mm.
+//!
+//! The thread's adopted word holds the mm's id + 1; the scheduler hands it to [`crate::pt::tlb::switch_mm`]
+//! at each switch. A thread keeps a counted handle for as long as it has adopted. Takes no lock.
+
+use crate::mm::MmRef;
+use crate::pt::tlb;
+
+/// The thread's user half is `mm`'s, until this is dropped. Stays on the thread that adopted.
+pub struct Adopted {
+    mm: MmRef,
+    _thread: core::marker::PhantomData<*const ()>,
+}
+
+impl Adopted {
+    /// The address space.
+    pub fn mm(&self) -> &MmRef {
+        &self.mm
+    }
+}
+
+impl MmRef {
+    /// Makes the running thread's user half this address space.
+    ///
+    /// # Panics
+    /// If the thread has adopted one already.
+    pub fn adopt(&self) -> Adopted {
+        assert!(arch::thread::adopted() == 0, "this thread has adopted an address space already");
+        let irq = sync::irq::disable();
+        arch::thread::set_adopted(u64::from(self.id()) + 1);
+        tlb::switch_mm(&irq, Some(self.id()));
+        drop(irq);
+        Adopted { mm: self.clone(), _thread: core::marker::PhantomData }
+    }
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        let irq = sync::irq::disable();
+        arch::thread::set_adopted(0);
+        tlb::switch_mm(&irq, None);
+        drop(irq);
+    }
+}
+
+/// The id of the address space that the running thread has adopted.
+pub(crate) fn current() -> Option<u32> {
+    (arch::thread::adopted() as u32).checked_sub(1)
+}

@@ -1,0 +1,133 @@
+//! The kernel heap: `linked_list_allocator` in a window of kernel addresses that grows by mapping frames.
+//!
+//! It serves what is allocated rarely: object-cache chunks, drivers, the console. Fault, zap, reclaim and
+//! shootdown paths never come here. Locks: `Rank::Heap`; frames are allocated and mapped outside it, so
+//! that growing may reclaim where the caller may sleep. Growing maps none → present: no flush is needed.
+//!
+//! The host's binaries use the host's allocator and never call [`init`].
+
+use crate::buddy::{self, Gfp};
+use crate::stats::Use;
+use arch::addr::{PAGE_SIZE, page_align_up};
+use arch::{Pfn, VirtAddr};
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{NonNull, null_mut};
+use linked_list_allocator::Heap;
+use sync::{Mutex, Rank, SpinLock};
+
+/// The heap grows by at least this much.
+const STEP: u64 = 16 * PAGE_SIZE;
+
+struct State {
+    heap: Heap,
+    base: u64,
+    mapped: u64,
+    limit: u64,
+}
+
+static STATE: SpinLock<State> = SpinLock::new(
+    Rank::Heap,
+    State { heap: Heap::empty(), base: 0, mapped: 0, limit: 0 },
+);
+/// One grower at a time, so that the window stays contiguous.
+static GROW: Mutex<()> = Mutex::new(Rank::HeapGrow, ());
+
+/// The kernel's global allocator.
+pub struct KernelHeap;
+
+/// (bytes mapped, bytes in use).
+pub fn usage() -> (u64, u64) {
+    let state = STATE.lock();
+    (state.mapped, state.heap.used() as u64)
+}
+
+/// Opens the window; the first bytes are mapped at once. Boot CPU alone.
+///
+/// # Errors
+/// [`buddy::Oom`] when there are no frames for it.
+pub(crate) fn init() -> Result<(), buddy::Oom> {
+    let (base, len) = arch::heap_window();
+    {
+        let mut state = STATE.lock();
+        state.base = base.0;
+        state.limit = len;
+    }
+    grow(STEP, Gfp::NOWAIT)
+}
+
+/// Maps at least `bytes` more.
+fn grow(bytes: u64, gfp: Gfp) -> Result<(), buddy::Oom> {
+    let bytes = page_align_up(bytes).max(STEP);
+    let (start, room) = {
+        let state = STATE.lock();
+        (state.base + state.mapped, state.limit - state.mapped)
+    };
+    if room < bytes {
+        return Err(buddy::Oom);
+    }
+    let mut done = 0;
+    while done < bytes {
+        let Ok(page) = buddy::alloc(0, Use::Heap, gfp) else { break };
+        let mut table = || buddy::alloc(0, Use::Heap, gfp).ok().map(buddy::Page::into_pfn);
+        let va = VirtAddr(start + done);
+        if arch::map_kernel_page(va, page.pfn(), &mut table).is_err() {
+            break;
+        }
+        let _: Pfn = page.into_pfn();
+        done += PAGE_SIZE;
+    }
+    extend(start, done);
+    if done == bytes { Ok(()) } else { Err(buddy::Oom) }
+}
+
+/// Hands `done` freshly mapped bytes at `start` to the allocator.
+fn extend(start: u64, done: u64) {
+    if done == 0 {
+        return;
+    }
+    let mut state = STATE.lock();
+    if state.mapped == 0 {
+        // SAFETY: `start .. start + done` is the beginning of the heap's own window, just mapped to frames
+        // that belong to it for ever.
+        unsafe { state.heap.init(start as *mut u8, done as usize) };
+    } else {
+        // SAFETY: the bytes follow the heap's end directly, and are mapped as above.
+        unsafe { state.heap.extend(done as usize) };
+    }
+    state.mapped += done;
+}
+
+/// Reclaim may be waited for here: no spin lock is held and interrupts are on.
+fn may_sleep() -> bool {
+    sync::threads_ready() && sync::preempt::count() == 0 && sync::irq::enabled()
+}
+
+// SAFETY: every block comes from `linked_list_allocator`, which hands out disjoint, aligned blocks of the
+// mapped window, and goes back to it with the same layout; the spin lock serialises it.
+unsafe impl GlobalAlloc for KernelHeap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if let Ok(p) = STATE.lock().heap.allocate_first_fit(layout) {
+            return p.as_ptr();
+        }
+        let sleepy = may_sleep();
+        let _one = sleepy.then(|| GROW.lock());
+        let gfp = if sleepy { Gfp::RECLAIM } else { Gfp::NOWAIT };
+        // Room for the block at any alignment, and for the allocator's own record.
+        let want = layout.size() as u64 + layout.align() as u64 + 64;
+        let grown = grow(want, gfp);
+        let mut state = STATE.lock();
+        match state.heap.allocate_first_fit(layout) {
+            Ok(p) => p.as_ptr(),
+            Err(()) => {
+                debug_assert!(grown.is_err(), "the heap grew by too little");
+                null_mut()
+            }
+        }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        let Some(ptr) = NonNull::new(ptr) else { return };
+        // SAFETY: the caller passes a block of this heap with its layout (GlobalAlloc's contract).
+        unsafe { STATE.lock().heap.deallocate(ptr, layout) };
+    }
+}
