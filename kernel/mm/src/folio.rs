@@ -73,6 +73,13 @@ pub fn try_lock(pfn: Pfn) -> Option<FolioGuard> {
     Some(FolioGuard { pfn })
 }
 
+/// As [`try_lock`], for a caller that holds a PTL: the order is the other way round, which is sound because
+/// this never waits.
+#[inline]
+pub fn try_lock_nested(pfn: Pfn) -> Option<FolioGuard> {
+    try_lock(pfn)
+}
+
 /// Sleeps until none of `bits` is set. The caller holds a reference.
 fn wait_clear(pfn: Pfn, bits: u32) {
     let f = frame(pfn);

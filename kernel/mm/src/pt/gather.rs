@@ -79,6 +79,11 @@ impl<'a> Gather<'a> {
         self.mm
     }
 
+    /// Its id.
+    pub fn mm_id(&self) -> u32 {
+        self.mm_id
+    }
+
     /// The entry of `va` was present and is gone or weaker: the range to flush covers it.
     #[inline]
     pub fn note(&mut self, va: VirtAddr) {

@@ -161,18 +161,69 @@ impl PmdRef {
         Some(PteLocked { table, index: va.table_index(PTE_LEVEL), _guard: guard })
     }
 
-    /// Locks the PTE table of `va` while `held` is already held (mremap). Order: by frame number.
+    /// The PTE of `va` as it is now, without a lock; `None` when there is no table. The caller keeps the
+    /// table in place (`mmap_lock`, or interrupts off for a lockless walk).
+    #[inline]
+    pub fn peek(self, va: VirtAddr) -> Option<Entry> {
+        let table = self.table()?;
+        Some(read(cell(table, va, PTE_LEVEL)))
+    }
+
+    /// The PTE table under this PMD, if there is one.
+    #[inline]
     pub(crate) fn table(self) -> Option<Pfn> {
         let entry = self.get();
         (entry.is_present() && !entry.is_huge()).then(|| entry.pfn())
     }
+}
+
+/// The place of an entry that points to a table: PMD (level 1), PUD (2) or PGD (3) entry.
+pub(crate) struct UpperRef {
+    level: u32,
+    table: Pfn,
+    cell: &'static AtomicU64,
+}
+
+impl UpperRef {
+    /// The entry of `level` for `va`.
+    ///
+    /// # Errors
+    /// The level whose entry is missing above it.
+    pub(crate) fn lookup(mm: &Mm, va: VirtAddr, level: u32) -> Result<Self, u32> {
+        let mut table = mm.root();
+        for above in (level + 1..=3).rev() {
+            let entry = read(cell(table, va, above));
+            if !entry.is_present() {
+                return Err(above);
+            }
+            table = entry.pfn();
+        }
+        Ok(Self { level, table, cell: cell(table, va, level) })
+    }
+
+    /// The level of the first missing entry on the way to the PMD entry of `va` (3 or 2; 1 when all are
+    /// there).
+    pub(crate) fn missing_level(mm: &Mm, va: VirtAddr) -> u32 {
+        match Self::lookup(mm, va, 1) {
+            Ok(_) => 1,
+            Err(level) => level,
+        }
+    }
 
     /// Empties the entry and returns the table it named. The caller holds `mmap_lock` exclusively and no
     /// area covers the range any more.
-    pub(crate) fn detach(self) -> Option<Pfn> {
-        let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
-        let entry = Entry(self.cell.swap(0, Ordering::AcqRel));
-        entry.is_present().then(|| entry.pfn())
+    pub(crate) fn detach(&self, mm: &Mm) -> Option<Pfn> {
+        if !read(self.cell).is_present() {
+            return None;
+        }
+        let old = if self.level == 1 {
+            let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
+            self.cell.swap(0, Ordering::AcqRel)
+        } else {
+            let _upper = mm.pgt_lock.lock();
+            self.cell.swap(0, Ordering::AcqRel)
+        };
+        Some(Entry(old).pfn())
     }
 }
 

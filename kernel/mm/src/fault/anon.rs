@@ -1,0 +1,51 @@
+//! First touch of an anonymous page: the shared zero page for a load, a fresh frame for a store.
+
+use super::{Fault, Step, Stop};
+use crate::buddy::{self, Gfp, Page};
+use crate::frame::{flag, frame};
+use crate::lru;
+use crate::pt::PteLocked;
+use crate::stats::{Event, Use, count};
+use crate::zero;
+use arch::Pfn;
+use arch::pte::Entry;
+
+impl Fault<'_> {
+    pub(super) fn first_read(&self) -> Result<Step, Stop> {
+        let Some(mut pte) = self.lock_same(Entry::NONE) else { return Ok(Step::Retry) };
+        // None to present: no CPU can hold a translation, nothing to flush.
+        pte.set(zero::entry(self.vma.entry_bits()));
+        count(Event::ZeroFault);
+        Ok(Step::Done)
+    }
+
+    pub(super) fn first_write(&self) -> Result<Step, Stop> {
+        let page = buddy::alloc(0, Use::Anon, Gfp::RECLAIM)?;
+        arch::zero_frame(page.pfn());
+        let Some(mut pte) = self.lock_same(Entry::NONE) else { return Ok(Step::Retry) };
+        self.map_fresh(&mut pte, page);
+        self.mm.anon_pages.add(1);
+        count(Event::AnonFault);
+        Ok(Step::Done)
+    }
+
+    /// Maps a frame that nobody else knows: it becomes an exclusive anonymous folio of this area, on the
+    /// inactive list. Under the PTL throughout, so that no zap can free it before it is listed.
+    pub(super) fn map_fresh(&self, pte: &mut PteLocked, page: Page) {
+        let pfn = page.into_pfn();
+        self.init_folio(pfn);
+        pte.set(Entry::from_bits(pfn, self.bits()));
+        lru::add(pfn, false);
+    }
+
+    /// Makes a fresh frame an anonymous folio mapped once, at this fault's page. The frame's one reference
+    /// is the mapping's.
+    fn init_folio(&self, pfn: Pfn) {
+        let f = frame(pfn);
+        let state = flag::SWAPBACKED | flag::UPTODATE | flag::EXCLUSIVE | flag::DIRTY;
+        f.init_flags(state, lru::local_shard(), Use::Anon);
+        f.set_mapping(self.vma.anon() + 1);
+        f.set_index(self.vma.index_of(self.va));
+        f.init_mapcount(1);
+    }
+}

@@ -1,0 +1,98 @@
+//! Write faults on a present, read-only entry: take the page over, or copy it.
+//!
+//! A folio marked EXCLUSIVE belongs to this address space alone (fork clears the mark) and is taken over at
+//! once. Otherwise, under the folio lock, a folio whose only reference is this entry's is taken over too;
+//! everything else is copied. The reference count decides, not the mapcount: whoever else holds a
+//! reference may be reading (Linux commit 09854ba9, "mm: do_wp_page() simplification").
+
+use super::{Fault, Step, Stop};
+use crate::buddy::{self, Gfp, Page};
+use crate::folio;
+use crate::frame::{flag, frame};
+use crate::pt::{PteLocked, tlb};
+use crate::stats::{Event, Use, count};
+use crate::swap;
+use arch::addr::PAGE_SIZE;
+use arch::pte::{self, Entry};
+use arch::{Pfn, VirtAddr};
+
+impl Fault<'_> {
+    pub(super) fn write_protected(&self, seen: Entry) -> Result<Step, Stop> {
+        let Some(mut pte) = self.lock_same(seen) else { return Ok(Step::Retry) };
+        if seen.is_special() {
+            drop(pte);
+            return self.replace(seen, None);
+        }
+        let pfn = seen.pfn();
+        if frame(pfn).has(flag::EXCLUSIVE) {
+            self.take_over(&mut pte);
+            return Ok(Step::Done);
+        }
+        // The folio lock comes before the PTL: keep the folio with a reference and let go.
+        frame(pfn).get();
+        drop(pte);
+        let result = self.reuse_or_copy(seen, pfn);
+        folio::put(pfn);
+        result
+    }
+
+    /// The caller's extra reference keeps `pfn`.
+    fn reuse_or_copy(&self, seen: Entry, pfn: Pfn) -> Result<Step, Stop> {
+        let guard = folio::lock(pfn);
+        if guard.frame().has(flag::SWAPCACHE) && guard.frame().refcount() <= 3 {
+            swap::cache::try_drop(&guard);
+        }
+        // This entry's reference and the one just taken: nobody else can reach the folio, and the folio
+        // lock keeps it out of the swap cache.
+        let sole = guard.frame().refcount() == 2 && !guard.frame().has(flag::SWAPCACHE);
+        if !sole {
+            drop(guard);
+            return self.replace(seen, Some(pfn));
+        }
+        let Some(mut pte) = self.lock_same(seen) else { return Ok(Step::Retry) };
+        // From now on only this area's own anon_vma leads here: later walks visit fewer areas.
+        guard.frame().set_mapping(self.vma.anon() + 1);
+        guard.frame().set(flag::EXCLUSIVE);
+        self.take_over(&mut pte);
+        Ok(Step::Done)
+    }
+
+    /// Gives the entry the write bit. An upgrade: no other CPU needs to forget anything, the weaker
+    /// translation that it may hold only faults once more.
+    fn take_over(&self, pte: &mut PteLocked) {
+        pte.set_bits(pte::WRITE | pte::DIRTY | pte::ACCESSED);
+        arch::invlpg(self.va);
+        count(Event::CowReuse);
+        count(Event::TlbAvoided);
+    }
+
+    /// Puts a private copy (of `old`, or of the zero page) in place of the entry `seen`.
+    fn replace(&self, seen: Entry, old: Option<Pfn>) -> Result<Step, Stop> {
+        let page = buddy::alloc(0, Use::Anon, Gfp::RECLAIM)?;
+        match old {
+            Some(old) => arch::copy_frame(page.pfn(), old),
+            None => arch::zero_frame(page.pfn()),
+        }
+        let Some(mut pte) = self.lock_same(seen) else { return Ok(Step::Retry) };
+        self.swap_frames(&mut pte, page);
+        drop(pte);
+        match old {
+            Some(old) => folio::put(old),
+            None => self.mm.anon_pages.add(1),
+        }
+        count(Event::CowCopy);
+        Ok(Step::Done)
+    }
+
+    /// Unhooks the old frame, makes every CPU forget it, drops its rmap, then maps the new one: no CPU may
+    /// read the old frame after another has written the new.
+    fn swap_frames(&self, pte: &mut PteLocked, page: Page) {
+        let old = pte.clear();
+        let VirtAddr(start) = self.va;
+        tlb::flush_range(self.mm_id, self.mm, start, start + PAGE_SIZE, false);
+        if !old.is_special() {
+            frame(old.pfn()).map_dec();
+        }
+        self.map_fresh(pte, page);
+    }
+}

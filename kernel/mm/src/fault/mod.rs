@@ -1,0 +1,168 @@
+//! Page faults: from an address and an access to an entry that allows it.
+//!
+//! Runs in the faulting thread with interrupts on; sleeps (for memory, for the disk). Takes `mmap_lock`
+//! shared; that keeps areas and tables in place, so entries may be looked at without a lock, and each
+//! change re-checks under the PTL what was seen before. Frames and tables are allocated with no PTL held.
+//! Nothing here allocates from the heap. Faults on different CPUs run in parallel; the PTL decides.
+
+mod anon;
+mod cow;
+pub mod swap;
+
+use crate::adopt;
+use crate::buddy::Oom;
+use crate::mm::{Mm, by_id};
+use crate::ops::stack;
+use crate::pt::{PmdRef, PteLocked};
+use crate::stats::{Event, count};
+use crate::vma::{Vma, vm};
+use arch::VirtAddr;
+use arch::pte::{self, Entry};
+use arch::upcall::{Access, FaultError};
+
+/// What became of one attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// The entry allows the access now.
+    Done,
+    /// Something changed meanwhile: look again from the start.
+    Retry,
+}
+
+/// One attempt at a fault: the area is found and allows the access.
+pub(crate) struct Fault<'a> {
+    pub(crate) mm_id: u32,
+    pub(crate) mm: &'a Mm,
+    pub(crate) vma: &'static Vma,
+    /// The page's first byte.
+    pub(crate) va: VirtAddr,
+    pub(crate) write: bool,
+    pub(crate) pmd: PmdRef,
+}
+
+/// Resolves a fault of the running thread in the address space it has adopted.
+///
+/// # Errors
+/// What the access fails with.
+pub fn current(va: VirtAddr, access: Access) -> Result<(), FaultError> {
+    let id = adopt::current().ok_or(FaultError::Unmapped)?;
+    handle(id, by_id(id), va, access)
+}
+
+/// Resolves a fault at `va` in `mm` (whose id is `mm_id`; the caller holds a handle on it). Knows no
+/// caller: a later user mode comes this way too.
+///
+/// # Errors
+/// What the access fails with.
+pub fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), FaultError> {
+    count(Event::PgFault);
+    loop {
+        if mm.is_killed() {
+            return Err(FaultError::Killed);
+        }
+        match attempt(mm_id, mm, va, access) {
+            Ok(Step::Done) => return Ok(()),
+            Ok(Step::Retry) => {}
+            Err(Stop::Signal(e)) => return Err(e),
+            Err(Stop::Grow) => stack::expand(mm, va).map_err(|_| FaultError::Unmapped)?,
+            // Reclaim and the OOM killer have tried everything: this address space cannot go on.
+            Err(Stop::Oom) => mm.kill(),
+        }
+    }
+}
+
+/// Why an attempt could not finish.
+pub(crate) enum Stop {
+    /// The access is not allowed or cannot be served.
+    Signal(FaultError),
+    /// Just below a stack: grow it, then look again.
+    Grow,
+    /// No frame, and nothing more to reclaim.
+    Oom,
+}
+
+impl From<Oom> for Stop {
+    fn from(_: Oom) -> Self {
+        Self::Oom
+    }
+}
+
+fn attempt(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<Step, Stop> {
+    let set = mm.mmap_lock.read();
+    let vma = set.find(va).ok_or(Stop::Signal(FaultError::Unmapped))?;
+    if !vma.contains(va) {
+        return Err(if vma.has(vm::GROWSDOWN) {
+            Stop::Grow
+        } else {
+            Stop::Signal(FaultError::Unmapped)
+        });
+    }
+    let needs = match access {
+        Access::Read => vm::READ,
+        Access::Write => vm::WRITE,
+        Access::Exec => vm::EXEC,
+    };
+    // As on x86: what may be written or executed may be read.
+    let allowed = vma.has(needs) || (access == Access::Read && vma.flags() & vm::PROT != 0);
+    if !allowed {
+        return Err(Stop::Signal(FaultError::Protection));
+    }
+    let pmd = PmdRef::lookup_or_alloc(mm, va)?;
+    pmd.alloc_pte_table(mm)?;
+    let fault = Fault { mm_id, mm, vma, va: va.page(), write: access == Access::Write, pmd };
+    fault.resolve()
+}
+
+impl Fault<'_> {
+    fn resolve(&self) -> Result<Step, Stop> {
+        // Without the lock: a hint what to prepare. Each branch looks again under the PTL.
+        let Some(entry) = self.pmd.peek(self.va) else { return Ok(Step::Retry) };
+        if entry.is_none() {
+            if self.write { self.first_write() } else { self.first_read() }
+        } else if entry.is_present() {
+            self.present(entry)
+        } else if entry.is_swap() {
+            self.swap_in(entry)
+        } else {
+            Err(Stop::Signal(FaultError::Protection))
+        }
+    }
+
+    /// The PTL of the fault's entry; `None` when the table is gone.
+    #[inline]
+    pub(crate) fn lock(&self) -> Option<PteLocked> {
+        self.pmd.lock(self.va)
+    }
+
+    /// The PTL, if the entry still is what it was but for the MMU's own bits.
+    #[inline]
+    pub(crate) fn lock_same(&self, seen: Entry) -> Option<PteLocked> {
+        let pte = self.lock()?;
+        same(pte.get(), seen).then_some(pte)
+    }
+
+    /// A translation exists: the access needs the write bit, or another CPU was faster.
+    fn present(&self, entry: Entry) -> Result<Step, Stop> {
+        if self.write && !entry.is_write() {
+            return self.write_protected(entry);
+        }
+        let Some(mut pte) = self.lock_same(entry) else { return Ok(Step::Retry) };
+        count(Event::SpuriousFault);
+        pte.set_bits(pte::ACCESSED | if self.write { pte::DIRTY } else { 0 });
+        // Hardware may keep the weaker translation that faulted; it is this CPU's alone to forget.
+        arch::invlpg(self.va);
+        Ok(Step::Done)
+    }
+
+    /// Bits of a new entry for this access: writable and dirty only when it is a write.
+    pub(crate) fn bits(&self) -> u64 {
+        let write = if self.write { pte::WRITE | pte::DIRTY } else { 0 };
+        self.vma.entry_bits() | pte::ACCESSED | write
+    }
+}
+
+/// Equal but for the bits that the MMU sets.
+pub(crate) fn same(a: Entry, b: Entry) -> bool {
+    const MMU: u64 = pte::ACCESSED | pte::DIRTY;
+    a.without(MMU) == b.without(MMU)
+}

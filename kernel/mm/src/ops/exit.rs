@@ -1,0 +1,32 @@
+//! The end of an address space: everything it maps goes, then its tables, then its root.
+//!
+//! Runs when the last handle goes, so no thread has it adopted and no fault is under way; CPUs may still
+//! be lazy on its root, and the last flush makes them leave. Sleeps (`mmap_lock`, anon_vma locks).
+
+use crate::mm::Mm;
+use crate::ops::zap;
+use crate::pt::gather::Gather;
+use crate::pt::{free_table, tlb};
+use crate::vma::{anon, pool};
+use arch::USER_TOP;
+
+pub(crate) fn teardown(id: u32, mm: &Mm) {
+    let mut set = mm.mmap_lock.write();
+    let mut gather = Gather::new(id, mm);
+    for (_, vma) in set.iter() {
+        zap::range(&mut gather, vma.start(), vma.end());
+    }
+    while let Some(vma_id) = set.pop() {
+        anon::unlink(vma_id);
+        pool().free(vma_id);
+    }
+    zap::tables(&mut gather, 0, USER_TOP);
+    drop(gather);
+    // Even an mm without tables below its root may be some CPU's lazy root.
+    if !mm.cpus().is_empty() {
+        tlb::flush_range(id, mm, 0, USER_TOP, true);
+    }
+    debug_assert!(mm.cpus().is_empty(), "a CPU is still on the root of a dead address space");
+    free_table(mm.root());
+    drop(set);
+}
