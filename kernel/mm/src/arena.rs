@@ -4,8 +4,8 @@
 //! object of its type, so a stale id can be looked at and found out instead of being a dangling pointer
 //! (what `SLAB_TYPESAFE_BY_RCU` gives Linux's anon_vmas). Objects consist of atomics and locks.
 //!
-//! Locks: `Rank::Arena` around the free list; the heap's lock inside it when a chunk is added. Never
-//! sleeps. Allocation may use the heap and is therefore for mm operations only, never for fault, zap,
+//! Locks: `Rank::Arena` around the free list. Chunks are allocated outside it and may sleep (the heap
+//! may reclaim). Allocation may use the heap and is therefore for mm operations only, never for fault, zap,
 //! reclaim or shootdown paths; freeing never allocates.
 
 use crate::frame::NIL;
@@ -63,14 +63,20 @@ impl<T: Slot> Arena<T> {
     /// # Errors
     /// [`PoolEmpty`] when the heap has no room for another chunk or the pool is at its limit.
     pub fn alloc(&self) -> Result<u32, PoolEmpty> {
-        let mut free = self.free.lock();
-        if free.head == NIL {
-            self.add_chunk(&mut free)?;
+        loop {
+            let mut free = self.free.lock();
+            if free.head != NIL {
+                let id = free.head;
+                free.head = self.get(id).link().load(Ordering::Relaxed);
+                free.live += 1;
+                return Ok(id);
+            }
+            let chunks = free.chunks;
+            drop(free);
+            // Outside the lock: the heap may have to reclaim.
+            let chunk = new_chunk((chunks * CHUNK) as u32)?;
+            self.add_chunk(chunks, chunk)?;
         }
-        let id = free.head;
-        free.head = self.get(id).link().load(Ordering::Relaxed);
-        free.live += 1;
-        Ok(id)
     }
 
     /// Gives an object back.
@@ -103,24 +109,31 @@ impl<T: Slot> Arena<T> {
         (self.free.lock().chunks * CHUNK) as u32
     }
 
-    fn add_chunk(&self, free: &mut Free) -> Result<(), PoolEmpty> {
-        if free.chunks == CHUNKS {
-            return Err(PoolEmpty);
+    /// Adds a chunk that was made when there were `chunks`; drops it when another thread was faster.
+    fn add_chunk(&self, chunks: usize, chunk: Box<[T]>) -> Result<(), PoolEmpty> {
+        let mut free = self.free.lock();
+        if free.chunks != chunks || free.head != NIL {
+            return Ok(());
         }
-        let mut objects = Vec::new();
-        objects.try_reserve_exact(CHUNK).map_err(|_| PoolEmpty)?;
-        let base = (free.chunks * CHUNK) as u32;
-        for i in 0..CHUNK as u32 {
-            let object = T::default();
-            let next = if i + 1 == CHUNK as u32 { NIL } else { base + i + 1 };
-            object.link().store(next, Ordering::Relaxed);
-            objects.push(object);
-        }
-        self.chunks[free.chunks].call_once(|| objects.into_boxed_slice());
+        let place = self.chunks.get(chunks).ok_or(PoolEmpty)?;
+        place.call_once(|| chunk);
         free.chunks += 1;
-        free.head = base;
+        free.head = (chunks * CHUNK) as u32;
         Ok(())
     }
+}
+
+/// A chunk of free objects, linked in order, for ids from `base` on.
+fn new_chunk<T: Slot>(base: u32) -> Result<Box<[T]>, PoolEmpty> {
+    let mut objects = Vec::new();
+    objects.try_reserve_exact(CHUNK).map_err(|_| PoolEmpty)?;
+    for i in 0..CHUNK as u32 {
+        let object = T::default();
+        let next = if i + 1 == CHUNK as u32 { NIL } else { base + i + 1 };
+        object.link().store(next, Ordering::Relaxed);
+        objects.push(object);
+    }
+    Ok(objects.into_boxed_slice())
 }
 
 impl<T: Slot> Default for Arena<T> {

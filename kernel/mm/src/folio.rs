@@ -55,29 +55,27 @@ fn wake(pfn: Pfn, bit: u32) {
 /// Locks a folio that the caller holds a reference on. Sleeps.
 pub fn lock(pfn: Pfn) -> FolioGuard {
     loop {
-        if let Some(guard) = try_lock(pfn) {
+        if let Some(guard) = take(pfn, false) {
             return guard;
         }
         wait_clear(pfn, flag::LOCKED);
     }
 }
 
-/// Locks the folio if nobody has it.
+/// Locks the folio if nobody has it. Never waits, so it may be tried under a PTL as well.
 #[inline]
 pub fn try_lock(pfn: Pfn) -> Option<FolioGuard> {
+    take(pfn, true)
+}
+
+#[inline]
+fn take(pfn: Pfn, tried: bool) -> Option<FolioGuard> {
     // Acquire (in `set`) pairs with the Release (in `clear`) of the last unlock.
     if frame(pfn).set(flag::LOCKED) & flag::LOCKED != 0 {
         return None;
     }
-    sync::lock_acquired(Rank::FolioLock);
+    sync::lock_acquired(Rank::FolioLock, tried);
     Some(FolioGuard { pfn })
-}
-
-/// As [`try_lock`], for a caller that holds a PTL: the order is the other way round, which is sound because
-/// this never waits.
-#[inline]
-pub fn try_lock_nested(pfn: Pfn) -> Option<FolioGuard> {
-    try_lock(pfn)
 }
 
 /// Sleeps until none of `bits` is set. The caller holds a reference.

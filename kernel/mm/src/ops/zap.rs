@@ -82,7 +82,7 @@ fn unhook(gather: &mut Gather<'_>, _ptl: &PteLocked, va: VirtAddr, old: Entry) -
         f.map_dec();
         // The slot is of no use once nobody maps the folio; where the folio is busy, reclaim finds it.
         if f.mapcount() == 0
-            && let Some(guard) = folio::try_lock_nested(pfn)
+            && let Some(guard) = folio::try_lock(pfn)
         {
             swap::cache::try_drop(&guard);
         }

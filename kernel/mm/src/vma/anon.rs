@@ -17,8 +17,9 @@ use crate::frame::{Frame, NIL};
 use crate::mm::MmError;
 use crate::vma::{Vma, vma};
 use algo::interval::{IntervalNodes, IntervalTree};
+use algo::tree::TreeLinks;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use sync::{Rank, RwSem, RwSemReadGuard, RwSemWriteGuard};
+use sync::{Rank, ReadGuard, RwSem, WriteGuard};
 
 /// A family of folios and the areas that may map them.
 pub struct AnonVma {
@@ -64,7 +65,7 @@ pub struct Chain {
     left: AtomicU32,
     right: AtomicU32,
     parent: AtomicU32,
-    balance: AtomicU8,
+    rank: AtomicU8,
     max_last: AtomicU32,
 }
 
@@ -77,7 +78,7 @@ impl Default for Chain {
             left: AtomicU32::new(NIL),
             right: AtomicU32::new(NIL),
             parent: AtomicU32::new(NIL),
-            balance: AtomicU8::new(0),
+            rank: AtomicU8::new(0),
             max_last: AtomicU32::new(0),
         }
     }
@@ -109,16 +110,20 @@ macro_rules! links {
     )* };
 }
 
+impl TreeLinks for ChainNodes {
+    links!(left set_left left, right set_right right, parent set_parent parent);
+    #[inline]
+    fn rank(&self, i: u32) -> u8 {
+        CHAINS.get(i).rank.load(Ordering::Relaxed)
+    }
+    #[inline]
+    fn set_rank(&self, i: u32, v: u8) {
+        CHAINS.get(i).rank.store(v, Ordering::Relaxed);
+    }
+}
+
 impl IntervalNodes for ChainNodes {
-    links!(left set_left left, right set_right right, parent set_parent parent, max_last set_max_last max_last);
-    #[inline]
-    fn balance(&self, i: u32) -> u8 {
-        CHAINS.get(i).balance.load(Ordering::Relaxed)
-    }
-    #[inline]
-    fn set_balance(&self, i: u32, v: u8) {
-        CHAINS.get(i).balance.store(v, Ordering::Relaxed);
-    }
+    links!(max_last set_max_last max_last);
     #[inline]
     fn start(&self, i: u32) -> u32 {
         chain_vma(i).pgoff()
@@ -137,9 +142,9 @@ fn chain_vma(chain: u32) -> &'static Vma {
 /// Runs `f` on the interval tree of anon_vma `id`. The caller holds the root's lock.
 fn with_tree<R>(id: u32, f: impl FnOnce(&mut IntervalTree) -> R) -> R {
     let anon = ANON.get(id);
-    let mut tree = IntervalTree::from_root(anon.tree.load(Ordering::Relaxed));
+    let mut tree = IntervalTree::from_id(anon.tree.load(Ordering::Relaxed));
     let r = f(&mut tree);
-    anon.tree.store(tree.root(), Ordering::Relaxed);
+    anon.tree.store(tree.id(), Ordering::Relaxed);
     r
 }
 
@@ -148,20 +153,20 @@ fn root_of(id: u32) -> u32 {
 }
 
 /// Locks the family of anon_vma `id` for a change.
-pub(crate) fn write(id: u32) -> RwSemWriteGuard<'static, ()> {
+pub(crate) fn write(id: u32) -> WriteGuard<'static, ()> {
     ANON.get(root_of(id)).lock.write()
 }
 
 /// The family lock of a mapped folio's anon_vma, held shared: the areas cannot come or go.
 pub struct AnonGuard {
     id: u32,
-    _lock: RwSemReadGuard<'static, ()>,
+    _lock: ReadGuard<'static, ()>,
 }
 
 impl AnonGuard {
     /// Calls `f` with each area that may map page `index`, until it returns false.
     pub fn for_each_vma(&self, index: u32, mut f: impl FnMut(&'static Vma) -> bool) {
-        let tree = IntervalTree::from_root(ANON.get(self.id).tree.load(Ordering::Relaxed));
+        let tree = IntervalTree::from_id(ANON.get(self.id).tree.load(Ordering::Relaxed));
         for chain in tree.overlapping(&ChainNodes, index, index) {
             if !f(chain_vma(chain)) {
                 return;
