@@ -25,12 +25,18 @@ impl MmRef {
     /// # Panics
     /// If the thread has adopted one already.
     pub fn adopt(&self) -> Adopted {
-        assert!(arch::thread::adopted() == 0, "this thread has adopted an address space already");
+        assert!(
+            arch::thread::adopted() == 0,
+            "this thread has adopted an address space already"
+        );
         let irq = sync::irq::disable();
         arch::thread::set_adopted(u64::from(self.id()) + 1);
         tlb::switch_mm(&irq, Some(self.id()));
         drop(irq);
-        Adopted { mm: self.clone(), _thread: core::marker::PhantomData }
+        Adopted {
+            mm: self.clone(),
+            _thread: core::marker::PhantomData,
+        }
     }
 }
 

@@ -129,7 +129,11 @@ fn new_chunk<T: Slot>(base: u32) -> Result<Box<[T]>, PoolEmpty> {
     objects.try_reserve_exact(CHUNK).map_err(|_| PoolEmpty)?;
     for i in 0..CHUNK as u32 {
         let object = T::default();
-        let next = if i + 1 == CHUNK as u32 { NIL } else { base + i + 1 };
+        let next = if i + 1 == CHUNK as u32 {
+            NIL
+        } else {
+            base + i + 1
+        };
         object.link().store(next, Ordering::Relaxed);
         objects.push(object);
     }

@@ -90,11 +90,31 @@ macro_rules! word {
 }
 
 impl Frame {
-    word!(next, set_next, "The next frame in the list that owns this one.");
-    word!(prev, set_prev, "The previous frame in the list that owns this one.");
-    word!(mapping, set_mapping, "anon_vma id + 1, 0 for none. Written under the folio lock or before the folio is visible.");
-    word!(index, set_index, "Page index in the anon_vma's address order.");
-    word!(private, set_private, "Swap slot + 1 (under the folio lock), or the order of a free block.");
+    word!(
+        next,
+        set_next,
+        "The next frame in the list that owns this one."
+    );
+    word!(
+        prev,
+        set_prev,
+        "The previous frame in the list that owns this one."
+    );
+    word!(
+        mapping,
+        set_mapping,
+        "anon_vma id + 1, 0 for none. Written under the folio lock or before the folio is visible."
+    );
+    word!(
+        index,
+        set_index,
+        "Page index in the anon_vma's address order."
+    );
+    word!(
+        private,
+        set_private,
+        "Swap slot + 1 (under the folio lock), or the order of a free block."
+    );
 
     /// State bits, shard and use.
     #[inline]
@@ -156,7 +176,7 @@ impl Frame {
     #[inline]
     pub fn try_get(&self) -> bool {
         self.refcount
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| {
+            .try_update(Ordering::Acquire, Ordering::Relaxed, |n| {
                 if n == 0 { None } else { Some(n + 1) }
             })
             .is_ok()

@@ -27,7 +27,12 @@ struct State {
 
 static STATE: SpinLock<State> = SpinLock::new(
     Rank::Heap,
-    State { heap: Heap::empty(), base: 0, mapped: 0, limit: 0 },
+    State {
+        heap: Heap::empty(),
+        base: 0,
+        mapped: 0,
+        limit: 0,
+    },
 );
 /// One grower at a time, so that the window stays contiguous.
 static GROW: Mutex<()> = Mutex::new(Rank::HeapGrow, ());
@@ -67,8 +72,14 @@ fn grow(bytes: u64, gfp: Gfp) -> Result<(), buddy::Oom> {
     }
     let mut done = 0;
     while done < bytes {
-        let Ok(page) = buddy::alloc(0, Use::Heap, gfp) else { break };
-        let mut table = || buddy::alloc(0, Use::Heap, gfp).ok().map(buddy::Page::into_pfn);
+        let Ok(page) = buddy::alloc(0, Use::Heap, gfp) else {
+            break;
+        };
+        let mut table = || {
+            buddy::alloc(0, Use::Heap, gfp)
+                .ok()
+                .map(buddy::Page::into_pfn)
+        };
         let va = VirtAddr(start + done);
         if arch::map_kernel_page(va, page.pfn(), &mut table).is_err() {
             break;
@@ -77,7 +88,11 @@ fn grow(bytes: u64, gfp: Gfp) -> Result<(), buddy::Oom> {
         done += PAGE_SIZE;
     }
     extend(start, done);
-    if done == bytes { Ok(()) } else { Err(buddy::Oom) }
+    if done == bytes {
+        Ok(())
+    } else {
+        Err(buddy::Oom)
+    }
 }
 
 /// Hands `done` freshly mapped bytes at `start` to the allocator.

@@ -33,7 +33,7 @@ impl Upcalls for Calls {
     fn bio_done(&self, bio: &'static arch::block::Bio) {
         crate::swap::io::done(bio);
     }
-    fn switch_mm(&self, irq: &sync::IrqGuard, token: u64) {
+    fn switch_mm(&self, irq: &sync::irq::IrqGuard, token: u64) {
         crate::pt::tlb::switch_mm(irq, (token as u32).checked_sub(1));
     }
 }
@@ -64,7 +64,11 @@ pub fn init() -> Result<(), InitError> {
     let after = PhysAddr(home.start.0 + memmap_bytes);
     claim(home.start.pfn(), after.pfn(), Use::Memmap);
     for r in map {
-        let start = if r.start == home.start { after } else { r.start };
+        let start = if r.start == home.start {
+            after
+        } else {
+            r.start
+        };
         match r.kind {
             RegionKind::Usable => buddy::add_range(start.pfn(), r.end.pfn()),
             RegionKind::Kernel => claim(start.pfn(), r.end.pfn(), Use::Kernel),
@@ -79,7 +83,11 @@ pub fn init() -> Result<(), InitError> {
     stats::found_use(Use::Reserved, frames - known);
     buddy::tune(arch::nr_cpus() as u32);
     let little = |_| InitError::TooLittleMemory { pages };
-    zero::init(buddy::alloc(0, Use::Misc, Gfp::NOWAIT).map_err(little)?.into_pfn());
+    zero::init(
+        buddy::alloc(0, Use::Misc, Gfp::NOWAIT)
+            .map_err(little)?
+            .into_pfn(),
+    );
     heap::init().map_err(little)
 }
 
@@ -107,7 +115,9 @@ pub fn check() -> Result<(), alloc::string::String> {
     for (usage, name) in Use::ALL {
         let (scan, count) = (seen[usage as usize], stats::use_pages(usage));
         if scan != count {
-            return Err(format!("{name}: the memmap shows {scan} pages, the counter {count}"));
+            return Err(format!(
+                "{name}: the memmap shows {scan} pages, the counter {count}"
+            ));
         }
     }
     Ok(())

@@ -20,9 +20,10 @@ pub mod mm;
 pub mod ops;
 pub mod pt;
 pub mod stats;
+pub mod swap;
 pub mod vma;
 pub mod zero;
 
 pub use adopt::Adopted;
-pub use init::{InitError, check, init};
+pub use init::{InitError, MIN_PAGES, check, init};
 pub use mm::{Mm, MmError, MmRef};

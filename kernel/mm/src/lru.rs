@@ -25,7 +25,10 @@ struct Shard(SpinLock<Lists>);
 static LRU: [Shard; SHARDS] = [const {
     Shard(SpinLock::new(
         Rank::LruLock,
-        Lists { active: List::new(), inactive: List::new() },
+        Lists {
+            active: List::new(),
+            inactive: List::new(),
+        },
     ))
 }; SHARDS];
 
@@ -45,7 +48,10 @@ pub fn lock(shard: usize) -> SpinGuard<'static, Lists> {
 pub fn counts() -> (u64, u64) {
     LRU.iter().fold((0, 0), |(a, i), s| {
         let lists = s.0.lock();
-        (a + u64::from(lists.active.len()), i + u64::from(lists.inactive.len()))
+        (
+            a + u64::from(lists.active.len()),
+            i + u64::from(lists.inactive.len()),
+        )
     })
 }
 
@@ -59,7 +65,11 @@ impl Lists {
         self.inactive.len()
     }
     fn list(&mut self, active: bool) -> &mut List {
-        if active { &mut self.active } else { &mut self.inactive }
+        if active {
+            &mut self.active
+        } else {
+            &mut self.inactive
+        }
     }
     /// Puts a folio of this shard on a list, at the young end.
     #[inline]
@@ -81,7 +91,8 @@ impl Lists {
         if was & flag::LRU == 0 {
             return false;
         }
-        self.list(was & flag::ACTIVE != 0).remove(&FrameLinks, pfn.0);
+        self.list(was & flag::ACTIVE != 0)
+            .remove(&FrameLinks, pfn.0);
         true
     }
     /// Takes the oldest folio off a list, with a reference for the caller. A folio that is just being

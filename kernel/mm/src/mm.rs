@@ -126,7 +126,7 @@ impl Mm {
     }
     /// CPUs that may hold translations.
     pub fn cpus(&self) -> sync::CpuMask {
-        self.cpumask.load()
+        self.cpumask.load(Ordering::SeqCst)
     }
     /// The current TLB generation.
     pub fn generation(&self) -> u64 {
@@ -175,7 +175,7 @@ impl MmRef {
         }
         MMS.get(id)
             .users
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| {
+            .try_update(Ordering::Acquire, Ordering::Relaxed, |n| {
                 if n == 0 { None } else { Some(n + 1) }
             })
             .ok()

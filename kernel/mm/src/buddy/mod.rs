@@ -45,7 +45,11 @@ impl Gfp {
     pub const MEMALLOC: Self = Self(2);
 
     fn floor(self) -> u32 {
-        if self == Self::MEMALLOC { 0 } else { WATERMARKS.min.load(Ordering::Relaxed) }
+        if self == Self::MEMALLOC {
+            0
+        } else {
+            WATERMARKS.min.load(Ordering::Relaxed)
+        }
     }
 }
 
@@ -177,7 +181,11 @@ pub(crate) fn add_range(start: Pfn, end: Pfn) {
         poison::fill(Pfn(pfn), 0);
     }
     let mut zone = ZONE.lock();
-    zone.add_range(&BuddyFrames, start.0, end.0);
+    let added = zone.add_range(&BuddyFrames, start.0, end.0);
+    assert!(
+        added.is_ok(),
+        "boot memory {start:?}..{end:?} overlaps: {added:?}"
+    );
     publish_free(&zone);
     drop(zone);
     MANAGED.fetch_add(pages, Ordering::Relaxed);
@@ -236,7 +244,10 @@ pub fn alloc(order: u8, usage: Use, gfp: Gfp) -> Result<Page, Oom> {
     if cfg!(debug_assertions) {
         assert!(f.refcount() == 0, "{pfn:?} was handed out while referenced");
         if let Err(s) = poison::check(pfn, order) {
-            panic!("free {:?} was written to: byte {:#x} holds {:#x}", s.pfn, s.offset, s.found);
+            panic!(
+                "free {:?} was written to: byte {:#x} holds {:#x}",
+                s.pfn, s.offset, s.found
+            );
         }
     }
     f.init_flags(0, 0, usage);
@@ -325,7 +336,8 @@ pub fn free(pfn: Pfn, order: u8) {
 pub fn validate() -> Result<(), (&'static str, Pfn)> {
     pcp::validate()?;
     let zone = ZONE.lock();
-    zone.validate(&BuddyFrames).map_err(|c| (c.what, Pfn(c.index)))?;
+    zone.validate(&BuddyFrames)
+        .map_err(|c| (c.what, Pfn(c.at)))?;
     for order in 0..=MAX_ORDER {
         for pfn in zone.blocks(&BuddyFrames, order) {
             poison::check(Pfn(pfn), order).map_err(|s| ("free frame was written to", s.pfn))?;

@@ -28,7 +28,10 @@ struct Pcp(SpinLock<Lists>);
 static PCP: [Pcp; MAX_CPUS] = [const {
     Pcp(SpinLock::new(
         Rank::PcpLock,
-        Lists { page: List::new(), huge: List::new() },
+        Lists {
+            page: List::new(),
+            huge: List::new(),
+        },
     ))
 }; MAX_CPUS];
 
@@ -61,7 +64,11 @@ pub(super) fn alloc(order: u8, usage: Use, floor: u32) -> Option<Pfn> {
     let kind = kind(order)?;
     let _pinned = sync::preempt::disable();
     let mut lists = PCP[cpu::id()].0.lock();
-    let list = if kind == Kind::Page { &mut lists.page } else { &mut lists.huge };
+    let list = if kind == Kind::Page {
+        &mut lists.page
+    } else {
+        &mut lists.huge
+    };
     if list.is_empty() {
         if kind == Kind::Huge {
             return None;
@@ -80,7 +87,9 @@ fn refill(list: &mut List, floor: u32) {
     let mut got = 0;
     let mut zone = zone().lock();
     while got < batch && zone.free_pages() > floor {
-        let Some(pfn) = zone.alloc(&super::BuddyFrames, 0) else { break };
+        let Some(pfn) = zone.alloc(&super::BuddyFrames, 0) else {
+            break;
+        };
         frame(Pfn(pfn)).init_flags(0, 0, Use::Pcp);
         list.push_back(&FrameLinks, pfn);
         got += 1;
@@ -93,7 +102,9 @@ fn refill(list: &mut List, floor: u32) {
 /// Puts a block on this CPU's list. False when blocks of this order have no list, or it is full.
 #[inline]
 pub(super) fn free(pfn: Pfn, order: u8, usage: Use) -> bool {
-    let Some(kind) = kind(order) else { return false };
+    let Some(kind) = kind(order) else {
+        return false;
+    };
     let _pinned = sync::preempt::disable();
     let mut lists = PCP[cpu::id()].0.lock();
     match kind {
@@ -116,7 +127,9 @@ fn spill(list: &mut List, n: u32) {
     let mut zone = zone().lock();
     let mut given = 0;
     while given < n {
-        let Some(pfn) = list.pop_back(&FrameLinks) else { break };
+        let Some(pfn) = list.pop_back(&FrameLinks) else {
+            break;
+        };
         super::free_locked(&mut zone, Pfn(pfn), 0);
         given += 1;
     }
@@ -164,7 +177,8 @@ pub(super) fn validate() -> Result<(), (&'static str, Pfn)> {
                 if f.usage() != Use::Pcp || f.refcount() != 0 || f.has(flag::BUDDY) {
                     return Err(("frame in a per-CPU list is in use", Pfn(pfn)));
                 }
-                poison::check(Pfn(pfn), order).map_err(|_| ("free frame was written to", Pfn(pfn)))?;
+                poison::check(Pfn(pfn), order)
+                    .map_err(|_| ("free frame was written to", Pfn(pfn)))?;
             }
         }
     }

@@ -38,7 +38,11 @@ pub(super) fn check(pfn: Pfn, order: u8) -> Result<(), Scribble> {
             for (word, cell) in arch::frame_words(pfn).iter().enumerate() {
                 let found = cell.load(core::sync::atomic::Ordering::Relaxed);
                 if found != WORD {
-                    return Err(Scribble { pfn, offset: word * 8, found });
+                    return Err(Scribble {
+                        pfn,
+                        offset: word * 8,
+                        found,
+                    });
                 }
             }
         }

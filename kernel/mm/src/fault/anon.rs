@@ -12,7 +12,9 @@ use arch::pte::Entry;
 
 impl Fault<'_> {
     pub(super) fn first_read(&self) -> Result<Step, Stop> {
-        let Some(mut pte) = self.lock_same(Entry::NONE) else { return Ok(Step::Retry) };
+        let Some(mut pte) = self.lock_same(Entry::NONE) else {
+            return Ok(Step::Retry);
+        };
         // None to present: no CPU can hold a translation, nothing to flush.
         pte.set(zero::entry(self.vma.entry_bits()));
         count(Event::ZeroFault);
@@ -22,7 +24,9 @@ impl Fault<'_> {
     pub(super) fn first_write(&self) -> Result<Step, Stop> {
         let page = buddy::alloc(0, Use::Anon, Gfp::RECLAIM)?;
         arch::zero_frame(page.pfn());
-        let Some(mut pte) = self.lock_same(Entry::NONE) else { return Ok(Step::Retry) };
+        let Some(mut pte) = self.lock_same(Entry::NONE) else {
+            return Ok(Step::Retry);
+        };
         self.map_fresh(&mut pte, page);
         self.mm.anon_pages.add(1);
         count(Event::AnonFault);

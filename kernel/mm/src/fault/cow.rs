@@ -18,7 +18,9 @@ use arch::{Pfn, VirtAddr};
 
 impl Fault<'_> {
     pub(super) fn write_protected(&self, seen: Entry) -> Result<Step, Stop> {
-        let Some(mut pte) = self.lock_same(seen) else { return Ok(Step::Retry) };
+        let Some(mut pte) = self.lock_same(seen) else {
+            return Ok(Step::Retry);
+        };
         if seen.is_special() {
             drop(pte);
             return self.replace(seen, None);
@@ -49,7 +51,9 @@ impl Fault<'_> {
             drop(guard);
             return self.replace(seen, Some(pfn));
         }
-        let Some(mut pte) = self.lock_same(seen) else { return Ok(Step::Retry) };
+        let Some(mut pte) = self.lock_same(seen) else {
+            return Ok(Step::Retry);
+        };
         // From now on only this area's own anon_vma leads here: later walks visit fewer areas.
         guard.frame().set_mapping(self.vma.anon() + 1);
         guard.frame().set(flag::EXCLUSIVE);
@@ -73,7 +77,9 @@ impl Fault<'_> {
             Some(old) => arch::copy_frame(page.pfn(), old),
             None => arch::zero_frame(page.pfn()),
         }
-        let Some(mut pte) = self.lock_same(seen) else { return Ok(Step::Retry) };
+        let Some(mut pte) = self.lock_same(seen) else {
+            return Ok(Step::Retry);
+        };
         self.swap_frames(&mut pte, page);
         drop(pte);
         match old {

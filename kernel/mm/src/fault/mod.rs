@@ -109,16 +109,29 @@ fn attempt(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<Step, St
     }
     let pmd = PmdRef::lookup_or_alloc(mm, va)?;
     pmd.alloc_pte_table(mm)?;
-    let fault = Fault { mm_id, mm, vma, va: va.page(), write: access == Access::Write, pmd };
+    let fault = Fault {
+        mm_id,
+        mm,
+        vma,
+        va: va.page(),
+        write: access == Access::Write,
+        pmd,
+    };
     fault.resolve()
 }
 
 impl Fault<'_> {
     fn resolve(&self) -> Result<Step, Stop> {
         // Without the lock: a hint what to prepare. Each branch looks again under the PTL.
-        let Some(entry) = self.pmd.peek(self.va) else { return Ok(Step::Retry) };
+        let Some(entry) = self.pmd.peek(self.va) else {
+            return Ok(Step::Retry);
+        };
         if entry.is_none() {
-            if self.write { self.first_write() } else { self.first_read() }
+            if self.write {
+                self.first_write()
+            } else {
+                self.first_read()
+            }
         } else if entry.is_present() {
             self.present(entry)
         } else if entry.is_swap() {
@@ -146,7 +159,9 @@ impl Fault<'_> {
         if self.write && !entry.is_write() {
             return self.write_protected(entry);
         }
-        let Some(mut pte) = self.lock_same(entry) else { return Ok(Step::Retry) };
+        let Some(mut pte) = self.lock_same(entry) else {
+            return Ok(Step::Retry);
+        };
         count(Event::SpuriousFault);
         pte.set_bits(pte::ACCESSED | if self.write { pte::DIRTY } else { 0 });
         // Hardware may keep the weaker translation that faulted; it is this CPU's alone to forget.
@@ -156,7 +171,11 @@ impl Fault<'_> {
 
     /// Bits of a new entry for this access: writable and dirty only when it is a write.
     pub(crate) fn bits(&self) -> u64 {
-        let write = if self.write { pte::WRITE | pte::DIRTY } else { 0 };
+        let write = if self.write {
+            pte::WRITE | pte::DIRTY
+        } else {
+            0
+        };
         self.vma.entry_bits() | pte::ACCESSED | write
     }
 }

@@ -26,7 +26,10 @@ pub(crate) fn teardown(id: u32, mm: &Mm) {
     if !mm.cpus().is_empty() {
         tlb::flush_range(id, mm, 0, USER_TOP, true);
     }
-    debug_assert!(mm.cpus().is_empty(), "a CPU is still on the root of a dead address space");
+    debug_assert!(
+        mm.cpus().is_empty(),
+        "a CPU is still on the root of a dead address space"
+    );
     free_table(mm.root());
     drop(set);
 }

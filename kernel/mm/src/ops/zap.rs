@@ -38,7 +38,9 @@ fn skip_hole(gather: &Gather<'_>, va: u64, end: u64) -> u64 {
 
 /// Zaps `va..end` within one PTE table; returns how far it came before the batch was full.
 fn one_table(gather: &mut Gather<'_>, pmd: PmdRef, mut va: u64, end: u64) -> u64 {
-    let Some(mut pte) = pmd.lock(VirtAddr(va)) else { return end };
+    let Some(mut pte) = pmd.lock(VirtAddr(va)) else {
+        return end;
+    };
     tlb::flush_batched_pending(gather.mm_id(), gather.mm());
     let mut pages = 0;
     let mut slots = 0;

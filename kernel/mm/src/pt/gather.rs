@@ -97,7 +97,11 @@ impl<'a> Gather<'a> {
         self.note(va);
         self.pages[self.nr] = page.pfn;
         self.nr += 1;
-        if self.nr == BATCH { Room::Full } else { Room::Left }
+        if self.nr == BATCH {
+            Room::Full
+        } else {
+            Room::Left
+        }
     }
 
     /// Takes a table that was unhooked and covered `start..end`.
@@ -121,7 +125,11 @@ impl<'a> Gather<'a> {
             return;
         }
         let freed_tables = self.tables != NIL;
-        let rule = if freed_tables { Knob::TableFlush } else { Knob::TlbFlush };
+        let rule = if freed_tables {
+            Knob::TableFlush
+        } else {
+            Knob::TlbFlush
+        };
         if knobs::on(rule) {
             tlb::flush_range(self.mm_id, self.mm, self.start, self.end, freed_tables);
         }

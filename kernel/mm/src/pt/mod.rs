@@ -99,7 +99,10 @@ impl PmdRef {
             }
             table = entry.pfn();
         }
-        Some(Self { table, cell: cell(table, va, 1) })
+        Some(Self {
+            table,
+            cell: cell(table, va, 1),
+        })
     }
 
     /// The PMD entry for `va`; makes the levels above. May reclaim.
@@ -112,9 +115,16 @@ impl PmdRef {
         for level in [3, 2] {
             let c = cell(table, va, level);
             let entry = read(c);
-            table = if entry.is_present() { entry.pfn() } else { install_upper(mm, c)? };
+            table = if entry.is_present() {
+                entry.pfn()
+            } else {
+                install_upper(mm, c)?
+            };
         }
-        Ok(Self { table, cell: cell(table, va, 1) })
+        Ok(Self {
+            table,
+            cell: cell(table, va, 1),
+        })
     }
 
     /// The entry as it is now.
@@ -158,7 +168,11 @@ impl PmdRef {
         if self.get().0 & pte::ADDR_MASK != entry.0 & pte::ADDR_MASK {
             return None;
         }
-        Some(PteLocked { table, index: va.table_index(PTE_LEVEL), _guard: guard })
+        Some(PteLocked {
+            table,
+            index: va.table_index(PTE_LEVEL),
+            _guard: guard,
+        })
     }
 
     /// The PTE of `va` as it is now, without a lock; `None` when there is no table. The caller keeps the
@@ -198,7 +212,11 @@ impl UpperRef {
             }
             table = entry.pfn();
         }
-        Ok(Self { level, table, cell: cell(table, va, level) })
+        Ok(Self {
+            level,
+            table,
+            cell: cell(table, va, level),
+        })
     }
 
     /// The level of the first missing entry on the way to the PMD entry of `va` (3 or 2; 1 when all are
@@ -254,7 +272,11 @@ pub struct PteLocked {
 impl PteLocked {
     /// A cursor over a table whose lock `guard` the caller took by itself.
     pub(crate) fn from_guard(table: Pfn, va: VirtAddr, guard: RawGuard<'static>) -> Self {
-        Self { table, index: va.table_index(PTE_LEVEL), _guard: guard }
+        Self {
+            table,
+            index: va.table_index(PTE_LEVEL),
+            _guard: guard,
+        }
     }
     /// Moves the cursor to the entry of `va`, which lies in the same table.
     #[inline]

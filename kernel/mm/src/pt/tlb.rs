@@ -14,10 +14,11 @@
 use crate::knobs::{self, Knob};
 use crate::mm::{Mm, by_id};
 use crate::stats::{Event, count, count_n};
-use arch::VirtAddr;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE};
+use arch::{USER_TOP, VirtAddr};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use sync::{CpuMask, IrqGuard, MAX_CPUS, cpu, preempt};
+use sync::irq::IrqGuard;
+use sync::{CpuMask, MAX_CPUS, cpu, preempt};
 
 /// Up to this many pages are flushed one by one; above it the whole TLB goes (Linux's default).
 pub const CEILING: u64 = 33;
@@ -106,7 +107,7 @@ pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
     }
     // In the mask before the generation is read: a flusher either sends an IPI here or was seen. While
     // `loaded` names neither, the handler only acknowledges; the root load below forgets everything.
-    mm.cpumask.insert(me);
+    mm.cpumask.insert(me, Ordering::SeqCst);
     fence(Ordering::SeqCst);
     c.loaded.store(NO_MM, Ordering::Relaxed);
     let now = mm.tlb_gen.load(Ordering::Relaxed);
@@ -115,7 +116,7 @@ pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
     c.generation.store(now, Ordering::Relaxed);
     c.loaded.store(id + 1, Ordering::Relaxed);
     if let Some(old) = loaded.checked_sub(1) {
-        by_id(old).cpumask.remove(me);
+        by_id(old).cpumask.remove(me, Ordering::SeqCst);
     }
 }
 
@@ -124,7 +125,7 @@ fn leave_lazy(c: &CpuTlb, id: u32, me: usize) {
     arch::switch_root(arch::kernel_root());
     c.loaded.store(NO_MM, Ordering::Relaxed);
     c.lazy.store(false, Ordering::Relaxed);
-    by_id(id).cpumask.remove(me);
+    by_id(id).cpumask.remove(me, Ordering::SeqCst);
 }
 
 fn flush_all_local() {
@@ -203,7 +204,10 @@ fn serve(me: usize, sender: usize) {
 /// (there is none). Spin locks such as the PTL may be held.
 pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool) {
     count(Event::TlbFlush);
-    count_n(Event::TlbFlushPages, end.saturating_sub(start) >> PAGE_SHIFT);
+    count_n(
+        Event::TlbFlushPages,
+        end.saturating_sub(start) >> PAGE_SHIFT,
+    );
     let pinned = preempt::disable();
     // A full barrier: entries changed before it are changed for whoever reads this generation.
     let generation = mm.tlb_gen.fetch_add(1, Ordering::SeqCst) + 1;
@@ -220,10 +224,23 @@ pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool
     drop(pinned);
 }
 
-/// Makes every CPU in `targets` drop everything it cached from user halves. For reclaim, whose batch spans
-/// many address spaces: each mm's generation was bumped when its entries changed.
-pub(crate) fn remote_targets(mm: &Mm, me: usize, freed_tables: bool) -> CpuMask {
-    let mut targets = mm.cpumask.load();
+/// Reclaim takes entries out of many address spaces and flushes them all at once, later. Whoever relies on
+/// an entry of this one being gone for good calls this first, under the PTL.
+pub(crate) fn flush_batched_pending(mm_id: u32, mm: &Mm) {
+    // Acquire pairs with reclaim's Release after it changed an entry.
+    let pending = mm.flush_batched.load(Ordering::Acquire);
+    if pending != 0 {
+        flush_range(mm_id, mm, 0, USER_TOP, false);
+        // What was added meanwhile stays pending.
+        let _ = mm
+            .flush_batched
+            .compare_exchange(pending, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+/// The other CPUs that must act on a request; lazy ones are spared unless tables are freed.
+fn remote_targets(mm: &Mm, me: usize, freed_tables: bool) -> CpuMask {
+    let mut targets = mm.cpumask.load(Ordering::SeqCst);
     targets.remove(me);
     if freed_tables {
         return targets;
@@ -243,7 +260,10 @@ pub(crate) fn remote_targets(mm: &Mm, me: usize, freed_tables: bool) -> CpuMask 
 
 fn post(me: usize, mm: u32, start: u64, end: u64, generation: u64, freed: bool, to: CpuMask) {
     let r = &REQUESTS[me];
-    debug_assert!(r.missing.load(Ordering::Relaxed) == 0, "a TLB request is still under way");
+    debug_assert!(
+        r.missing.load(Ordering::Relaxed) == 0,
+        "a TLB request is still under way"
+    );
     r.mm.store(mm, Ordering::Relaxed);
     r.start.store(start, Ordering::Relaxed);
     r.end.store(end, Ordering::Relaxed);
@@ -255,7 +275,7 @@ fn post(me: usize, mm: u32, start: u64, end: u64, generation: u64, freed: bool, 
         MAILBOXES[cpu].0.fetch_or(1 << me, Ordering::Release);
     }
     count(Event::TlbRemoteFlush);
-    count_n(Event::TlbIpi, u64::from(to.count()));
+    count_n(Event::TlbIpi, to.count() as u64);
     arch::send_tlb_ipi(to);
 }
 
@@ -276,7 +296,10 @@ fn flush_own(mm_id: u32, mm: &Mm, start: u64, end: u64, generation: u64, freed: 
 fn wait_acknowledged(r: &Request) {
     let done = || r.missing.load(Ordering::Acquire) == 0;
     if knobs::on(Knob::AckIrqsOn) {
-        assert!(sync::irq::enabled(), "waiting for TLB acknowledgements with interrupts off");
+        assert!(
+            sync::irq::enabled(),
+            "waiting for TLB acknowledgements with interrupts off"
+        );
         arch::wait_for(&done);
     } else {
         let _irq = sync::irq::disable();

@@ -253,7 +253,8 @@ fn new_anon(root: u32, parent: u32) -> Result<u32, MmError> {
     anon.refs.store(0, Ordering::Relaxed);
     anon.children.store(0, Ordering::Relaxed);
     anon.active.store(0, Ordering::Relaxed);
-    anon.root.store(if is_root { id } else { root }, Ordering::Relaxed);
+    anon.root
+        .store(if is_root { id } else { root }, Ordering::Relaxed);
     if !is_root {
         ANON.get(root).refs.fetch_add(1, Ordering::Relaxed);
     }
@@ -389,7 +390,10 @@ pub(crate) fn unlink(vma_id: u32) {
     area.set_chain(NIL);
     while cursor != NIL {
         let c = CHAINS.get(cursor);
-        let (anon, next) = (c.anon.load(Ordering::Relaxed), c.next.load(Ordering::Relaxed));
+        let (anon, next) = (
+            c.anon.load(Ordering::Relaxed),
+            c.next.load(Ordering::Relaxed),
+        );
         {
             let _lock = write(anon);
             with_tree(anon, |t| t.remove(&ChainNodes, cursor));
@@ -415,9 +419,13 @@ pub(crate) fn adjust(areas: &[u32], change: impl FnOnce()) {
         return;
     };
     let _lock = write(own);
-    for_each_chain(areas, |anon, chain| with_tree(anon, |t| t.remove(&ChainNodes, chain)));
+    for_each_chain(areas, |anon, chain| {
+        with_tree(anon, |t| t.remove(&ChainNodes, chain))
+    });
     change();
-    for_each_chain(areas, |anon, chain| with_tree(anon, |t| t.insert(&ChainNodes, chain)));
+    for_each_chain(areas, |anon, chain| {
+        with_tree(anon, |t| t.insert(&ChainNodes, chain))
+    });
 }
 
 fn for_each_chain(areas: &[u32], mut f: impl FnMut(u32, u32)) {

@@ -30,7 +30,9 @@ pub mod vm {
 pub struct Vma {
     start: AtomicU64,
     end: AtomicU64,
-    /// Largest free gap below any area of this subtree (see `set`).
+    /// What the subtree in the VMA tree spans, and its largest gap (see `set`).
+    span_start: AtomicU64,
+    span_end: AtomicU64,
     gap: AtomicU64,
     pgoff: AtomicU32,
     flags: AtomicU32,
@@ -40,7 +42,7 @@ pub struct Vma {
     left: AtomicU32,
     right: AtomicU32,
     parent: AtomicU32,
-    balance: AtomicU8,
+    rank: AtomicU8,
 }
 
 impl Default for Vma {
@@ -48,6 +50,8 @@ impl Default for Vma {
         Self {
             start: AtomicU64::new(0),
             end: AtomicU64::new(0),
+            span_start: AtomicU64::new(0),
+            span_end: AtomicU64::new(0),
             gap: AtomicU64::new(0),
             pgoff: AtomicU32::new(0),
             flags: AtomicU32::new(0),
@@ -57,7 +61,7 @@ impl Default for Vma {
             left: AtomicU32::new(NIL),
             right: AtomicU32::new(NIL),
             parent: AtomicU32::new(NIL),
-            balance: AtomicU8::new(0),
+            rank: AtomicU8::new(0),
         }
     }
 }
@@ -99,16 +103,21 @@ macro_rules! field {
 impl Vma {
     field!(start, set_start, u64, "First byte, page aligned.");
     field!(end, set_end, u64, "First byte after, page aligned.");
-    field!(gap, set_gap, u64, "Largest gap in this subtree, bytes.");
-    field!(pgoff, set_pgoff, u32, "Page index of `start` in the anon_vma's order.");
+    field!(
+        pgoff,
+        set_pgoff,
+        u32,
+        "Page index of `start` in the anon_vma's order."
+    );
     field!(flags, set_flags, u32, "Bits of [`vm`].");
     field!(mm, set_mm, u32, "Id of the owner.");
     field!(anon, set_anon, u32, "Id of the anon_vma, or NIL.");
-    field!(chain, set_chain, u32, "First anon_vma_chain of this area, or NIL.");
-    field!(left, set_left, u32, "Left child in the VMA tree.");
-    field!(right, set_right, u32, "Right child in the VMA tree.");
-    field!(parent, set_parent, u32, "Parent in the VMA tree.");
-    field!(balance, set_balance, u8, "Balance datum of the VMA tree.");
+    field!(
+        chain,
+        set_chain,
+        u32,
+        "First anon_vma_chain of this area, or NIL."
+    );
 
     /// Pages in the area.
     pub fn pages(&self) -> u64 {

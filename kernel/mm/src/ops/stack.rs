@@ -1,0 +1,41 @@
+//! Growing a stack area downwards on a fault just below it.
+//!
+//! Takes `mmap_lock` exclusively; sleeps. The area's own anon_vma tree is adjusted with it.
+
+use crate::mm::{Mm, MmError};
+use crate::stats::{Event, count};
+use crate::vma::{anon, vm, vma};
+use arch::VirtAddr;
+use arch::addr::PAGE_SIZE;
+
+/// Pages that stay empty below a stack that grows, as in Linux.
+pub const GUARD_GAP: u64 = 256 * PAGE_SIZE;
+
+/// Grows the area above `va` down to it, if that is a stack and the gap below it stays.
+///
+/// # Errors
+/// [`MmError::NotMapped`] when nothing that may grow lies above, or its neighbour is too close.
+pub(crate) fn expand(mm: &Mm, va: VirtAddr) -> Result<(), MmError> {
+    let mut set = mm.mmap_lock.write();
+    let id = set.find_id(va).ok_or(MmError::NotMapped)?;
+    let area = vma(id);
+    let start = va.page().0;
+    if area.contains(va) {
+        return Ok(());
+    }
+    let floor = set
+        .prev(id)
+        .map_or(arch::addr::USER_MIN, |below| vma(below).end() + GUARD_GAP);
+    let grown = ((area.start() - start) >> arch::PAGE_SHIFT) as u32;
+    if !area.has(vm::GROWSDOWN) || start < floor || area.pgoff() < grown {
+        return Err(MmError::NotMapped);
+    }
+    anon::adjust(&[id], || {
+        area.set_start(start);
+        area.set_pgoff(area.pgoff() - grown);
+    });
+    set.moved(id);
+    mm.total_vm.add(i64::from(grown));
+    count(Event::StackGrow);
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! The lockless walk: from an address to a referenced folio without any lock (Linux's fast GUP).
+//!
+//! Interrupts stay off for the whole walk: page tables are freed only after a shootdown IPI that this CPU
+//! would have to acknowledge (rule 5), so no table goes away underneath. A reference is taken only if the
+//! count was not zero, and kept only if the entry is still the same: the frame may have been freed and
+//! reused in between. Never sleeps, never allocates.
+
+use super::PmdRef;
+use crate::folio;
+use crate::frame::frame;
+use crate::mm::Mm;
+use arch::{Pfn, VirtAddr};
+use sync::irq::IrqGuard;
+
+/// A folio that the walk found, with a reference that keeps it.
+pub struct Held(Pfn);
+
+impl Held {
+    /// The folio.
+    pub fn pfn(&self) -> Pfn {
+        self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        folio::put(self.0);
+    }
+}
+
+/// The folio mapped at `va`, for reading or for writing; `None` when there is none that can be had this
+/// way (not present, not writable, the zero page, or just changing): take the fault path then.
+pub fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -> Option<Held> {
+    let pmd = PmdRef::lookup(mm, va)?;
+    let entry = pmd.peek(va)?;
+    if !entry.is_present() || entry.is_special() || (write && !entry.is_write()) {
+        return None;
+    }
+    let pfn = entry.pfn();
+    if !frame(pfn).try_get() {
+        return None;
+    }
+    let held = Held(pfn);
+    let again = PmdRef::lookup(mm, va)?.peek(va)?;
+    crate::fault::same(again, entry).then_some(held)
+}
