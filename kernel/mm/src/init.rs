@@ -33,6 +33,11 @@ impl Upcalls for Calls {
     fn bio_done(&self, bio: &'static arch::block::Bio) {
         crate::swap::io::done(bio);
     }
+    fn kernel_frame(&self) -> Option<Pfn> {
+        buddy::alloc(0, Use::Kernel, Gfp::NOWAIT)
+            .ok()
+            .map(buddy::Page::into_pfn)
+    }
     fn switch_mm(&self, irq: &sync::irq::IrqGuard, token: u64) {
         crate::pt::tlb::switch_mm(irq, (token as u32).checked_sub(1));
     }
