@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// What went wrong with a freed frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {
-    /// The frame was freed while `cpu` could still reach it at `va`.
+    /// The frame was freed while `cpu`, whose thread has adopted an address space, could reach it at `va`.
     FreedWhileCached {
         /// The frame.
         pfn: Pfn,
@@ -136,7 +136,10 @@ pub fn frame_freed(pfn: Pfn) {
                 let stale: Vec<_> = tlb.translations_to(pfn).collect();
                 (stale, tlb.walks_through(pfn))
             };
-            for va in stale {
+            // A lazy CPU (its thread has adopted nothing) uses no translation; it must forget them before it
+            // takes an address space again, and a use after that is caught as `UsedAfterFree`.
+            let lazy = super::thread::adopted_on(cpu.id) == 0;
+            for va in stale.into_iter().filter(|_| !lazy) {
                 let cpu = cpu.id;
                 m.oracle
                     .record(Violation::FreedWhileCached { pfn, cpu, va });

@@ -149,6 +149,11 @@ pub fn adopted() -> u64 {
     ADOPTED[task::current().index()].load(Relaxed)
 }
 
+/// The word of the thread that `cpu` runs, 0 when it runs none: a thread has its CPU's number.
+pub(super) fn adopted_on(cpu: usize) -> u64 {
+    ADOPTED[cpu].load(Relaxed)
+}
+
 /// How long `t` has been running, in the unit of [`super::cycles`].
 pub fn cpu_time(t: TaskId) -> u64 {
     let Some(cpu) = machine().cpus.get(t.index()) else {
