@@ -218,7 +218,7 @@ impl<N: IntervalNodes + ?Sized> Iterator for Overlapping<'_, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{TreeCells, config};
+    use crate::testing::{TreeCells, config, steps};
     use core::cell::Cell;
     use proptest::prelude::*;
     use std::vec::Vec;
@@ -295,7 +295,7 @@ mod tests {
     proptest! {
         #![proptest_config(config(300))]
         #[test]
-        fn agrees_with_a_scan(ops in prop::collection::vec((0u8..6, 0u32..40, 0u32..60, 0u32..12), 0..200)) {
+        fn agrees_with_a_scan(ops in prop::collection::vec((0u8..6, 0u32..40, 0u32..60, 0u32..12), 0..steps(200))) {
             let n = ranges(40);
             let mut t = IntervalTree::new();
             // In the order of the tree: by start, then by time of insertion.

@@ -260,7 +260,7 @@ impl<L: Links + ?Sized> Iterator for Iter<'_, L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Cells, config};
+    use crate::testing::{Cells, config, steps};
     use proptest::prelude::*;
     use std::collections::VecDeque;
     use std::vec::Vec;
@@ -325,7 +325,7 @@ mod tests {
     proptest! {
         #![proptest_config(config(300))]
         #[test]
-        fn behaves_like_two_deques(ops in prop::collection::vec((0u8..10, 0u32..24, any::<bool>()), 0..200)) {
+        fn behaves_like_two_deques(ops in prop::collection::vec((0u8..10, 0u32..24, any::<bool>()), 0..steps(200))) {
             let cells = Cells::new(24);
             let mut lists = [List::new(), List::new()];
             let mut model = [VecDeque::new(), VecDeque::new()];

@@ -210,7 +210,7 @@ mod tests {
         for word in [0, 1, WORDS - 1] {
             let good = encode(STAMP, word);
             assert_eq!(check(good, word, STAMP), Ok(()));
-            for bit in 0..64 {
+            for bit in (0..64).step_by(if cfg!(miri) { 21 } else { 1 }) {
                 assert!(check(good ^ 1 << bit, word, STAMP).is_err());
             }
         }

@@ -15,6 +15,11 @@ pub(crate) fn config(cases: u32) -> Config {
     }
 }
 
+/// The most steps in one run of a model test.
+pub(crate) fn steps(most: usize) -> usize {
+    if cfg!(miri) { most / 10 } else { most }
+}
+
 /// Link cells for ids `0..n`, holding nonsense at first: nothing may depend on what an element off
 /// every list holds.
 pub(crate) struct Cells {

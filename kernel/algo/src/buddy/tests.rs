@@ -1,7 +1,7 @@
 //! Tests of `buddy`. Locks: none, one thread. Does not sleep.
 
 use super::*;
-use crate::testing::{Cells, config};
+use crate::testing::{Cells, config, steps};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -149,7 +149,7 @@ proptest! {
     #[test]
     fn agrees_with_a_page_bitmap(
         start in 0u32..700, hole in 700u32..1500, hole_len in 0u32..200, end in 1700u32..END,
-        ops in prop::collection::vec((0u8..8, 0u8..=MAX_ORDER, any::<u32>()), 1..80),
+        ops in prop::collection::vec((0u8..8, 0u8..=MAX_ORDER, any::<u32>()), 1..steps(80)),
     ) {
         let f = Cells::new(END as usize);
         let mut b = Buddy::new();

@@ -1,7 +1,7 @@
 //! Tests of `gap`. Locks: none, one thread. Does not sleep.
 
 use super::*;
-use crate::testing::{TreeCells, config};
+use crate::testing::{TreeCells, config, steps};
 use core::cell::Cell;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -134,7 +134,7 @@ fn naive_gap(
 proptest! {
     #![proptest_config(config(300))]
     #[test]
-    fn agrees_with_a_map(ops in prop::collection::vec((0u8..8, 0u32..32, 0..TOP, 1u64..14), 0..150)) {
+    fn agrees_with_a_map(ops in prop::collection::vec((0u8..8, 0u32..32, 0..TOP, 1u64..14), 0..steps(150))) {
         let (n, mut t) = vmas(&[(0, 0); 32]);
         let mut model: BTreeMap<u64, (u64, u32)> = BTreeMap::new();
         for (op, i, start, len) in ops {

@@ -1,7 +1,7 @@
 //! Tests of `swapmap`. Locks: none, one thread. Does not sleep.
 
 use super::*;
-use crate::testing::config;
+use crate::testing::{config, steps};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::vec::Vec;
@@ -282,7 +282,7 @@ const SLOTS: u32 = 600;
 proptest! {
     #![proptest_config(config(150))]
     #[test]
-    fn agrees_with_an_array(ops in prop::collection::vec((0u8..16, 0..SLOTS + 2, 1usize..120, 0usize..3), 1..150)) {
+    fn agrees_with_an_array(ops in prop::collection::vec((0u8..16, 0..SLOTS + 2, 1usize..120, 0usize..3), 1..steps(150))) {
         let s = storage(SLOTS);
         let mut m = s.map();
         let mut cursors = [Cursor::new(); 3];

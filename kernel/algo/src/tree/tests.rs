@@ -1,7 +1,7 @@
 //! Tests of `tree`. Locks: none, one thread. Does not sleep.
 
 use super::*;
-use crate::testing::{TreeCells, config};
+use crate::testing::{TreeCells, config, steps};
 use core::cell::Cell;
 use proptest::prelude::*;
 use std::vec::Vec;
@@ -108,7 +108,7 @@ fn validate_sees_each_kind_of_damage() {
 proptest! {
     #![proptest_config(config(300))]
     #[test]
-    fn behaves_like_a_sorted_vector(ops in prop::collection::vec((0u8..8, 0u32..48, 0u32..20, 0u32..9), 0..250)) {
+    fn behaves_like_a_sorted_vector(ops in prop::collection::vec((0u8..8, 0u32..48, 0u32..20, 0u32..9), 0..steps(250))) {
         let n = Weighted::new(48);
         let mut t = Root::new();
         let mut model: Vec<(u32, u32)> = Vec::new();
