@@ -344,7 +344,7 @@ add_swap_disk() {
         below=swaperr
     fi
     machine+=(-blockdev "driver=raw,node-name=swap,file=$below"
-        -device virtio-blk-pci,drive=swap,disable-legacy=on,num-queues=1,queue-size=256,romfile=)
+        -device virtio-blk-pci,drive=swap,disable-legacy=on,num-queues=1,queue-size=512,romfile=)
 }
 
 # blkdebug's rules: one for each sector.

@@ -2,9 +2,14 @@
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
+mod fwcfg;
 mod heap;
 mod panic;
+mod pci;
 mod serial;
+mod virtio;
 
 use bootloader_api::config::Mapping;
 use bootloader_api::{BootInfo, BootloaderConfig, entry_point};
@@ -27,20 +32,23 @@ const MARKER: &str = "=== quire ===";
 
 /// On the bootloader's stack and page tables.
 fn start(boot: &'static mut BootInfo) -> ! {
-    serial::init();
-    serial::print(format_args!("\n{MARKER}\n"));
+    serial::early_init();
+    serial::emergency(format_args!("\n{MARKER}\n"));
     let Err(why) = arch::start(boot, run);
-    serial::print(format_args!("quire: {why}\n"));
+    serial::emergency(format_args!("quire: {why}\n"));
     arch::exit(1)
 }
 
 /// On our own stack and page tables, interrupts off.
 fn run() -> ! {
+    serial::init();
     heap::init();
+    fwcfg::init();
     serial::print(format_args!("cpu: {}\n", arch::features()));
     if let Err(why) = arch::init_interrupts() {
         panic!("cannot start: {why}");
     }
+    virtio::init(dma_pages);
     let (running, found) = arch::start_cpus();
     serial::print(format_args!(
         "cpus: {running} of {found}, tsc {} kHz, icount {}\n",
@@ -54,4 +62,20 @@ fn run() -> ! {
         ));
     }
     arch::exit(0)
+}
+
+/// Physically contiguous pages before the memory manager runs: the early allocator gives consecutive frames,
+/// but where a region ends.
+fn dma_pages(pages: usize) -> Option<arch::Pfn> {
+    let mut first = arch::kernel_frame()?;
+    let mut len = 1;
+    while len < pages {
+        let next = arch::kernel_frame()?;
+        if next == first.add(len as u32) {
+            len += 1;
+        } else {
+            (first, len) = (next, 1);
+        }
+    }
+    Some(first)
 }

@@ -1,56 +1,203 @@
-//! The serial console on COM1.
+//! The serial console on COM1: output by polling, input by interrupt into a ring.
 //!
-//! Locks: the port's own, innermost. Never sleeps. [`emergency`] bypasses the lock, for a panic.
+//! Output is polled because interrupts would buy nothing: QEMU's UART takes a byte as fast as it is written,
+//! and output has to work with interrupts off. Whoever prints holds the port for at most [`CHUNK`] bytes.
+//!
+//! Locks: `Console` around one call, so that lines of different CPUs do not mix (interrupt handlers skip
+//! it: they may have interrupted its holder), `Serial` around the port and the ring. Printing never sleeps;
+//! [`wait_key`] does. [`emergency`] takes no lock at all: a panic may have stopped the holder for ever.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use spin::Mutex;
+use sync::{IrqSpinLock, Rank, SpinLock, WaitQueue, irq, threads};
 use uart_16550::backend::PioBackend;
+use uart_16550::spec::registers::IER;
 use uart_16550::{Config, Uart16550};
 
 /// COM1, where PC firmware and QEMU's first `-serial` put it.
 const COM1: u16 = 0x3f8;
+/// COM1's ISA interrupt.
+const COM1_LINE: u8 = 4;
+/// Bytes written with interrupts off at a time.
+const CHUNK: usize = 64;
+/// Bytes of input kept for a reader that is busy. More are dropped.
+const RING: usize = 256;
+/// What Ctrl-C sends.
+const CTRL_C: u8 = 3;
+/// How often the port is looked at where there is no interrupt.
+const POLL_NS: u64 = 20_000_000;
 
-struct Port(Uart16550<PioBackend>);
+struct Port {
+    uart: Uart16550<PioBackend>,
+    keys: [u8; RING],
+    /// Keys ever put into and taken from the ring.
+    put: usize,
+    taken: usize,
+}
 
-impl Write for Port {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        for line in s.split_inclusive('\n') {
-            match line.strip_suffix('\n') {
-                Some(text) => {
-                    self.0.send_bytes_exact(text.as_bytes());
-                    self.0.send_bytes_exact(b"\r\n");
-                }
-                None => self.0.send_bytes_exact(line.as_bytes()),
+impl Port {
+    /// Moves what the UART received into the ring. Returns whether a key came, and whether Ctrl-C did.
+    fn receive(&mut self) -> (bool, bool) {
+        let (mut any, mut interrupt) = (false, false);
+        while let Ok(byte) = self.uart.try_receive_byte() {
+            any = true;
+            interrupt |= byte == CTRL_C;
+            if self.put - self.taken < RING {
+                self.keys[self.put % RING] = byte;
+                self.put += 1;
             }
         }
-        Ok(())
+        (any, interrupt)
+    }
+
+    fn take(&mut self) -> Option<u8> {
+        (self.taken < self.put).then(|| {
+            self.taken += 1;
+            self.keys[(self.taken - 1) % RING]
+        })
     }
 }
 
 const fn com1() -> Uart16550<PioBackend> {
-    // SAFETY: COM1's eight registers exist on every PC; reading or writing them has no effect on memory.
+    // SAFETY: COM1's eight registers exist on every PC; using them has no effect on memory.
     match unsafe { Uart16550::new_port(COM1) } {
         Ok(uart) => uart,
         Err(_) => panic!("COM1 is a valid port"),
     }
 }
 
-static PORT: Mutex<Port> = Mutex::new(Port(com1()));
+static PORT: IrqSpinLock<Port> = IrqSpinLock::new(
+    Rank::Serial,
+    Port {
+        uart: com1(),
+        keys: [0; RING],
+        put: 0,
+        taken: 0,
+    },
+);
+static LINE: SpinLock<()> = SpinLock::new(Rank::Console, ());
+static KEYS: WaitQueue = WaitQueue::new();
+static BY_INTERRUPT: AtomicBool = AtomicBool::new(false);
 
-/// Programs the UART (8-N-1, FIFO on). Without a UART, output goes nowhere.
-pub(crate) fn init() {
+/// Programs the UART (8-N-1, FIFO on) before locks work: only [`emergency`] prints until [`init`]. Without
+/// a UART, output goes nowhere.
+pub(crate) fn early_init() {
     // An absent port is not worth dying for: nothing could be said about it anyway.
-    let _ = PORT.lock().0.init(Config::default());
+    let _ = com1().init(Config::default());
 }
 
-/// Prints, with line feeds as CR LF.
+/// The same for [`print`], once this CPU has its per-CPU data.
+pub(crate) fn init() {
+    let _ = PORT.lock().uart.init(Config::default());
+}
+
+/// From here on input arrives by interrupt. Without one [`wait_key`] polls.
+pub(crate) fn enable_interrupts() {
+    match arch::irq::enable_isa(COM1_LINE, |_| poll(), 0) {
+        Ok(()) => {
+            PORT.lock().uart.enable_interrupts(IER::DATA_READY);
+            BY_INTERRUPT.store(true, Ordering::Relaxed);
+            // What arrived before raises no edge any more.
+            poll();
+        }
+        Err(why) => crate::println!("serial: no receive interrupt, polling: {why}"),
+    }
+}
+
+/// Fetches received bytes; the interrupt handler, and the fall-back without one.
+fn poll() {
+    // The port's lock is dropped before anybody is woken: wait queues rank outside of it.
+    let (any, interrupt) = PORT.lock().receive();
+    if interrupt {
+        lab::cancel::CONSOLE.request();
+    }
+    if any {
+        KEYS.wake_all();
+    }
+}
+
+/// The next byte of input, if there is one.
+pub(crate) fn try_key() -> Option<u8> {
+    if !BY_INTERRUPT.load(Ordering::Relaxed) {
+        poll();
+    }
+    PORT.lock().take()
+}
+
+/// The next byte of input; sleeps until there is one.
+pub(crate) fn wait_key() -> u8 {
+    let mut key = None;
+    let mut there = || {
+        key = try_key();
+        key.is_some()
+    };
+    if BY_INTERRUPT.load(Ordering::Relaxed) {
+        KEYS.wait_until(there);
+    } else {
+        while !there() {
+            threads().park_timeout(POLL_NS);
+        }
+    }
+    key.unwrap_or_default()
+}
+
+/// Sends text to the port in chunks, line feeds as CR LF.
+struct Chunks;
+
+impl Write for Chunks {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for chunk in s.as_bytes().chunks(CHUNK) {
+            send(&mut PORT.lock().uart, chunk);
+        }
+        Ok(())
+    }
+}
+
+fn send(uart: &mut Uart16550<PioBackend>, bytes: &[u8]) {
+    for line in bytes.split_inclusive(|&b| b == b'\n') {
+        match line {
+            [text @ .., b'\n'] => {
+                uart.send_bytes_exact(text);
+                uart.send_bytes_exact(b"\r\n");
+            }
+            text => uart.send_bytes_exact(text),
+        }
+    }
+}
+
+/// Prints one piece of text that no other CPU's output interrupts.
 pub(crate) fn print(args: fmt::Arguments<'_>) {
-    // `Port::write_str` never fails.
-    let _ = PORT.lock().write_fmt(args);
+    let _line = (!irq::in_handler()).then(|| LINE.lock());
+    // `Chunks` never fails.
+    let _ = Chunks.write_fmt(args);
 }
 
-/// Prints without the lock: for the panic path, where its holder may be stopped for ever.
+/// Prints without any lock: for the panic path.
 pub(crate) fn emergency(args: fmt::Arguments<'_>) {
-    let _ = Port(com1()).write_fmt(args);
+    struct Direct(Uart16550<PioBackend>);
+    impl Write for Direct {
+        fn write_str(&mut self, s: &str) -> fmt::Result {
+            send(&mut self.0, s.as_bytes());
+            Ok(())
+        }
+    }
+    let _ = Direct(com1()).write_fmt(args);
+}
+
+/// The console as the laboratory's sink.
+pub(crate) struct Console;
+
+impl lab::out::Out for Console {
+    fn put(&self, text: &str) {
+        print(format_args!("{text}"));
+    }
+}
+
+/// Prints a line on the console.
+#[macro_export]
+macro_rules! println {
+    ($($arg:tt)*) => {
+        $crate::serial::print(format_args!("{}\n", format_args!($($arg)*)))
+    };
 }

@@ -8,6 +8,7 @@ mod acpi;
 mod apic;
 mod boot;
 mod cpu;
+mod disk;
 mod entry;
 mod frame;
 mod hooks;
@@ -30,6 +31,7 @@ pub mod user;
 
 pub use boot::{BootError, idle, init_interrupts, kernel_frame, rsdp, start, start_cpus};
 pub use cpu::{Features, features};
+pub use disk::{MAX_DISKS, disk, register_disk, swap_disk};
 pub use frame::{
     copy_frame, current_root, fill_frame, flush_local, frame_freed, frame_ptr, frame_words, invlpg,
     pt_cell, switch_root, zero_frame,
