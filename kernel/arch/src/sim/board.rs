@@ -118,6 +118,13 @@ pub fn memory_map() -> &'static [MemRegion] {
     &machine().map
 }
 
+/// Bytes of RAM, the kernel's included.
+pub fn ram_bytes() -> u64 {
+    let ram = |r: &&MemRegion| r.kind != RegionKind::Firmware;
+    let size = |r: &MemRegion| r.end.0 - r.start.0;
+    memory_map().iter().filter(ram).map(size).sum()
+}
+
 /// The root whose upper 256 entries are complete and never change; new address spaces copy them.
 pub fn kernel_root() -> Pfn {
     ROOT

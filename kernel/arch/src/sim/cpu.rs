@@ -35,11 +35,13 @@ pub(super) struct SimCpu {
     /// A kernel thread runs here (or is about to).
     pub(super) taken: AtomicBool,
     pub(super) job: Mutex<Option<Job>>,
+    /// What the last thread here was called.
+    pub(super) name: Mutex<&'static str>,
     /// Nanoseconds that kernel threads were awake here, up to `awake_since`.
     pub(super) ran_ns: AtomicU64,
     /// When the running thread last woke; 0 while it sleeps.
     pub(super) awake_since: AtomicU64,
-    /// User accesses are not counted; interrupts are.
+    /// Interrupts taken.
     pub(super) interrupts: AtomicU64,
 }
 
@@ -60,6 +62,7 @@ impl SimCpu {
             halted: AtomicBool::new(false),
             taken: AtomicBool::new(false),
             job: Mutex::new(None),
+            name: Mutex::new("idle"),
             ran_ns: AtomicU64::new(0),
             awake_since: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),

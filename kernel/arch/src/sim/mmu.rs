@@ -26,6 +26,11 @@ pub fn switch_root(root: Pfn) {
     this_cpu().tlb().load_root(root, &machine().oracle);
 }
 
+/// The root that this CPU walks.
+pub fn current_root() -> Pfn {
+    this_cpu().tlb().root
+}
+
 /// Drops this CPU's translations of the page at `va`.
 pub fn invlpg(va: VirtAddr) {
     this_cpu().tlb().invlpg(va, &machine().oracle);

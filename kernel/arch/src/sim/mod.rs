@@ -18,15 +18,17 @@ mod mmu;
 mod oracle;
 mod ram;
 pub mod simctl;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 mod tlb;
 pub mod user;
 
-pub use board::{MemRegion, RegionKind, exit, fatal, kernel_root, memory_map};
+pub use board::{MemRegion, RegionKind, exit, fatal, kernel_root, memory_map, ram_bytes};
 pub use clock::{cycles, now_ns};
 pub use disk::swap_disk;
 pub use heap::{NoMemory, heap_window, map_kernel_page};
 pub use ipi::{call_on, kick, nr_cpus, online, send_tlb_ipi, wait_for};
-pub use mmu::{flush_local, invlpg, switch_root};
+pub use mmu::{current_root, flush_local, invlpg, switch_root};
 pub use oracle::frame_freed;
 pub use ram::{copy_frame, fill_frame, frame_ptr, frame_words, pt_cell, zero_frame};

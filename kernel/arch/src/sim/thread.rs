@@ -31,7 +31,7 @@ pub enum SpawnError {
     /// No memory for its stack.
     NoMemory,
     /// There is no such CPU.
-    NoSuchCpu(usize),
+    NoSuchCpu,
 }
 
 #[derive(Default)]
@@ -43,7 +43,6 @@ struct Done {
 
 /// Work for a CPU's thread.
 pub(super) struct Job {
-    name: &'static str,
     f: Box<dyn FnOnce() + Send>,
     done: Arc<Done>,
 }
@@ -92,15 +91,15 @@ pub fn spawn(opts: Spawn, f: Box<dyn FnOnce() + Send>) -> Result<JoinHandle, Spa
     if let Some(wish) = opts.cpu
         && wish >= cpus.len()
     {
-        return Err(SpawnError::NoSuchCpu(wish));
+        return Err(SpawnError::NoSuchCpu);
     }
     let wished = opts.cpu.map(|i| &cpus[i]).filter(|c| claim(c));
     let cpu = wished
         .or_else(|| cpus.iter().find(|c| claim(c)))
         .ok_or(SpawnError::TooMany)?;
     let done = Arc::new(Done::default());
+    *lock(&cpu.name) = opts.name;
     *lock(&cpu.job) = Some(Job {
-        name: opts.name,
         f,
         done: done.clone(),
     });
@@ -128,7 +127,11 @@ pub(super) fn run(cpu: &'static SimCpu, job: Job) {
             .copied()
             .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("panic");
-        eprintln!("kernel thread {} on CPU {}: {text}", job.name, cpu.id);
+        eprintln!(
+            "kernel thread {} on CPU {}: {text}",
+            name(cpu.task()),
+            cpu.id
+        );
         *lock(&job.done.panic) = Some(panic);
     }
     // A next thread may start here before the joiner wakes.
@@ -166,11 +169,24 @@ pub fn cpu_time(t: TaskId) -> u64 {
     cpu.ran_ns.load(Relaxed) + since
 }
 
-/// Moves the running thread to `cpu` and keeps it there; true if it is there now. On this machine a thread never
-/// moves, so it is true for the CPU that it has.
-pub fn migrate_to(cpu: usize) -> bool {
-    sync::cpu::id() == cpu
+/// What `t` was called at its start.
+pub fn name(t: TaskId) -> &'static str {
+    let cpu = machine().cpus.get(t.index());
+    cpu.map_or("host", |cpu| *lock(&cpu.name))
 }
+
+/// Asks for `cpu`. A thread of this machine never leaves its CPU, so nothing happens: code that needs to be on a
+/// certain CPU asks [`sync::cpu::id`].
+///
+/// # Panics
+/// If there is no such CPU.
+pub fn migrate_to(cpu: usize) {
+    let nr = super::nr_cpus();
+    assert!(cpu < nr, "migrate_to({cpu}): there are {nr} CPUs");
+}
+
+/// Lets the running thread run on any CPU again; nothing on this machine.
+pub fn unpin() {}
 
 /// Sleeps for about `ns` nanoseconds.
 pub fn sleep_ns(ns: u64) {

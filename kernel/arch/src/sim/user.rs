@@ -98,10 +98,15 @@ pub fn load_nofault(va: VirtAddr) -> Option<u64> {
     if va.0 >= USER_TOP {
         return None;
     }
+    sync::irq::poll();
     mmu::access(aligned(va), Access::Read, |w| w.load(Acquire)).ok()
 }
 
 /// Stores where the MMU allows it now, without an upcall; whether it did.
 pub fn store_nofault(va: VirtAddr, value: u64) -> bool {
-    va.0 < USER_TOP && mmu::access(aligned(va), Access::Write, |w| w.store(value, Release)).is_ok()
+    if va.0 >= USER_TOP {
+        return false;
+    }
+    sync::irq::poll();
+    mmu::access(aligned(va), Access::Write, |w| w.store(value, Release)).is_ok()
 }
