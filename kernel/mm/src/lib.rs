@@ -27,3 +27,4 @@ pub mod zero;
 pub use adopt::Adopted;
 pub use init::{InitError, MIN_PAGES, check, init};
 pub use mm::{Mm, MmError, MmRef};
+pub use ops::args::{Advice, MapFlags, Prot, RemapFlags};

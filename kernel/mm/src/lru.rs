@@ -123,3 +123,27 @@ pub fn add(pfn: Pfn, active: bool) {
 pub fn remove(pfn: Pfn) -> bool {
     frame(pfn).has(flag::LRU) && lock(frame(pfn).shard()).del(pfn)
 }
+
+/// Moves a folio to the young end of its inactive list, if it is on the active one.
+pub(crate) fn deactivate(pfn: Pfn) {
+    let f = frame(pfn);
+    if f.has(flag::LRU | flag::ACTIVE) {
+        let mut lists = lock(f.shard());
+        if f.has(flag::ACTIVE) && lists.del(pfn) {
+            lists.add(pfn, false);
+        }
+    }
+}
+
+/// Makes a listed folio one that reclaim may drop without writing it: inactive, not SWAPBACKED. False when
+/// it is on no list. Under the folio lock.
+pub(crate) fn make_lazy(pfn: Pfn) -> bool {
+    let f = frame(pfn);
+    let mut lists = lock(f.shard());
+    if !lists.del(pfn) {
+        return false;
+    }
+    f.clear(flag::SWAPBACKED | flag::REFERENCED);
+    lists.add(pfn, false);
+    true
+}

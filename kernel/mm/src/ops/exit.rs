@@ -20,7 +20,7 @@ pub(crate) fn teardown(id: u32, mm: &Mm) {
         anon::unlink(vma_id);
         pool().free(vma_id);
     }
-    zap::tables(&mut gather, 0, USER_TOP);
+    zap::tables(&mut gather, 0, USER_TOP, 0, USER_TOP);
     drop(gather);
     // Even an mm without tables below its root may be some CPU's lazy root.
     if !mm.cpus().is_empty() {

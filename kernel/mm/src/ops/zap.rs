@@ -94,24 +94,31 @@ fn unhook(gather: &mut Gather<'_>, _ptl: &PteLocked, va: VirtAddr, old: Entry) -
     gather.add(va, Unflushed::new(pfn))
 }
 
-/// Unhooks every table that lies wholly in `floor..ceiling`, where no area is left.
-pub(crate) fn tables(gather: &mut Gather<'_>, floor: u64, ceiling: u64) {
+/// Unhooks every table that covers some of `start..end` and lies wholly in `floor..ceiling`, where no area
+/// is left.
+pub(crate) fn tables(gather: &mut Gather<'_>, start: u64, end: u64, floor: u64, ceiling: u64) {
     for level in 0..3 {
-        level_tables(gather, level, floor, ceiling);
+        let size = PMD_SIZE << (9 * level);
+        let first = floor.next_multiple_of(size).max(start & !(size - 1));
+        let last = (ceiling & !(size - 1)).min(end.next_multiple_of(size));
+        level_tables(gather, level, first, last);
     }
 }
 
 /// Unhooks the tables of `level` (0 = PTE tables) in the range. Lower levels are gone already.
-fn level_tables(gather: &mut Gather<'_>, level: u32, floor: u64, ceiling: u64) {
+fn level_tables(gather: &mut Gather<'_>, level: u32, mut va: u64, end: u64) {
     let size = PMD_SIZE << (9 * level);
-    let mut va = floor.next_multiple_of(size);
-    while va.saturating_add(size) <= ceiling {
+    while va < end {
         match UpperRef::lookup(gather.mm(), VirtAddr(va), level + 1) {
-            Ok(place) => {
-                if let Some(table) = place.detach(gather.mm()) {
-                    gather.add_table(table, va, va + size);
+            Ok(mut place) => {
+                let table_end = ((va & !(size * 512 - 1)) + size * 512).min(end);
+                while va < table_end {
+                    if let Some(table) = place.detach(gather.mm()) {
+                        gather.add_table(table, va, va + size);
+                    }
+                    place.advance();
+                    va += size;
                 }
-                va += size;
             }
             Err(missing) => {
                 let hole = PAGE_SIZE << (9 * missing);

@@ -11,6 +11,7 @@
 //! be held then.
 
 pub mod gather;
+pub(crate) mod tables;
 pub mod tlb;
 pub mod walk;
 
@@ -27,6 +28,9 @@ use sync::{Rank, RawGuard};
 
 /// Bits of an entry that points to a table.
 const TABLE_BITS: u64 = pte::PRESENT | pte::WRITE | pte::USER | pte::ACCESSED;
+
+/// What of an entry does not depend on the rights of its area.
+pub(crate) const KEPT: u64 = pte::ADDR_MASK | pte::ACCESSED | pte::DIRTY | pte::SPECIAL;
 
 /// Level of the PTE tables; 1 is PMD, 2 is PUD, 3 is PGD.
 const PTE_LEVEL: u32 = 0;
@@ -158,12 +162,28 @@ impl PmdRef {
     /// more): look at the PMD again.
     #[inline]
     pub fn lock(self, va: VirtAddr) -> Option<PteLocked> {
+        self.lock_by(va, |table| frame(table).ptl().lock(Rank::Ptl))
+    }
+
+    /// As [`PmdRef::lock`], while the lock of another PTE table is held. The order is the caller's to
+    /// justify.
+    #[inline]
+    pub(crate) fn lock_nested(self, va: VirtAddr) -> Option<PteLocked> {
+        self.lock_by(va, |table| frame(table).ptl().lock_nested(Rank::Ptl))
+    }
+
+    #[inline]
+    fn lock_by(
+        self,
+        va: VirtAddr,
+        lock: impl FnOnce(Pfn) -> RawGuard<'static>,
+    ) -> Option<PteLocked> {
         let entry = self.get();
         if !entry.is_present() || entry.is_huge() {
             return None;
         }
         let table = entry.pfn();
-        let guard = frame(table).ptl().lock(Rank::Ptl);
+        let guard = lock(table);
         // Under the lock the PMD must still name the table that was locked.
         if self.get().0 & pte::ADDR_MASK != entry.0 & pte::ADDR_MASK {
             return None;
@@ -195,7 +215,7 @@ impl PmdRef {
 pub(crate) struct UpperRef {
     level: u32,
     table: Pfn,
-    cell: &'static AtomicU64,
+    index: usize,
 }
 
 impl UpperRef {
@@ -215,8 +235,14 @@ impl UpperRef {
         Ok(Self {
             level,
             table,
-            cell: cell(table, va, level),
+            index: va.table_index(level),
         })
+    }
+
+    /// Goes to the next entry; the caller stays within the table.
+    #[inline]
+    pub(crate) fn advance(&mut self) {
+        self.index += 1;
     }
 
     /// The level of the first missing entry on the way to the PMD entry of `va` (3 or 2; 1 when all are
@@ -230,16 +256,18 @@ impl UpperRef {
 
     /// Empties the entry and returns the table it named. The caller holds `mmap_lock` exclusively and no
     /// area covers the range any more.
+    #[inline]
     pub(crate) fn detach(&self, mm: &Mm) -> Option<Pfn> {
-        if !read(self.cell).is_present() {
+        let cell = arch::pt_cell(self.table, self.index);
+        if !read(cell).is_present() {
             return None;
         }
         let old = if self.level == 1 {
             let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
-            self.cell.swap(0, Ordering::AcqRel)
+            cell.swap(0, Ordering::AcqRel)
         } else {
             let _upper = mm.pgt_lock.lock();
-            self.cell.swap(0, Ordering::AcqRel)
+            cell.swap(0, Ordering::AcqRel)
         };
         Some(Entry(old).pfn())
     }
@@ -306,6 +334,23 @@ impl PteLocked {
     #[inline]
     pub fn exchange(&mut self, entry: Entry) -> Entry {
         Entry(self.cell().swap(entry.0, Ordering::AcqRel))
+    }
+    /// Gives a present entry the rights `bits` and keeps its frame and its A, D and software bits. Returns the
+    /// entry before.
+    #[inline]
+    pub(crate) fn set_rights(&mut self, bits: u64) -> Entry {
+        let mut old = self.get();
+        loop {
+            let new = old.0 & KEPT | bits;
+            let done =
+                self.cell()
+                    .compare_exchange_weak(old.0, new, Ordering::AcqRel, Ordering::Relaxed);
+            match done {
+                Ok(_) => return old,
+                // The MMU set A or D meanwhile.
+                Err(now) => old = Entry(now),
+            }
+        }
     }
     /// Clears `bits`, keeping what the MMU sets meanwhile. Returns the entry before.
     #[inline]

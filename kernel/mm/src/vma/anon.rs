@@ -131,7 +131,7 @@ impl IntervalNodes for ChainNodes {
     #[inline]
     fn last(&self, i: u32) -> u32 {
         let v = chain_vma(i);
-        v.pgoff() + v.pages() as u32 - 1
+        v.pgoff() + (v.pages() as u32 - 1)
     }
 }
 
@@ -241,6 +241,12 @@ pub(crate) fn prepare(vma_id: u32) -> Result<(), MmError> {
     let _lock = write(id);
     link(chain, vma_id, id);
     Ok(())
+}
+
+/// The area is linked to its own anon_vma only: no fork shares its folios upwards.
+pub(crate) fn is_singular(vma_id: u32) -> bool {
+    let chain = vma(vma_id).chain();
+    chain != NIL && CHAINS.get(chain).next.load(Ordering::Relaxed) == NIL
 }
 
 /// A new anon_vma below `root` (NIL: it is one itself), a child of `parent`. Without chains.

@@ -5,6 +5,7 @@
 //! the [`set::VmaSet`], the chain head to `mmap_lock` plus the anon_vma lock.
 
 pub mod anon;
+pub(crate) mod edit;
 pub mod set;
 
 use crate::arena::{Arena, Slot};
@@ -118,6 +119,14 @@ impl Vma {
         u32,
         "First anon_vma_chain of this area, or NIL."
     );
+
+    /// The area after this one in an [`edit::Taken`]: outside of a set, a tree link is free for that.
+    fn next_taken(&self) -> u32 {
+        self.right.load(Ordering::Relaxed)
+    }
+    fn set_next_taken(&self, to: u32) {
+        self.right.store(to, Ordering::Relaxed);
+    }
 
     /// Pages in the area.
     pub fn pages(&self) -> u64 {

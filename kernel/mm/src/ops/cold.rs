@@ -1,0 +1,54 @@
+//! MADV_COLD and MADV_PAGEOUT: pages that reclaim shall take first, or now.
+//!
+//! Runs with `mmap_lock` held shared; takes one PTL at a time, the LRU lock inside. Only folios that no other
+//! entry maps are touched, so that one program cannot push out another's pages. A cleared accessed bit
+//! needs no flush. [`page_out`] sleeps for the disk with no PTL held.
+
+use super::args::Range;
+use crate::frame::{flag, frame};
+use crate::lru;
+use crate::mm::MmRef;
+use crate::pt::PteLocked;
+use crate::pt::tables::Tables;
+use arch::addr::PAGE_SIZE;
+use arch::pte;
+use arch::{Pfn, VirtAddr};
+
+/// Puts the range's pages where reclaim looks next.
+pub(super) fn deactivate(mm: &MmRef, range: Range) {
+    for span in Tables::new(mm, range.start, range.end) {
+        let Some(mut pte) = span.pmd.lock(VirtAddr(span.start)) else {
+            continue;
+        };
+        let mut va = span.start;
+        while va < span.end {
+            pte.seek(VirtAddr(va));
+            if let Some(pfn) = make_old(&mut pte) {
+                lru::deactivate(pfn);
+            }
+            va += PAGE_SIZE;
+        }
+    }
+}
+
+/// The folio at the cursor, if this is its only entry, with its signs of use cleared.
+fn make_old(pte: &mut PteLocked) -> Option<Pfn> {
+    let entry = pte.get();
+    if !entry.is_mapped() || entry.is_special() {
+        return None;
+    }
+    let f = frame(entry.pfn());
+    if f.mapcount() != 1 {
+        return None;
+    }
+    if entry.is_accessed() {
+        pte.clear_bits(pte::ACCESSED);
+    }
+    f.clear(flag::REFERENCED);
+    Some(entry.pfn())
+}
+
+/// Reclaims the range's pages.
+pub(super) fn page_out(mm: &MmRef, range: Range) {
+    deactivate(mm, range)
+}

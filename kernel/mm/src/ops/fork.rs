@@ -1,0 +1,157 @@
+//! fork: a copy-on-write copy of an address space.
+//!
+//! Takes the parent's `mmap_lock` exclusively, then the child's; per pair of PTE tables the parent's PTL,
+//! then the child's (nobody else knows the child's tables, but for reverse walks, which take one PTL at a
+//! time: no order can be violated). Tables are allocated with no PTL held. Sleeps.
+//!
+//! Only tables that the parent has are copied. A shared page loses its write bit in both and is no longer
+//! EXCLUSIVE; the parent's CPUs are flushed once, before `mmap_lock` is dropped: from then on a write
+//! faults and copies. A failure midway leaves the parent as it was, but for write bits that faults bring
+//! back; what the child got is torn down with it.
+
+use super::weakened::Weakened;
+use super::write;
+use crate::frame::{flag, frame};
+use crate::knobs::Knob;
+use crate::mm::{Mm, MmError, MmRef};
+use crate::pt::tables::{Span, Tables};
+use crate::pt::{PmdRef, PteLocked, tlb};
+use crate::swap;
+use crate::vma::set::VmaSet;
+use crate::vma::{anon, edit, pool};
+use arch::addr::PAGE_SIZE;
+use arch::pte::{self, Entry};
+use arch::{PAGE_SHIFT, VirtAddr};
+
+impl MmRef {
+    /// A new address space with the same areas, sharing every page until one side writes it.
+    ///
+    /// # Errors
+    /// NoMemory: no object or table for the child, or a swapped page has too many sharers. Killed.
+    pub fn fork(&self) -> Result<MmRef, MmError> {
+        let child = MmRef::new()?;
+        let copied = {
+            let set = write(self)?;
+            let mut copy = Copy {
+                parent: self,
+                child: &child,
+                weak: Weakened::new(self.id(), self, Some(Knob::WpFlush)),
+            };
+            copy.areas(&set)
+        };
+        // On failure the child goes here, with no lock held.
+        copied.map(|()| child)
+    }
+}
+
+/// A fork under way. Dropping it flushes the parent.
+struct Copy<'a> {
+    parent: &'a MmRef,
+    child: &'a MmRef,
+    weak: Weakened<'a>,
+}
+
+impl Copy<'_> {
+    fn areas(&mut self, set: &VmaSet) -> Result<(), MmError> {
+        let mut copies = self.child.mmap_lock.write_nested();
+        for (id, area) in set.iter() {
+            let (start, end) = (area.start(), area.end());
+            let copy = edit::create(self.child.id(), start, end, area.pgoff(), area.flags())?;
+            if let Err(e) = anon::fork(copy, id) {
+                pool().free(copy);
+                return Err(e);
+            }
+            copies.insert(copy);
+            self.child
+                .total_vm
+                .add(((end - start) >> PAGE_SHIFT) as i64);
+            for span in Tables::new(self.parent, start, end) {
+                self.table(&span)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the entries of one PTE table.
+    fn table(&mut self, span: &Span) -> Result<(), MmError> {
+        let va = VirtAddr(span.start);
+        let to = PmdRef::lookup_or_alloc(self.child, va)?;
+        to.alloc_pte_table(self.child)?;
+        let mut done = Counts::default();
+        let result = match (span.pmd.lock(va), to.lock_nested(va)) {
+            (Some(mut from), Some(mut to)) => {
+                tlb::flush_batched_pending(self.parent.id(), self.parent);
+                self.entries(&mut from, &mut to, span, &mut done)
+            }
+            // `mmap_lock` keeps both tables in place.
+            _ => unreachable!("a table went away under mmap_lock"),
+        };
+        done.add_to(self.child);
+        result
+    }
+
+    fn entries(
+        &mut self,
+        from: &mut PteLocked,
+        to: &mut PteLocked,
+        span: &Span,
+        done: &mut Counts,
+    ) -> Result<(), MmError> {
+        let mut va = span.start;
+        while va < span.end {
+            from.seek(VirtAddr(va));
+            let entry = from.get();
+            if !entry.is_none() {
+                to.seek(VirtAddr(va));
+                to.set(self.entry(from, VirtAddr(va), entry, done)?);
+            }
+            va += PAGE_SIZE;
+        }
+        Ok(())
+    }
+
+    /// What the child gets for the parent's `entry`, which becomes read-only.
+    #[inline]
+    fn entry(
+        &mut self,
+        from: &mut PteLocked,
+        va: VirtAddr,
+        entry: Entry,
+        done: &mut Counts,
+    ) -> Result<Entry, MmError> {
+        if entry.is_swap() {
+            swap::dup(entry.swap_slot())?;
+            done.swapped += 1;
+            return Ok(entry);
+        }
+        if entry.is_special() {
+            return Ok(entry);
+        }
+        let f = frame(entry.pfn());
+        f.get();
+        f.map_inc();
+        if f.has(flag::EXCLUSIVE) {
+            f.clear(flag::EXCLUSIVE);
+        }
+        if entry.is_write() {
+            from.clear_bits(pte::WRITE);
+            self.weak.note(va);
+        }
+        done.pages += 1;
+        Ok(entry.without(pte::WRITE | pte::ACCESSED))
+    }
+}
+
+/// What was copied from one table.
+#[derive(Default)]
+struct Counts {
+    pages: i64,
+    swapped: i64,
+}
+
+impl Counts {
+    fn add_to(&self, mm: &Mm) {
+        mm.anon_pages.add(self.pages);
+        mm.swap_entries.add(self.swapped);
+    }
+}

@@ -1,0 +1,78 @@
+//! madvise: what a program says about a range of its memory.
+//!
+//! Takes `mmap_lock` shared (nothing here changes an area), then one PTL at a time; sleeps. Advice applies to
+//! every mapped part of the range also when there are holes in it, as in Linux.
+
+use super::args::{Advice, Range};
+use super::{cold, lazyfree, read, zap};
+use crate::mm::{MmError, MmRef};
+use crate::pt::gather::Gather;
+use crate::pt::tables::Tables;
+use crate::swap::readahead;
+use crate::vma::set::VmaSet;
+use crate::vma::vma;
+use arch::VirtAddr;
+use arch::addr::PAGE_SIZE;
+
+impl MmRef {
+    /// Gives advice on `len` bytes (rounded up to pages) from `va` on.
+    ///
+    /// # Errors
+    /// Invalid: unaligned, or beyond the user half. NotMapped: there are holes; the rest was done. Killed.
+    pub fn madvise(&self, va: VirtAddr, len: u64, advice: Advice) -> Result<(), MmError> {
+        let Some(range) = Range::new(va, len, MmError::Invalid)? else {
+            return Ok(());
+        };
+        let set = read(self)?;
+        match advice {
+            Advice::DontNeed => {
+                let mut gather = Gather::new(self.id(), self);
+                each_part(&set, range, |part| {
+                    zap::range(&mut gather, part.start, part.end)
+                })
+            }
+            Advice::Free => {
+                lazyfree::with(self, |lazy| each_part(&set, range, |part| lazy.range(part)))
+            }
+            Advice::WillNeed => each_part(&set, range, |part| {
+                readahead::will_need(swapped(self, part))
+            }),
+            Advice::Cold => each_part(&set, range, |part| cold::deactivate(self, part)),
+            Advice::PageOut => each_part(&set, range, |part| cold::page_out(self, part)),
+        }
+    }
+}
+
+/// Calls `f` with each mapped part of the range, one area at a time.
+///
+/// # Errors
+/// [`MmError::NotMapped`] when there are holes, after all parts were visited.
+fn each_part(set: &VmaSet, range: Range, mut f: impl FnMut(Range)) -> Result<(), MmError> {
+    let (mut at, mut holes) = (range.start, false);
+    for id in set.overlapping(range.start, range.end) {
+        let part = Range {
+            start: vma(id).start().max(range.start),
+            end: vma(id).end().min(range.end),
+        };
+        holes |= part.start > at;
+        at = part.end;
+        f(part);
+    }
+    if holes || at < range.end {
+        Err(MmError::NotMapped)
+    } else {
+        Ok(())
+    }
+}
+
+/// The slots that entries of the range name now. Without a lock: a slot may be out of use when it is
+/// looked at.
+fn swapped(mm: &MmRef, range: Range) -> impl Iterator<Item = u32> + '_ {
+    Tables::new(mm, range.start, range.end).flat_map(|span| {
+        (span.start..span.end)
+            .step_by(PAGE_SIZE as usize)
+            .filter_map(move |va| span.pmd.peek(VirtAddr(va)))
+            .filter(|entry| entry.is_swap())
+            .map(|entry| entry.swap_slot())
+    })
+}

@@ -1,0 +1,202 @@
+//! mprotect: the areas of a range get new rights, and so do their entries.
+//!
+//! Takes `mmap_lock` exclusively, one PTL at a time inside; sleeps. A right that was taken away is flushed
+//! before `mmap_lock` is dropped; an upgrade needs no flush. An entry that becomes writable in principle
+//! gets its write bit at once when the folio is this address space's alone (Linux commit 64fe24a3); others
+//! wait for the write fault to copy them.
+
+use super::args::{Prot, Range};
+use super::weakened::Weakened;
+use super::write;
+use crate::frame::{flag, frame};
+use crate::knobs::Knob;
+use crate::mm::{MmError, MmRef};
+use crate::pt::tables::{Span, Tables};
+use crate::pt::{KEPT, tlb};
+use crate::vma::set::VmaSet;
+use crate::vma::{Vma, edit, vm, vma};
+use arch::VirtAddr;
+use arch::addr::PAGE_SIZE;
+use arch::pte::{self, Entry};
+
+impl MmRef {
+    /// Sets the protection of `len` bytes (rounded up to pages) from `va` on.
+    ///
+    /// # Errors
+    /// Invalid: unaligned. NotMapped: part of the range is not mapped. NoMemory: no record for a new area.
+    /// Killed. Nothing is changed then (Linux changes what lies below a hole).
+    pub fn mprotect(&self, va: VirtAddr, len: u64, prot: Prot) -> Result<(), MmError> {
+        let Some(range) = Range::new(va, len, MmError::NotMapped)? else {
+            return Ok(());
+        };
+        let mut set = write(self)?;
+        check_mapped(&set, range)?;
+        let mut weak = Weakened::new(self.id(), self, Some(Knob::WpFlush));
+        if shift_boundary(&mut set, range, prot) {
+            change(self, &mut weak, area_at(&set, range.start), range);
+            return Ok(());
+        }
+        edit::cut_all(&mut set, &[range.start, range.end])?;
+        for id in set.overlapping(range.start, range.end) {
+            let area = vma(id);
+            let flags = area.flags() & !vm::PROT | prot.vm();
+            if flags != area.flags() {
+                area.set_flags(flags);
+                change(
+                    self,
+                    &mut weak,
+                    area,
+                    Range {
+                        start: area.start(),
+                        end: area.end(),
+                    },
+                );
+            }
+        }
+        drop(weak);
+        join(&mut set, range);
+        Ok(())
+    }
+}
+
+fn area_at(set: &VmaSet, va: u64) -> &'static Vma {
+    match set.find(VirtAddr(va)) {
+        Some(area) if area.start() <= va => area,
+        _ => unreachable!("the range was found mapped"),
+    }
+}
+
+/// # Errors
+/// [`MmError::NotMapped`] when there is a hole in the range.
+fn check_mapped(set: &VmaSet, range: Range) -> Result<(), MmError> {
+    let mut at = range.start;
+    for id in set.overlapping(range.start, range.end) {
+        if vma(id).start() > at {
+            return Err(MmError::NotMapped);
+        }
+        at = vma(id).end();
+    }
+    if at < range.end {
+        Err(MmError::NotMapped)
+    } else {
+        Ok(())
+    }
+}
+
+/// One end of an area is to become like the neighbour there: only the boundary moves (a heap that grows
+/// into its reserve). False when it is not that case.
+fn shift_boundary(set: &mut VmaSet, range: Range, prot: Prot) -> bool {
+    let Some(id) = set.find_id(VirtAddr(range.start)) else {
+        return false;
+    };
+    let area = vma(id);
+    let flags = area.flags() & !vm::PROT | prot.vm();
+    if flags == area.flags() || range.end > area.end() {
+        return false;
+    }
+    let at_start = range.start == area.start();
+    let at_end = range.end == area.end();
+    if at_start == at_end {
+        return false;
+    }
+    let (near, below, above) = if at_start {
+        match set.prev(id) {
+            Some(prev) => (prev, prev, id),
+            None => return false,
+        }
+    } else {
+        match set.next(id) {
+            Some(next) => (next, id, next),
+            None => return false,
+        }
+    };
+    if vma(near).flags() != flags || !edit::continues(below, above) {
+        return false;
+    }
+    edit::shift(
+        set,
+        below,
+        above,
+        if at_start { range.end } else { range.start },
+    );
+    true
+}
+
+/// Joins what became alike in the range and at its ends.
+fn join(set: &mut VmaSet, range: Range) {
+    let mut at = range.start;
+    while at < range.end {
+        edit::heal(set, at);
+        at = area_at(set, at).end();
+    }
+    edit::heal(set, range.end.min(at));
+}
+
+/// Gives the entries of the range, which lies in `area`, the area's rights.
+fn change(mm: &MmRef, weak: &mut Weakened<'_>, area: &Vma, range: Range) {
+    let rights = Rights {
+        bits: area.entry_bits(),
+        write: area.has(vm::WRITE),
+    };
+    for span in Tables::new(mm, range.start, range.end) {
+        change_table(mm, weak, &span, rights);
+    }
+}
+
+/// What an area allows.
+#[derive(Clone, Copy)]
+struct Rights {
+    /// Without the write bit.
+    bits: u64,
+    write: bool,
+}
+
+impl Rights {
+    /// The bits for an entry: writable only if the folio belongs to this address space alone.
+    #[inline]
+    fn of(self, entry: Entry) -> u64 {
+        let write = self.write && !entry.is_special() && frame(entry.pfn()).has(flag::EXCLUSIVE);
+        if write {
+            self.bits | pte::WRITE
+        } else {
+            self.bits
+        }
+    }
+}
+
+fn change_table(mm: &MmRef, weak: &mut Weakened<'_>, span: &Span, rights: Rights) {
+    let Some(mut pte) = span.pmd.lock(VirtAddr(span.start)) else {
+        return;
+    };
+    tlb::flush_batched_pending(mm.id(), mm);
+    let mut va = span.start;
+    while va < span.end {
+        pte.seek(VirtAddr(va));
+        let old = pte.get();
+        // Swap entries carry no rights; the fault that brings them back asks the area.
+        if old.is_mapped() {
+            let bits = rights.of(old);
+            if old.is_present() {
+                if old.0 & !KEPT != bits {
+                    pte.set_rights(bits);
+                    note(weak, VirtAddr(va), old.0, bits);
+                }
+            } else {
+                // Not present: no TLB has it, and the MMU leaves it alone.
+                pte.set(Entry(old.0 & KEPT | bits));
+            }
+        }
+        va += PAGE_SIZE;
+    }
+}
+
+/// Notes what a present entry lost or gained.
+#[inline]
+fn note(weak: &mut Weakened<'_>, va: VirtAddr, old: u64, new: u64) {
+    let lost = old & !new & (pte::PRESENT | pte::WRITE) | !old & new & pte::NX;
+    if lost != 0 {
+        weak.note(va);
+    } else {
+        weak.upgraded();
+    }
+}
