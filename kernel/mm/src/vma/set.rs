@@ -238,3 +238,6 @@ fn guarded(area: &Vma) -> u64 {
         area.start()
     }
 }
+
+#[cfg(test)]
+mod tests;
