@@ -299,8 +299,8 @@ kvm_works() {
 #   ends QEMU instead of starting over.
 # isa-debug-exit at 0xf4: the kernel's way to say how it went; the process status is 2 * value + 1.
 # fw_cfg opt/quire/cmdline: the command line, as a file: no quoting, no length limit.
-# virtio-blk-pci: disable-legacy=on, the modern interface only. num-queues=1: the kernel drives one queue
-#   per disk. romfile= keeps option ROMs, and bootindex the swap disk, out of the boot.
+# virtio-blk-pci: disable-legacy=on, the modern interface only. num-queues=1,queue-size=512: the kernel drives one
+#   queue per disk, with room for 15 requests of 32 scattered pages. romfile= keeps option ROMs, and bootindex the swap disk, out of the boot.
 describe_machine() {
     local accel cpu
     local tuning=la57=off,erms=off
@@ -336,15 +336,16 @@ add_swap_disk() {
         target/debug/mkswap "$file" "$(bytes "$swap")" || die $E_FAILED "no swap disk could be made"
     fi
     machine+=(-blockdev "driver=file,node-name=swapfile,filename=$file,cache.no-flush=$flush")
-    local below=swapfile
+    local below=swapfile merging=on
     if [[ -n $disk_errors ]]; then
         machine+=(-blockdev "{\"driver\":\"blkdebug\",\"node-name\":\"swaperr\",\"image\":\"swapfile\",\"inject-error\":[$(
             error_rules "$disk_errors"
         )]}")
-        below=swaperr
+        # Merged, neighbours of a bad request would fail with it.
+        below=swaperr merging=off
     fi
     machine+=(-blockdev "driver=raw,node-name=swap,file=$below"
-        -device virtio-blk-pci,drive=swap,disable-legacy=on,num-queues=1,queue-size=512,romfile=)
+        -device virtio-blk-pci,drive=swap,disable-legacy=on,num-queues=1,queue-size=512,romfile=,request-merging=$merging)
 }
 
 # blkdebug's rules: one for each sector.

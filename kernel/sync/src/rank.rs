@@ -61,7 +61,9 @@ ranks! {
     ZoneLock,
     /// The list of all address spaces.
     MmList,
-    /// The pool of block requests.
+    /// One printed line; not taken by interrupt handlers, so outside of every lock that they take.
+    Console,
+    /// The pool of block requests; taken by interrupt handlers.
     Bio,
     /// A CPU's run queue.
     RunQueue,
@@ -69,8 +71,6 @@ ranks! {
     WaitQueue,
     /// A disk's request queue; taken by interrupt handlers.
     DiskQueue,
-    /// The console's line and screen state.
-    Console,
     /// The serial port; taken last, by anyone.
     Serial,
 }
