@@ -84,18 +84,17 @@ impl WaitQueue {
         };
         // Pairs with the fence in `wake`.
         fence(Ordering::SeqCst);
-        let mut done = cond();
-        if !done {
-            sleep(me);
-            if is_waiting(me) {
-                // Timed out: the condition gets its last chance after leaving the queue.
-                self.leave();
-                done = cond();
-            }
-        } else {
+        if cond() {
+            self.leave();
+            return true;
+        }
+        sleep(me);
+        if is_waiting(me) {
+            // Timed out.
             self.leave();
         }
-        done
+        // Out of the queue: the last chance of a timed wait, whichever of wake-up and time-out came first.
+        cond()
     }
 
     /// Leaves the queue without having slept to the end; a wake-up already spent on the caller goes to the next.
@@ -190,6 +189,18 @@ mod tests {
     fn timeout_leaves_the_queue() {
         let q = WaitQueue::new();
         assert!(!q.wait_until_timeout(1_000_000, || false));
+        assert!(q.is_empty());
+    }
+
+    #[test]
+    fn a_wakeup_at_the_last_moment_is_no_timeout() {
+        let q = WaitQueue::new();
+        let go = AtomicBool::new(false);
+        let woken_at_the_end = |_| {
+            go.store(true, Ordering::Release);
+            assert!(q.wake_one());
+        };
+        assert!(q.wait_turn(&mut || go.load(Ordering::Acquire), woken_at_the_end));
         assert!(q.is_empty());
     }
 
