@@ -281,16 +281,11 @@ pub fn yield_now() {
     sched::yield_now();
 }
 
-/// Moves the calling thread to `cpu`, where it stays until [`unpin`].
-///
-/// # Panics
-/// If there is no such CPU.
-pub fn migrate_to(cpu: usize) {
-    assert!(
-        cpu < smp::nr_cpus(),
-        "migrate_to({cpu}): there are {} CPUs",
-        smp::nr_cpus()
-    );
+/// Moves the calling thread to `cpu`, where it stays until [`unpin`]. False if there is no such CPU.
+pub fn migrate_to(cpu: usize) -> bool {
+    if cpu >= smp::nr_cpus() {
+        return false;
+    }
     sync::might_sleep("migrate_to");
     let _off = sync::irq::disable();
     let me = thread(current().0);
@@ -299,6 +294,7 @@ pub fn migrate_to(cpu: usize) {
     if sync::cpu::id() != cpu {
         sched::schedule(Leave::Move(cpu));
     }
+    true
 }
 
 /// Lets the calling thread run on any CPU again.
