@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bootloader_api::BootInfo;
 
-use super::frame::current_root;
+use super::frame::{current_root, zero_frame};
 use super::layout::DIRECT_BASE;
 use super::paging::{NoMemory, kernel_root};
 use super::{acpi, apic, cpu, entry, hooks, ioapic, memory, paging, sched, smp, stack, time};
@@ -50,10 +50,16 @@ pub fn rsdp() -> u64 {
     RSDP.load(Ordering::Relaxed)
 }
 
-/// A frame for the machine's own stacks and page tables, for good: from the early allocator, then from the
-/// memory manager.
+/// A zeroed frame for the machine's own stacks and page tables, for good: from the early allocator, then from
+/// the memory manager.
+///
+/// Zeroed also because of TCG: where firmware or bootloader code ran, QEMU keeps its translations, and every
+/// write to such a page takes a slow path (a stack there made everything 30 times slower) until the whole page has
+/// been overwritten.
 pub fn kernel_frame() -> Option<Pfn> {
-    memory::early_frame().or_else(|| upcalls()?.kernel_frame())
+    let frame = memory::early_frame().or_else(|| upcalls()?.kernel_frame())?;
+    zero_frame(frame);
+    Some(frame)
 }
 
 /// Takes the machine over from the bootloader: own page tables, exception handling, and a guarded stack, on
