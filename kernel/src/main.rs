@@ -4,12 +4,14 @@
 
 extern crate alloc;
 
+mod console;
 mod fwcfg;
-mod heap;
 mod panic;
 mod pci;
 mod serial;
 mod virtio;
+
+use alloc::boxed::Box;
 
 use bootloader_api::config::Mapping;
 use bootloader_api::{BootInfo, BootloaderConfig, entry_point};
@@ -23,6 +25,9 @@ static BOOT_CONFIG: BootloaderConfig = {
     config.kernel_stack_size = 64 * 1024;
     config
 };
+
+#[global_allocator]
+static HEAP: mm::heap::KernelHeap = mm::heap::KernelHeap;
 
 entry_point!(start, config = &BOOT_CONFIG);
 
@@ -42,40 +47,40 @@ fn start(boot: &'static mut BootInfo) -> ! {
 /// On our own stack and page tables, interrupts off.
 fn run() -> ! {
     serial::init();
-    heap::init();
+    if let Err(mm::InitError::TooLittleMemory { pages }) = mm::init() {
+        println!(
+            "quire: too little memory: {pages} usable pages, {} are needed",
+            mm::MIN_PAGES
+        );
+        arch::exit(1);
+    }
     fwcfg::init();
-    serial::print(format_args!("cpu: {}\n", arch::features()));
+    println!("cpu: {}", arch::features());
     if let Err(why) = arch::init_interrupts() {
         panic!("cannot start: {why}");
     }
     virtio::init(dma_pages);
     let (running, found) = arch::start_cpus();
-    serial::print(format_args!(
-        "cpus: {running} of {found}, tsc {} kHz, icount {}\n",
+    mm::cpus_known();
+    println!(
+        "cpus: {running} of {found}, tsc {} kHz, icount {}",
         arch::tsc_hz() / 1000,
         arch::counts_instructions()
-    ));
-    for r in arch::memory_map() {
-        serial::print(format_args!(
-            "{:#x}..{:#x} {:?}\n",
-            r.start.0, r.end.0, r.kind
-        ));
+    );
+    let spawn = arch::thread::Spawn {
+        name: "console",
+        cpu: None,
+    };
+    if arch::thread::spawn(spawn, Box::new(console::main)).is_err() {
+        panic!("no memory for the console's thread");
     }
-    arch::exit(0)
+    arch::idle()
 }
 
-/// Physically contiguous pages before the memory manager runs: the early allocator gives consecutive frames,
-/// but where a region ends.
+/// Physically contiguous pages for a device, for good.
 fn dma_pages(pages: usize) -> Option<arch::Pfn> {
-    let mut first = arch::kernel_frame()?;
-    let mut len = 1;
-    while len < pages {
-        let next = arch::kernel_frame()?;
-        if next == first.add(len as u32) {
-            len += 1;
-        } else {
-            (first, len) = (next, 1);
-        }
-    }
-    Some(first)
+    let order = pages.next_power_of_two().trailing_zeros() as u8;
+    mm::buddy::alloc(order, mm::stats::Use::Misc, mm::buddy::Gfp::NOWAIT)
+        .ok()
+        .map(mm::buddy::Page::into_pfn)
 }

@@ -96,6 +96,11 @@ pub fn init() -> Result<(), InitError> {
     heap::init().map_err(little)
 }
 
+/// Sizes the per-CPU lists once the machine has started its CPUs.
+pub fn cpus_known() {
+    buddy::tune(arch::online().count() as u32);
+}
+
 fn claim(start: Pfn, end: Pfn, usage: Use) {
     for pfn in start.0..end.0 {
         frame(Pfn(pfn)).init_flags(0, 0, usage);

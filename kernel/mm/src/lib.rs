@@ -25,6 +25,6 @@ pub mod vma;
 pub mod zero;
 
 pub use adopt::Adopted;
-pub use init::{InitError, MIN_PAGES, check, init};
+pub use init::{InitError, MIN_PAGES, check, cpus_known, init};
 pub use mm::{Mm, MmError, MmRef};
 pub use ops::args::{Advice, MapFlags, Prot, RemapFlags};
