@@ -16,6 +16,9 @@ use super::{MAX_X86_CPUS, apic, irq, time};
 /// Turns of a bare spin before a wait halts: a few microseconds on hardware.
 const SPIN_TURNS: u32 = 2000;
 
+/// A wait with interrupts off that lasts this long is a deadlock.
+const DEADLOCK_NS: u64 = 5_000_000_000;
+
 /// Set around a halt in [`wait_for`]: [`kick`] has to interrupt this CPU.
 static HALTING: [AtomicBool; MAX_X86_CPUS] = [const { AtomicBool::new(false) }; MAX_X86_CPUS];
 
@@ -41,11 +44,12 @@ pub fn kick(cpu: usize) {
 
 /// Waits until `cond` holds. Whoever makes it true calls [`kick`] for this CPU, or does it in an interrupt
 /// handler here. Interrupts are on, and served; preemption is off meanwhile.
+///
+/// # Panics
+/// With interrupts off, when `cond` does not come true for [`DEADLOCK_NS`]: the CPU that is waited for may
+/// itself be waiting for this one, which takes no interrupt.
 pub fn wait_for(cond: &dyn Fn() -> bool) {
-    debug_assert!(
-        sync::irq::enabled(),
-        "waiting for another CPU with interrupts off"
-    );
+    sync::might_wait_for_ipi();
     let _pinned = sync::preempt::disable();
     let turns = if time::counts_instructions() {
         1
@@ -57,6 +61,14 @@ pub fn wait_for(cond: &dyn Fn() -> bool) {
             return;
         }
     }
+    if sync::irq::enabled() {
+        wait_halting(cond);
+    } else {
+        wait_deaf(cond);
+    }
+}
+
+fn wait_halting(cond: &dyn Fn() -> bool) {
     let halting = &HALTING[sync::cpu::id()];
     loop {
         interrupts::disable();
@@ -70,6 +82,18 @@ pub fn wait_for(cond: &dyn Fn() -> bool) {
         }
         // `sti` takes effect after `hlt` has begun: an interrupt in between ends the halt.
         interrupts::enable_and_hlt();
+    }
+}
+
+#[cold]
+fn wait_deaf(cond: &dyn Fn() -> bool) {
+    let end = time::now_ns() + DEADLOCK_NS;
+    while !cond() {
+        core::hint::spin_loop();
+        assert!(
+            time::now_ns() < end,
+            "deadlock: another CPU waited for with interrupts off does not answer"
+        );
     }
 }
 
