@@ -80,6 +80,11 @@ pub(crate) fn pool() -> &'static Arena<Vma> {
     &VMAS
 }
 
+/// Live areas.
+pub fn live() -> usize {
+    VMAS.live()
+}
+
 /// The area with this id.
 #[inline]
 pub fn vma(id: u32) -> &'static Vma {
