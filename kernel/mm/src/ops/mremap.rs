@@ -53,7 +53,7 @@ impl MmRef {
             new_len,
         };
         let start = if flags.has(RemapFlags::FIXED) {
-            remap.to_fixed(to)?
+            remap.place_fixed(to)?
         } else if new_len <= old.len() {
             remap.shrink()?
         } else {
@@ -123,7 +123,7 @@ impl Remap<'_> {
         self.move_to(new)
     }
 
-    fn to_fixed(&mut self, to: Option<VirtAddr>) -> Result<u64, MmError> {
+    fn place_fixed(&mut self, to: Option<VirtAddr>) -> Result<u64, MmError> {
         let to = to.filter(|to| to.0 >= USER_MIN).ok_or(MmError::Invalid)?;
         let new = Range::new(to, self.new_len, MmError::Invalid)?.ok_or(MmError::Invalid)?;
         if new.meets(self.old) {

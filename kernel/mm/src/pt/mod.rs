@@ -298,14 +298,6 @@ pub struct PteLocked {
 }
 
 impl PteLocked {
-    /// A cursor over a table whose lock `guard` the caller took by itself.
-    pub(crate) fn from_guard(table: Pfn, va: VirtAddr, guard: RawGuard<'static>) -> Self {
-        Self {
-            table,
-            index: va.table_index(PTE_LEVEL),
-            _guard: guard,
-        }
-    }
     /// Moves the cursor to the entry of `va`, which lies in the same table.
     #[inline]
     pub fn seek(&mut self, va: VirtAddr) {
