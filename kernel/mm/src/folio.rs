@@ -36,6 +36,23 @@ impl FolioGuard {
     }
 }
 
+impl FolioGuard {
+    /// Leaves the folio locked and hands the lock over to whoever keeps the number (a batch of reclaim
+    /// holds more locks at once than one thread's checker follows).
+    pub(crate) fn hand_over(self) -> Pfn {
+        let pfn = self.pfn;
+        sync::lock_released(Rank::FolioLock);
+        core::mem::forget(self);
+        pfn
+    }
+    /// Takes a lock over from [`FolioGuard::hand_over`].
+    pub(crate) fn take_over(pfn: Pfn) -> Self {
+        debug_assert!(frame(pfn).has(flag::LOCKED));
+        sync::lock_acquired(Rank::FolioLock, true);
+        Self { pfn }
+    }
+}
+
 impl Drop for FolioGuard {
     fn drop(&mut self) {
         sync::lock_released(Rank::FolioLock);
@@ -100,6 +117,45 @@ pub fn wait_writeback(pfn: Pfn) {
 /// The write of the folio is done. May be called from interrupt context.
 pub fn end_writeback(pfn: Pfn) {
     wake(pfn, flag::WRITEBACK);
+}
+
+/// Sleeps until no read of the folio is in flight. The caller holds a reference.
+pub fn wait_read(pfn: Pfn) {
+    wait_clear(pfn, flag::READING);
+}
+
+/// The read of the folio is done. May be called from interrupt context.
+pub fn end_read(pfn: Pfn) {
+    wake(pfn, flag::READING);
+}
+
+/// A reference, given up when this is dropped.
+pub struct Ref(Pfn);
+
+impl Ref {
+    /// Takes charge of a reference that the caller has on `pfn`.
+    #[inline]
+    pub fn new(pfn: Pfn) -> Self {
+        Self(pfn)
+    }
+    /// The folio.
+    #[inline]
+    pub fn pfn(&self) -> Pfn {
+        self.0
+    }
+    /// Hands the reference to whoever keeps the number.
+    #[inline]
+    pub fn into_pfn(self) -> Pfn {
+        let pfn = self.0;
+        core::mem::forget(self);
+        pfn
+    }
+}
+
+impl Drop for Ref {
+    fn drop(&mut self) {
+        put(self.0);
+    }
 }
 
 /// Gives up one reference; the last one frees the folio.

@@ -52,6 +52,8 @@ pub mod flag {
     pub const READAHEAD: u32 = 1 << 12;
     /// Head of a free block of the buddy allocator.
     pub const BUDDY: u32 = 1 << 13;
+    /// A read of the content is in flight.
+    pub const READING: u32 = 1 << 14;
     /// First of the eight bits that hold the LRU shard (4) and the [`super::Use`] (4).
     pub(super) const SHARD_SHIFT: u32 = 24;
     pub(super) const USE_SHIFT: u32 = 28;

@@ -86,6 +86,7 @@ pub fn init() -> Result<(), InitError> {
         .map(|r| (r.end.0 - r.start.0) / PAGE_SIZE)
         .sum();
     stats::found_use(Use::Reserved, frames - known);
+    crate::reclaim::init();
     buddy::tune(arch::nr_cpus() as u32);
     let little = |_| InitError::TooLittleMemory { pages };
     zero::init(

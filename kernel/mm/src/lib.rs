@@ -19,6 +19,8 @@ pub mod lru;
 pub mod mm;
 pub mod ops;
 pub mod pt;
+pub mod reclaim;
+pub(crate) mod rmap;
 pub mod stats;
 pub mod swap;
 pub mod vma;

@@ -50,8 +50,10 @@ pub struct Mm {
     pub(crate) cpumask: AtomicCpuMask,
     /// Bumped by every flush request after the entries were changed.
     pub(crate) tlb_gen: AtomicU64,
-    /// Reclaim changed entries of this mm and has not flushed them yet (see `rmap`).
-    pub(crate) flush_batched: AtomicU32,
+    /// The generation of the last entry that reclaim took out without flushing (see `rmap::batch`).
+    pub(crate) batched_gen: AtomicU64,
+    /// Every CPU is known to have caught up with this generation; kept only as far as `batched_gen` needs.
+    pub(crate) flushed_gen: AtomicU64,
     /// The OOM killer's verdict: every fault and operation fails from now on.
     killed: AtomicBool,
     /// Resident anonymous pages.
@@ -74,7 +76,8 @@ impl Default for Mm {
             pgt_lock: SpinLock::new(Rank::PgtUpper, ()),
             cpumask: AtomicCpuMask::new(),
             tlb_gen: AtomicU64::new(0),
-            flush_batched: AtomicU32::new(0),
+            batched_gen: AtomicU64::new(0),
+            flushed_gen: AtomicU64::new(0),
             killed: AtomicBool::new(false),
             anon_pages: Gauge::new(),
             swap_entries: Gauge::new(),
@@ -158,7 +161,6 @@ impl MmRef {
         };
         mm.root.store(root.0, Ordering::Relaxed);
         mm.killed.store(false, Ordering::Relaxed);
-        mm.flush_batched.store(0, Ordering::Relaxed);
         for gauge in [&mm.anon_pages, &mm.swap_entries, &mm.tables, &mm.total_vm] {
             gauge.reset();
         }
@@ -180,6 +182,31 @@ impl MmRef {
             })
             .ok()
             .map(|_| Self(id))
+    }
+
+    /// Gives the handle up, unless it is the last one: then it comes back.
+    ///
+    /// # Errors
+    /// The handle, when dropping it would tear the address space down.
+    pub(crate) fn put_unless_last(self) -> Result<(), Self> {
+        // Release: what was done through this handle comes before the teardown.
+        let before = self
+            .users
+            .try_update(Ordering::Release, Ordering::Relaxed, |n| {
+                (n > 1).then(|| n - 1)
+            });
+        match before {
+            Ok(_) => {
+                core::mem::forget(self);
+                Ok(())
+            }
+            Err(_) => Err(self),
+        }
+    }
+
+    /// The handle that somebody forgot and left the id of.
+    pub(crate) fn adopt_handle(id: u32) -> Self {
+        Self(id)
     }
 
     /// The id: small, and reused after the address space is gone.

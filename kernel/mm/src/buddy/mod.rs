@@ -14,7 +14,7 @@ use crate::stats::{Event, Use, count_n, move_use};
 use algo::buddy::Buddy;
 use algo::list::Links;
 use arch::Pfn;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use spin::Once;
 use sync::{Rank, SpinGuard, SpinLock, WaitQueue};
 
@@ -112,6 +112,8 @@ static MANAGED: AtomicU32 = AtomicU32::new(0);
 static SLOW_PATH: Once<fn(u8) -> Progress> = Once::new();
 /// Where kswapd sleeps.
 pub static KSWAPD: WaitQueue = WaitQueue::new();
+/// kswapd found nothing to reclaim: do not wake it for nothing.
+pub(crate) static KSWAPD_RESTS: AtomicBool = AtomicBool::new(false);
 
 /// How the buddy sees the memmap.
 pub(super) struct BuddyFrames;
@@ -216,6 +218,11 @@ pub fn managed_pages() -> u32 {
 pub fn free_pages() -> u32 {
     FREE.load(Ordering::Relaxed)
 }
+/// Free memory is below the low watermark.
+#[inline]
+pub fn is_low() -> bool {
+    free_pages() < WATERMARKS.low.load(Ordering::Relaxed)
+}
 /// The watermarks `min`, `low`, `high`, in frames.
 pub fn watermarks() -> (u32, u32, u32) {
     (
@@ -262,7 +269,7 @@ pub fn alloc(order: u8, usage: Use, gfp: Gfp) -> Result<Page, Oom> {
 #[inline]
 fn take(order: u8, usage: Use, gfp: Gfp) -> Option<Pfn> {
     let pfn = pcp::alloc(order, usage, gfp.floor()).or_else(|| from_zone(order, usage, gfp));
-    if free_pages() < WATERMARKS.low.load(Ordering::Relaxed) && gfp != Gfp::MEMALLOC {
+    if is_low() && gfp != Gfp::MEMALLOC && !KSWAPD_RESTS.load(Ordering::Relaxed) {
         KSWAPD.wake_all();
     }
     pfn

@@ -1,8 +1,96 @@
-//! stub
-use super::*;
+//! Faults on an entry that names a swap slot: bring the page in and map it (Linux: `do_swap_page`).
+//!
+//! `mmap_lock` is held shared, also over the read: areas and tables stay. Then the folio lock, then the PTL,
+//! under which the entry must still be what it was: a zap, another fault or swapoff may have been faster,
+//! and then the attempt is void. The folio that was found may meanwhile have left the cache and even be in use
+//! for another page, so its slot is checked under the folio lock too.
+
+use super::{Fault, Step, Stop};
+use crate::buddy::Gfp;
+use crate::folio::{self, FolioGuard};
+use crate::frame::flag;
+use crate::pt::PteLocked;
+use crate::stats::{Event, count};
+use crate::swap::{area, cache, readahead};
+use crate::vma::{anon, vm};
+use algo::swapmap::Left;
+use arch::pte::{self, Entry};
+use arch::upcall::FaultError;
+
 impl Fault<'_> {
-    pub(super) fn swap_in(&self, e: Entry) -> Result<Step, Stop> {
-        let _ = e;
-        Ok(Step::Retry)
+    pub(super) fn swap_in(&self, entry: Entry) -> Result<Step, Stop> {
+        self.swap_in_with(entry, Gfp::RECLAIM)
+    }
+
+    /// As a fault does it, with a choice of how hard to try for a frame.
+    pub(crate) fn swap_in_with(&self, entry: Entry, gfp: Gfp) -> Result<Step, Stop> {
+        let slot = entry.swap_slot();
+        let Some((folio, read)) = readahead::bring_in(slot, gfp)? else {
+            return Ok(Step::Retry);
+        };
+        if read {
+            count(Event::PgMajFault);
+        }
+        folio::wait_read(folio.pfn());
+        let guard = folio::lock(folio.pfn());
+        if cache::slot_of(&guard) != Some(slot) {
+            return Ok(Step::Retry);
+        }
+        if !guard.frame().has(flag::UPTODATE) {
+            return self.unreadable(entry, &guard);
+        }
+        let Some(mut pte) = self.lock_same(entry) else {
+            return Ok(Step::Retry);
+        };
+        self.map_swapped(&mut pte, &guard, slot);
+        drop(pte);
+        drop(guard);
+        // The entry's reference is the one that came from the cache.
+        let _ = folio.into_pfn();
+        Ok(Step::Done)
+    }
+
+    /// The disk could not read the page. An access fails only if it still depends on it.
+    fn unreadable(&self, entry: Entry, guard: &FolioGuard) -> Result<Step, Stop> {
+        cache::drop_failed(guard);
+        if self.lock_same(entry).is_none() {
+            return Ok(Step::Retry);
+        }
+        Err(Stop::Signal(FaultError::Bus))
+    }
+
+    /// Replaces the swap entry under the cursor by one that maps the folio.
+    fn map_swapped(&self, pte: &mut PteLocked, guard: &FolioGuard, slot: u32) {
+        let f = guard.frame();
+        // No other entry names the slot and none maps the folio: it is this address space's alone. (None
+        // can come about: copying this entry needs its PTL.)
+        let sole = area::put(slot) == Left::CacheOnly && f.mapcount() == 0;
+        if f.mapcount() == 0 {
+            // Nobody walks from the folio while it is locked. A page that others may map as well must be
+            // found from the family's oldest anon_vma, which all of their areas are linked to.
+            let own = self.vma.anon();
+            let home = if sole { own } else { anon::root_of(own) };
+            f.set_mapping(home + 1);
+            f.set_index(self.vma.index_of(self.va));
+        }
+        let mut bits = self.vma.entry_bits() | pte::ACCESSED;
+        if sole {
+            f.set(flag::EXCLUSIVE);
+            if self.vma.has(vm::WRITE) {
+                bits |= pte::WRITE;
+            }
+            if self.write {
+                bits |= pte::DIRTY;
+            }
+            // The copy on disk is worth keeping only while it is the content.
+            if self.write || area::nearly_full() || f.has(flag::ERROR) {
+                cache::try_drop(guard);
+            }
+        }
+        f.map_inc();
+        // A write to a page that is shared faults again and copies.
+        pte.set(Entry::from_bits(guard.pfn(), bits));
+        self.mm.anon_pages.add(1);
+        self.mm.swap_entries.add(-1);
     }
 }

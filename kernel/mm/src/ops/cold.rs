@@ -9,7 +9,9 @@ use crate::frame::{flag, frame};
 use crate::lru;
 use crate::mm::MmRef;
 use crate::pt::PteLocked;
-use crate::pt::tables::Tables;
+use crate::pt::gather::Room;
+use crate::pt::tables::{Span, Tables};
+use crate::reclaim::advice::{self, Pages};
 use arch::addr::PAGE_SIZE;
 use arch::pte;
 use arch::{Pfn, VirtAddr};
@@ -48,7 +50,31 @@ fn make_old(pte: &mut PteLocked) -> Option<Pfn> {
     Some(entry.pfn())
 }
 
-/// Reclaims the range's pages.
+/// Reclaims the range's pages; those that stay are in use otherwise. Waits for the disk.
 pub(super) fn page_out(mm: &MmRef, range: Range) {
-    deactivate(mm, range)
+    let mut pages = Pages::new();
+    for span in Tables::new(mm, range.start, range.end) {
+        let mut va = span.start;
+        while va < span.end {
+            va = collect(&span, va, &mut pages);
+            pages.evict();
+        }
+    }
+    advice::finish();
+}
+
+/// Isolates pages from `va` on until the batch is full; returns how far it came.
+fn collect(span: &Span, mut va: u64, pages: &mut Pages) -> u64 {
+    let Some(mut pte) = span.pmd.lock(VirtAddr(va)) else {
+        return span.end;
+    };
+    let mut room = Room::Left;
+    while va < span.end && room == Room::Left {
+        pte.seek(VirtAddr(va));
+        if let Some(pfn) = make_old(&mut pte) {
+            room = pages.isolate(pfn);
+        }
+        va += PAGE_SIZE;
+    }
+    va
 }

@@ -14,6 +14,7 @@ mod mprotect;
 mod mremap;
 mod munmap;
 pub mod stack;
+pub mod swapoff;
 mod weakened;
 pub mod zap;
 

@@ -24,6 +24,8 @@ use sync::{CpuMask, MAX_CPUS, cpu, preempt};
 pub const CEILING: u64 = 33;
 /// No address space.
 const NO_MM: u32 = 0;
+/// In a request: whichever address space the target has loaded.
+const ANY_MM: u32 = u32::MAX;
 
 /// What one CPU's TLB may hold. Written by that CPU only.
 #[repr(align(64))]
@@ -161,6 +163,17 @@ fn catch_up(c: &CpuTlb, mm: &Mm, start: u64, end: u64, generation: u64) {
     c.generation.store(now, Ordering::Relaxed);
 }
 
+/// Brings this CPU up to the current generation of the address space it has loaded, unless it is lazy: it
+/// catches up by itself when it stops being so. Interrupts are off.
+fn catch_up_loaded(c: &CpuTlb) {
+    let Some(id) = c.loaded.load(Ordering::Relaxed).checked_sub(1) else {
+        return;
+    };
+    if !c.lazy.load(Ordering::Relaxed) {
+        catch_up(c, by_id(id), 0, USER_TOP, 0);
+    }
+}
+
 /// Serves every request in this CPU's mailbox. The TLB IPI's handler: interrupts off, takes no lock.
 pub fn on_ipi() {
     count(Event::TlbRemoteFlushReceived);
@@ -176,7 +189,9 @@ fn serve(me: usize, sender: usize) {
     let r = &REQUESTS[sender];
     let c = &CPUS[me];
     let id = r.mm.load(Ordering::Relaxed);
-    if c.loaded.load(Ordering::Relaxed) == id + 1 {
+    if id == ANY_MM {
+        catch_up_loaded(c);
+    } else if c.loaded.load(Ordering::Relaxed) == id + 1 {
         if c.lazy.load(Ordering::Relaxed) {
             // Lazy CPUs are asked only when tables are freed, or by a flusher that saw an older state.
             leave_lazy(c, id, me);
@@ -222,19 +237,52 @@ pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool
         wait_acknowledged(&REQUESTS[me]);
     }
     drop(pinned);
+    if mm.batched_gen.load(Ordering::Relaxed) > mm.flushed_gen.load(Ordering::Relaxed) {
+        // A CPU that missed batched changes before this request flushed everything for it. Release: whoever
+        // sees this number skips its flush on the strength of this one.
+        mm.flushed_gen.fetch_max(generation, Ordering::Release);
+    }
+}
+
+/// Reclaim took an entry of `mm` out and will flush later, with many others. Adds the CPUs that may cache
+/// the entry to `cpus`. Under the PTL of the entry, after the change.
+pub(crate) fn note_batched(mm: &Mm, cpus: &mut CpuMask) {
+    // As in `flush_range`: who reads this generation sees the entry changed.
+    let generation = mm.tlb_gen.fetch_add(1, Ordering::SeqCst) + 1;
+    fence(Ordering::SeqCst);
+    *cpus = cpus.or(mm.cpumask.load(Ordering::SeqCst));
+    // Release pairs with the Acquire in `flush_batched_pending`. The PTL orders it too for that entry.
+    mm.batched_gen.fetch_max(generation, Ordering::Release);
+}
+
+/// Makes every CPU in `cpus` catch up with the address space it has loaded, whichever that is. For reclaim,
+/// whose batch spans many; each mm's generation was bumped by [`note_batched`]. Contract of [`flush_range`].
+pub(crate) fn flush_batch(cpus: CpuMask) {
+    count(Event::TlbFlush);
+    let pinned = preempt::disable();
+    let me = cpu::id();
+    let remote = not_lazy(cpus.without(me));
+    if !remote.is_empty() {
+        post(me, ANY_MM, 0, USER_TOP, 0, false, remote);
+    }
+    {
+        let _irq = sync::irq::disable();
+        catch_up_loaded(&CPUS[me]);
+    }
+    if !remote.is_empty() {
+        wait_acknowledged(&REQUESTS[me]);
+    }
+    drop(pinned);
 }
 
 /// Reclaim takes entries out of many address spaces and flushes them all at once, later. Whoever relies on
 /// an entry of this one being gone for good calls this first, under the PTL.
+#[inline]
 pub(crate) fn flush_batched_pending(mm_id: u32, mm: &Mm) {
-    // Acquire pairs with reclaim's Release after it changed an entry.
-    let pending = mm.flush_batched.load(Ordering::Acquire);
-    if pending != 0 {
+    // Acquire pairs with the Release in `note_batched`.
+    let batched = mm.batched_gen.load(Ordering::Acquire);
+    if batched > mm.flushed_gen.load(Ordering::Acquire) {
         flush_range(mm_id, mm, 0, USER_TOP, false);
-        // What was added meanwhile stays pending.
-        let _ = mm
-            .flush_batched
-            .compare_exchange(pending, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
@@ -243,8 +291,14 @@ fn remote_targets(mm: &Mm, me: usize, freed_tables: bool) -> CpuMask {
     let mut targets = mm.cpumask.load(Ordering::SeqCst);
     targets.remove(me);
     if freed_tables {
-        return targets;
+        targets
+    } else {
+        not_lazy(targets)
     }
+}
+
+/// The CPUs of `targets` that are not lazy.
+fn not_lazy(mut targets: CpuMask) -> CpuMask {
     let mut spared = 0;
     for cpu in targets.iter() {
         if CPUS[cpu].lazy.load(Ordering::Relaxed) {

@@ -1,17 +1,79 @@
-//! stub
-#![allow(missing_docs, unused_variables)]
-pub fn free_entry(s: u32) {}
-pub mod cache {
-    pub fn try_drop(g: &crate::folio::FolioGuard) -> bool {
-        false
+//! Swap: anonymous pages on disk.
+//!
+//! A page on disk is named by its slot; page-table entries that name it are counted in the area's map, and
+//! the swap cache finds its folio while it is in memory too. Rule 7: the slot is allocated and the folio in
+//! the cache before any entry names the slot; the frame is freed only after the write has succeeded; a failed
+//! write leaves the folio dirty, in memory, and its slot is not used again. See each file for its locks.
+
+pub(crate) mod area;
+pub mod cache;
+pub mod header;
+pub mod io;
+mod on;
+pub mod readahead;
+
+pub use area::{free_slots, total_slots, validate};
+pub use on::{MIN_PAGES, SwapOpError, mkswap, swapon};
+pub(crate) use on::{SWAPON, close};
+
+use crate::mm::MmError;
+use crate::stats::{Event, total};
+use algo::swapmap::Left;
+
+/// A swap area is in use.
+pub fn enabled() -> bool {
+    total_slots() > 0
+}
+
+/// One more page-table entry names `slot` (fork copies an entry). Under the PTL of an entry that does.
+///
+/// # Errors
+/// [`MmError::NoMemory`] when the count is at its limit (62 address spaces share the page); nothing was
+/// changed.
+pub fn dup(slot: u32) -> Result<(), MmError> {
+    area::dup(slot).map_err(|_| MmError::NoMemory)
+}
+
+/// A page-table entry that named `slot` is gone. When it was the last one, the cached folio goes too, unless
+/// somebody is busy with it (reclaim finds it then). May be called under a PTL.
+pub fn free_entry(slot: u32) {
+    if area::put(slot) == Left::CacheOnly {
+        cache::drop_unused(slot);
     }
 }
-pub mod io {
-    pub fn done(b: &'static arch::block::Bio) {}
+
+/// What `swap`, `vmstat` and `meminfo` show; in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Usable slots.
+    pub total: u64,
+    /// Slots in use.
+    pub used: u64,
+    /// Slots that must not be used, the header apart.
+    pub bad: u64,
+    /// Folios in the swap cache.
+    pub cached: u64,
+    /// Pages read since boot.
+    pub pages_in: u64,
+    /// Pages written since boot.
+    pub pages_out: u64,
+    /// Pages whose read failed.
+    pub read_errors: u64,
+    /// Pages whose write failed.
+    pub write_errors: u64,
 }
-pub fn dup(s: u32) -> Result<(), crate::mm::MmError> {
-    Ok(())
-}
-pub mod readahead {
-    pub fn will_need(slots: impl Iterator<Item = u32>) {}
+
+/// The numbers now.
+pub fn stats() -> Stats {
+    let (used, bad) = area::usage();
+    Stats {
+        total: u64::from(total_slots()),
+        used: u64::from(used),
+        bad: u64::from(bad),
+        cached: cache::len(),
+        pages_in: total(Event::PswpIn),
+        pages_out: total(Event::PswpOut),
+        read_errors: total(Event::SwapReadError),
+        write_errors: total(Event::SwapWriteError),
+    }
 }

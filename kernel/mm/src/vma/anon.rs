@@ -148,7 +148,9 @@ fn with_tree<R>(id: u32, f: impl FnOnce(&mut IntervalTree) -> R) -> R {
     r
 }
 
-fn root_of(id: u32) -> u32 {
+/// The root of the family of a live anon_vma.
+#[inline]
+pub(crate) fn root_of(id: u32) -> u32 {
     ANON.get(id).root.load(Ordering::Relaxed)
 }
 

@@ -1,0 +1,86 @@
+//! swapoff: brings every page of the swap area back and takes the area away, while everything else runs.
+//!
+//! Holds the swapon mutex; takes `mmap_lock` shared, one address space at a time, and goes through the fault
+//! path for each entry. The area hands out no slot from the start, so the pages in use only get fewer; forks
+//! may copy entries to address spaces already seen, hence the rounds. Frames come without reclaim: it is
+//! swapoff that fails when memory is short, not somebody else. Sleeps.
+
+use crate::buddy::Gfp;
+use crate::fault::{Fault, Step, Stop};
+use crate::mm::{Mm, MmRef, id_limit};
+use crate::pt::tables::Tables;
+use crate::swap::{self, SwapOpError, area, cache};
+use arch::VirtAddr;
+use arch::addr::PAGE_SIZE;
+
+/// Stops swapping.
+///
+/// # Errors
+/// [`SwapOpError::NotInUse`]; [`SwapOpError::NoMemory`] when the pages do not fit into memory;
+/// [`SwapOpError::Io`] when a page cannot be read. The area stays in use then, with fewer pages.
+pub fn swapoff() -> Result<(), SwapOpError> {
+    let _one = swap::SWAPON.lock();
+    if area::device().is_none() {
+        return Err(SwapOpError::NotInUse);
+    }
+    area::set_open(false);
+    let result = empty();
+    if result.is_ok() {
+        swap::close();
+    } else {
+        area::set_open(true);
+    }
+    result
+}
+
+fn empty() -> Result<(), SwapOpError> {
+    while area::next_in_use(0).is_some() {
+        for id in 0..id_limit() {
+            let Some(mm) = MmRef::by_id_live(id) else {
+                continue;
+            };
+            if mm.swap_entries.get() > 0 {
+                bring_back(id, &mm)?;
+            }
+        }
+        if !cache::sweep() {
+            sync::threads().yield_now();
+        }
+    }
+    Ok(())
+}
+
+/// Maps every page of `mm` that is on disk.
+fn bring_back(mm_id: u32, mm: &Mm) -> Result<(), SwapOpError> {
+    let set = mm.mmap_lock.read();
+    for (_, vma) in set.iter() {
+        for span in Tables::new(mm, vma.start(), vma.end()) {
+            let pages = (span.start..span.end).step_by(PAGE_SIZE as usize);
+            for va in pages.map(VirtAddr) {
+                one_page(&Fault {
+                    mm_id,
+                    mm,
+                    vma,
+                    va,
+                    write: false,
+                    pmd: span.pmd,
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn one_page(fault: &Fault<'_>) -> Result<(), SwapOpError> {
+    while let Some(entry) = fault.pmd.peek(fault.va)
+        && entry.is_swap()
+    {
+        match fault.swap_in_with(entry, Gfp::NOWAIT) {
+            Ok(Step::Done) => break,
+            Ok(Step::Retry) => sync::threads().yield_now(),
+            Err(Stop::Oom) => return Err(SwapOpError::NoMemory),
+            Err(_) => return Err(SwapOpError::Io),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Reclaim by request: MADV_PAGEOUT.
+//!
+//! The caller collects folios under their PTLs ([`Pages::isolate`] takes the LRU lock inside), then drops the
+//! PTL and evicts them ([`Pages::evict`] sleeps for the disk).
+
+use super::laundry;
+use super::shrink::{BATCH, By, Mercy, Scan, shrink_folios};
+use crate::frame::frame;
+use crate::lru;
+use crate::pt::gather::Room;
+use arch::Pfn;
+
+/// Folios taken off the LRU to be evicted, each with a reference.
+pub(crate) struct Pages {
+    pages: [Pfn; BATCH],
+    n: usize,
+}
+
+impl Pages {
+    pub(crate) const fn new() -> Self {
+        Self {
+            pages: [Pfn(0); BATCH],
+            n: 0,
+        }
+    }
+
+    /// Takes a folio that the caller's locked entry maps. Folios that others have in hand are left alone.
+    pub(crate) fn isolate(&mut self, pfn: Pfn) -> Room {
+        if lru::remove(pfn) {
+            frame(pfn).get();
+            self.pages[self.n] = pfn;
+            self.n += 1;
+        }
+        if self.n == BATCH {
+            Room::Full
+        } else {
+            Room::Left
+        }
+    }
+
+    /// Unmaps the folios, writes them and frees their frames; those in the way of that stay. Does not wait
+    /// for the writes: see [`finish`].
+    pub(crate) fn evict(&mut self) {
+        let mut scan = Scan::new(By::Direct);
+        shrink_folios(&self.pages[..self.n], &mut scan, Mercy::None);
+        self.n = 0;
+        if laundry::is_full() {
+            laundry::wait_one(&mut scan);
+        }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        debug_assert!(self.n == 0, "isolated folios were not evicted");
+    }
+}
+
+/// Waits for what was written and frees it.
+pub(crate) fn finish() {
+    laundry::drain(&mut Scan::new(By::Direct));
+}

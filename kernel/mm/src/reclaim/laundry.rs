@@ -1,0 +1,102 @@
+//! Folios on their way out: unmapped, in the swap cache, their write under way or done.
+//!
+//! They are on no LRU list; the list here has reclaim's reference on each. Whoever reclaims takes finished ones
+//! from the front and frees those that are still clean, unmapped and unreferenced; a folio that somebody
+//! took back into use meanwhile, or whose write failed, returns to the LRU. A frame is freed only after its
+//! write has succeeded (rule 7).
+//!
+//! Locks: the list's (`Rank::LruLock`), alone; then the folio lock of one folio. Sleeps.
+
+use super::shrink::{Scan, free_frozen, put_back};
+use crate::folio::{self, FolioGuard};
+use crate::frame::{FrameLinks, flag, frame};
+use crate::knobs::{self, Knob};
+use crate::swap::cache;
+use algo::list::List;
+use arch::Pfn;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use sync::{Rank, SpinLock};
+
+static LIST: SpinLock<List> = SpinLock::new(Rank::LruLock, List::new());
+/// Its length, readable without the lock.
+static LEN: AtomicUsize = AtomicUsize::new(0);
+
+/// More folios than this are not sent before others have come back.
+const ENOUGH: usize = 256;
+
+/// Folios in the list.
+pub(super) fn len() -> usize {
+    LEN.load(Ordering::Relaxed)
+}
+
+/// So many writes are under way that it is better to wait for one.
+pub(super) fn is_full() -> bool {
+    len() >= ENOUGH
+}
+
+/// Takes folios whose writes were submitted, with the caller's reference on each.
+pub(super) fn add(pages: &[Pfn]) {
+    let mut list = LIST.lock();
+    for pfn in pages {
+        list.push_back(&FrameLinks, pfn.0);
+    }
+    LEN.store(list.len() as usize, Ordering::Relaxed);
+}
+
+fn pop() -> Option<folio::Ref> {
+    let mut list = LIST.lock();
+    let pfn = list.pop_front(&FrameLinks)?;
+    LEN.store(list.len() as usize, Ordering::Relaxed);
+    Some(folio::Ref::new(Pfn(pfn)))
+}
+
+fn push_front(folio: folio::Ref) {
+    let mut list = LIST.lock();
+    list.push_front(&FrameLinks, folio.into_pfn().0);
+    LEN.store(list.len() as usize, Ordering::Relaxed);
+}
+
+/// Frees what has been written, from the oldest on, up to the first whose write is still under way.
+pub(super) fn collect(scan: &mut Scan) {
+    while let Some(folio) = pop() {
+        if frame(folio.pfn()).has(flag::WRITEBACK) && knobs::on(Knob::FreeAfterWrite) {
+            push_front(folio);
+            return;
+        }
+        finish(folio, scan);
+    }
+}
+
+/// Waits for the oldest write and frees what has been written. False when there is none.
+pub(super) fn wait_one(scan: &mut Scan) -> bool {
+    let Some(folio) = pop() else { return false };
+    folio::wait_writeback(folio.pfn());
+    finish(folio, scan);
+    collect(scan);
+    true
+}
+
+/// Waits for all writes and frees what has been written.
+pub(super) fn drain(scan: &mut Scan) {
+    while wait_one(scan) {}
+}
+
+/// The write of `folio` has ended: free it, or put it back into use.
+fn finish(folio: folio::Ref, scan: &mut Scan) {
+    let guard = folio::lock(folio.pfn());
+    // The reference goes over to who frees the frame or keeps it listed.
+    let _ = folio.into_pfn();
+    if may_free(&guard) && cache::remove_frozen(&guard, 1) {
+        free_frozen(guard);
+        scan.freed(1);
+        return;
+    }
+    // Somebody uses it again, or it could not be written: it is as good as used.
+    put_back(guard, true);
+}
+
+/// Unmapped, and its content is on disk.
+fn may_free(guard: &FolioGuard) -> bool {
+    let f = guard.frame();
+    f.mapcount() == 0 && !f.has(flag::ERROR)
+}

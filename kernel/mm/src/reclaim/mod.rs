@@ -1,0 +1,34 @@
+//! Reclaim: making free frames out of anonymous pages that are not in use.
+//!
+//! `shrink` looks at the old end of the LRU lists, unmaps what was not used and writes it to swap;
+//! `laundry` frees what has been written; `kswapd` does so in the background between the watermarks, `direct`
+//! in an allocation that finds nothing free; `oom` ends an address space when all that is in vain; `advice` is
+//! what madvise asks for.
+//!
+//! Nothing here allocates from the heap or needs a frame. Sleeps; called with no spin lock held, possibly with
+//! `mmap_lock`s held, so those are only tried. Folio locks are tried, too, except for folios that reclaim
+//! itself has in hand.
+
+pub(crate) mod advice;
+mod direct;
+pub mod kswapd;
+mod laundry;
+pub mod oom;
+mod shrink;
+
+/// Registers reclaim with the page allocator. Once, at boot.
+pub(crate) fn init() {
+    crate::buddy::set_slow_path(direct::slow_path);
+}
+
+/// Writes back and frees everything that is in reclaim's hands. For tests and measurements that want a
+/// quiet state.
+pub fn settle() {
+    advice::finish();
+    crate::swap::cache::sweep();
+}
+
+/// Folios that were unmapped and are being written, or are written and not yet freed.
+pub fn in_laundry() -> usize {
+    laundry::len()
+}

@@ -1,0 +1,222 @@
+//! The OOM killer: when nothing more can be reclaimed, one address space ends so that the others go on.
+//!
+//! It picks the largest by resident pages, pages in swap and page tables, says so, marks it killed (each of
+//! its faults and operations fails from now on) and takes its pages away at once, as MADV_DONTNEED would, under
+//! its `mmap_lock` held shared. That lock is only tried: a holder that waits for memory gets its allocation
+//! refused. As long as the victim's memory has not come back, nobody else is killed.
+//!
+//! Runs in an allocating thread that may hold `mmap_lock`s, so a last handle on an address space must not
+//! be dropped here: kswapd does it.
+
+use super::kswapd;
+use crate::adopt;
+use crate::buddy::{self, KSWAPD, Progress};
+use crate::mm::{Mm, MmRef, by_id, id_limit};
+use crate::ops::zap;
+use crate::pt::gather::Gather;
+use crate::stats::{Event, count};
+use crate::swap;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use spin::Once;
+use sync::WaitQueue;
+
+/// Who was killed, and the state of things; in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kill {
+    /// The address space's id.
+    pub mm: u32,
+    /// Its mapped size.
+    pub total_vm: u64,
+    /// Its resident pages.
+    pub rss: u64,
+    /// Its pages in swap.
+    pub swap: u64,
+    /// Its page tables.
+    pub tables: u64,
+    /// Free frames of the machine.
+    pub free: u64,
+    /// Frames of the machine.
+    pub managed: u64,
+    /// Free swap slots.
+    pub swap_free: u64,
+}
+
+impl fmt::Display for Kill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kb = |pages: u64| pages * (arch::PAGE_SIZE >> 10);
+        write!(
+            f,
+            "oom-kill: mm {} total-vm:{}kB anon-rss:{}kB swap:{}kB pgtables:{}kB; \
+             machine: {}kB free of {}kB, swap {}kB free",
+            self.mm,
+            kb(self.total_vm),
+            kb(self.rss),
+            kb(self.swap),
+            kb(self.tables),
+            kb(self.free),
+            kb(self.managed),
+            kb(self.swap_free)
+        )
+    }
+}
+
+/// How long a thread waits before it looks again, ns.
+const PAUSE_NS: u64 = 1_000_000;
+/// Pauses after which a victim that cannot be reaped no longer protects the others.
+const PATIENCE: u32 = 1000;
+/// Pauses after which a thread that may itself be in the victim's way gives up.
+const MANNERS: u32 = 20;
+
+static HOOK: Once<fn(&Kill)> = Once::new();
+/// One thread decides at a time.
+static BUSY: AtomicBool = AtomicBool::new(false);
+/// Id + 1 of the address space whose memory is still to come back, or 0.
+static VICTIM: AtomicU32 = AtomicU32::new(0);
+/// Pauses since it was picked.
+static WAITED: AtomicU32 = AtomicU32::new(0);
+/// Nobody wakes it: pauses end by time.
+static PAUSE: WaitQueue = WaitQueue::new();
+
+/// Registers who tells the user; once. The hook runs in the allocating thread: no allocation, no lock of
+/// the memory manager's.
+pub fn set_hook(f: fn(&Kill)) {
+    HOOK.call_once(|| f);
+}
+
+/// The address space that the running thread has adopted was killed.
+pub(super) fn current_is_killed() -> bool {
+    adopt::current().is_some_and(|id| by_id(id).is_killed())
+}
+
+fn pause() {
+    PAUSE.wait_until_timeout(PAUSE_NS, || false);
+}
+
+/// Nothing can be reclaimed: makes room by ending somebody.
+pub(super) fn out_of_memory() -> Progress {
+    if BUSY.swap(true, Ordering::Acquire) {
+        pause();
+        return Progress::Retry;
+    }
+    let progress = decide();
+    BUSY.store(false, Ordering::Release);
+    progress
+}
+
+fn decide() -> Progress {
+    if let Some(id) = VICTIM.load(Ordering::Relaxed).checked_sub(1) {
+        return wait_for(id);
+    }
+    let Some(id) = largest() else {
+        return Progress::GiveUp;
+    };
+    let Some(mm) = MmRef::by_id_live(id) else {
+        return Progress::Retry;
+    };
+    let kill = describe(id, &mm);
+    mm.kill();
+    count(Event::OomKill);
+    VICTIM.store(id + 1, Ordering::Relaxed);
+    WAITED.store(0, Ordering::Relaxed);
+    if let Some(hook) = HOOK.get() {
+        hook(&kill);
+    }
+    let progress = wait_for(id);
+    put(mm);
+    progress
+}
+
+/// Takes the victim's memory, or waits for its turn to do so.
+fn wait_for(id: u32) -> Progress {
+    if reap(id, by_id(id)) {
+        VICTIM.store(0, Ordering::Relaxed);
+        return Progress::Retry;
+    }
+    let waited = WAITED.fetch_add(1, Ordering::Relaxed);
+    if waited >= PATIENCE {
+        VICTIM.store(0, Ordering::Relaxed);
+    }
+    // Whoever changes the victim's areas holds its lock, and may be waiting for memory right here.
+    if waited >= MANNERS && adopt::current().is_none_or(|me| me == id) {
+        return Progress::GiveUp;
+    }
+    pause();
+    Progress::Retry
+}
+
+/// The live address space that would give back most.
+fn largest() -> Option<u32> {
+    (0..id_limit())
+        .map(|id| (id, by_id(id)))
+        .filter(|(_, mm)| mm.users.load(Ordering::Relaxed) > 0 && !mm.is_killed())
+        .map(|(id, mm)| (mm.rss() + mm.swap_entries.get() + mm.tables.get(), id))
+        .filter(|&(points, _)| points > 0)
+        .max()
+        .map(|(_, id)| id)
+}
+
+fn describe(id: u32, mm: &Mm) -> Kill {
+    Kill {
+        mm: id,
+        total_vm: mm.total_vm.get(),
+        rss: mm.rss(),
+        swap: mm.swap_entries.get(),
+        tables: mm.tables.get(),
+        free: u64::from(buddy::free_pages()),
+        managed: u64::from(buddy::managed_pages()),
+        swap_free: u64::from(swap::free_slots()),
+    }
+}
+
+/// Takes every page of a killed address space away. False when its lock is not to be had. An object that has
+/// meanwhile ended, or begun another life, is left alone: under the lock it cannot.
+fn reap(id: u32, mm: &Mm) -> bool {
+    let Some(set) = mm.mmap_lock.try_read() else {
+        return mm.users.load(Ordering::Relaxed) == 0;
+    };
+    if mm.users.load(Ordering::Acquire) > 0 && mm.is_killed() {
+        let mut gather = Gather::new(id, mm);
+        for (_, vma) in set.iter() {
+            zap::range(&mut gather, vma.start(), vma.end());
+        }
+    }
+    buddy::pcp::drain();
+    true
+}
+
+/// Ids + 1 of address spaces whose last handle is to be dropped where no lock is held.
+static DEAD: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
+
+/// Drops a handle without tearing the address space down here.
+fn put(mm: MmRef) {
+    let Err(mm) = mm.put_unless_last() else {
+        return;
+    };
+    if !kswapd::is_running() {
+        return;
+    }
+    let id = mm.id();
+    core::mem::forget(mm);
+    while !DEAD.iter().any(|d| {
+        d.compare_exchange(0, id + 1, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }) {
+        pause();
+    }
+    KSWAPD.wake_all();
+}
+
+/// kswapd has a handle to drop.
+pub(super) fn has_dead() -> bool {
+    DEAD.iter().any(|d| d.load(Ordering::Relaxed) != 0)
+}
+
+/// Drops the handles left by [`put`]. With no lock held.
+pub(super) fn bury() {
+    for d in &DEAD {
+        if let Some(id) = d.swap(0, Ordering::AcqRel).checked_sub(1) {
+            drop(MmRef::adopt_handle(id));
+        }
+    }
+}

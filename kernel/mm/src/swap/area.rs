@@ -1,0 +1,211 @@
+//! The swap area: the disk, and for each of its slots who uses it.
+//!
+//! One area at a time. A slot is used by the page-table entries that name it (its count) and by the swap
+//! cache. Locks: `Rank::SwapMap`, taken in every function here, with nothing inside; it may be taken under
+//! a PTL. Never sleeps, never allocates. The tables are allocated at swapon.
+
+use algo::swapmap::{Cluster, Cursor, Left, SlotState, SwapError, SwapMap};
+use arch::block::BlockDevice;
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use sync::{MAX_CPUS, Rank, SpinLock, cpu};
+
+struct Area {
+    map: SwapMap<'static>,
+    dev: &'static dyn BlockDevice,
+    /// Slots are handed out (not while the area is being emptied).
+    open: bool,
+    /// Where each CPU allocates next.
+    cursors: [Cursor; MAX_CPUS],
+}
+
+static AREA: SpinLock<Option<Area>> = SpinLock::new(Rank::SwapMap, None);
+/// Slots that [`alloc`] can hand out; 0 while the area is closed. Readable without the lock.
+static FREE: AtomicU32 = AtomicU32::new(0);
+/// Usable slots of the area.
+static TOTAL: AtomicU32 = AtomicU32::new(0);
+
+/// Runs `f` on the area, if there is one, and publishes the counts.
+#[inline]
+fn with<R>(f: impl FnOnce(&mut Area) -> R) -> Option<R> {
+    let mut area = AREA.lock();
+    let area = area.as_mut()?;
+    let r = f(area);
+    publish(area);
+    Some(r)
+}
+
+fn publish(area: &Area) {
+    FREE.store(
+        if area.open { area.map.free() } else { 0 },
+        Ordering::Relaxed,
+    );
+    // Slot 0 is counted as bad.
+    TOTAL.store(area.map.slots() - area.map.bad(), Ordering::Relaxed);
+}
+
+/// What an operation on the slot of a live swap entry says.
+///
+/// # Panics
+/// If there is no area or the slot is not in use: an entry outlived its slot.
+fn must<R>(slot: u32, r: Option<Result<R, SwapError>>) -> R {
+    match r {
+        Some(Ok(r)) => r,
+        Some(Err(e)) => panic!("swap slot {slot:#x}: {e:?}"),
+        None => panic!("swap slot {slot:#x} without a swap area"),
+    }
+}
+
+/// Opens an area of `map.len()` slots on `dev`. The caller holds the swapon lock.
+///
+/// # Panics
+/// If there is one already.
+pub(super) fn open(
+    dev: &'static dyn BlockDevice,
+    map: &'static [AtomicU8],
+    clusters: &'static [Cluster],
+) {
+    let map = SwapMap::new(map, clusters).expect("swapon sized the tables");
+    let mut area = AREA.lock();
+    assert!(area.is_none(), "two swap areas");
+    let fresh = Area {
+        map,
+        dev,
+        open: true,
+        cursors: [Cursor::new(); MAX_CPUS],
+    };
+    publish(area.insert(fresh));
+}
+
+/// Stops or resumes handing out slots.
+pub(crate) fn set_open(open: bool) {
+    with(|a| a.open = open);
+}
+
+/// Takes the area away. The caller holds the swapon lock and has emptied it.
+pub(super) fn close() {
+    let old = AREA.lock().take();
+    debug_assert!(
+        old.is_none_or(|a| a.map.used() == 0),
+        "swap area closed while in use"
+    );
+    FREE.store(0, Ordering::Relaxed);
+    TOTAL.store(0, Ordering::Relaxed);
+}
+
+/// The area's disk.
+pub(crate) fn device() -> Option<&'static dyn BlockDevice> {
+    AREA.lock().as_ref().map(|a| a.dev)
+}
+
+/// Free slots; a hint.
+#[inline]
+pub fn free_slots() -> u32 {
+    FREE.load(Ordering::Relaxed)
+}
+
+/// Usable slots of the area, 0 without one.
+#[inline]
+pub fn total_slots() -> u32 {
+    TOTAL.load(Ordering::Relaxed)
+}
+
+/// More than half of the area is in use: slots are worth more than saved writes.
+#[inline]
+pub(crate) fn nearly_full() -> bool {
+    free_slots() < total_slots() / 2
+}
+
+/// (slots in use, bad slots without the header).
+pub(super) fn usage() -> (u32, u32) {
+    with(|a| (a.map.used(), a.map.bad().saturating_sub(1))).unwrap_or((0, 0))
+}
+
+/// Fills `out` with free slots, consecutive where possible, each in the state "cached, no entry"; how many.
+pub(crate) fn alloc(out: &mut [u32]) -> usize {
+    if free_slots() == 0 {
+        return 0;
+    }
+    with(|a| {
+        if !a.open {
+            return 0;
+        }
+        let cursor = &mut a.cursors[cpu::id()];
+        a.map.alloc(cursor, out)
+    })
+    .unwrap_or(0)
+}
+
+/// One more page-table entry names `slot`.
+///
+/// # Errors
+/// [`SwapError::TooManyReferences`]: the count is at its limit. Nothing was changed.
+pub(crate) fn dup(slot: u32) -> Result<(), SwapError> {
+    match with(|a| a.map.dup(slot)) {
+        Some(Err(e @ SwapError::TooManyReferences)) => Err(e),
+        other => {
+            must(slot, other);
+            Ok(())
+        }
+    }
+}
+
+/// One page-table entry fewer names `slot`.
+pub(crate) fn put(slot: u32) -> Left {
+    must(slot, with(|a| a.map.put(slot)))
+}
+
+/// Claims the right to put the page of `slot` into the swap cache.
+///
+/// # Errors
+/// Why not: the cache has it ([`SwapError::AlreadyCached`]), or the slot is no longer in use.
+pub(crate) fn set_cache(slot: u32) -> Result<(), SwapError> {
+    with(|a| a.map.set_cache(slot)).unwrap_or(Err(SwapError::Free))
+}
+
+/// The swap cache no longer has the page of `slot`.
+pub(crate) fn clear_cache(slot: u32) -> Left {
+    must(slot, with(|a| a.map.clear_cache(slot)))
+}
+
+/// A write to `slot` failed: it turns bad when nothing uses it any more.
+pub(crate) fn mark_bad(slot: u32) {
+    must(slot, with(|a| a.map.mark_bad(slot)));
+}
+
+/// What the map says of `slot`; `None` outside the area.
+pub(crate) fn state(slot: u32) -> Option<SlotState> {
+    AREA.lock().as_ref()?.map.state(slot)
+}
+
+/// The slots in `first..=last` that entries name and the cache does not have, for reading ahead.
+pub(crate) fn readable(first: u32, last: u32, mut f: impl FnMut(u32)) {
+    let area = AREA.lock();
+    let Some(area) = area.as_ref() else { return };
+    for slot in first..=last {
+        if area
+            .map
+            .state(slot)
+            .is_some_and(|s| s.count() > 0 && !s.is_cached())
+        {
+            f(slot);
+        }
+    }
+}
+
+/// Slots of the area, bad ones included.
+pub(crate) fn slots() -> u32 {
+    AREA.lock().as_ref().map_or(0, |a| a.map.slots())
+}
+
+/// The first slot from `from` on that is in use.
+pub(crate) fn next_in_use(from: u32) -> Option<u32> {
+    AREA.lock().as_ref()?.map.next_in_use(from)
+}
+
+/// Full check of the map.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn validate() -> Result<(), algo::Corrupt> {
+    AREA.lock().as_ref().map_or(Ok(()), |a| a.map.validate())
+}

@@ -1,0 +1,224 @@
+//! The swap cache: from a slot to the folio that holds, or will hold, its content.
+//!
+//! The cache holds one reference on each folio in it. Who may change what:
+//! - adding needs the slot's HAS_CACHE mark, which one CPU at a time can set (`area::set_cache`) or which a
+//!   fresh slot comes with: so of two faults on one slot, one reads and the other finds its folio;
+//! - removing needs the folio lock, with no I/O of the folio in flight: its slot could be given to somebody
+//!   else meanwhile. The table entry goes first, the mark after it.
+//!
+//! Locks: `Rank::SwapCache`, one lock per shard of slots, so that a finder's reference and a remover's
+//! freeze exclude each other; it may be taken under a PTL. Never sleeps. Tables are allocated at swapon.
+
+use super::area;
+use crate::folio::{self, FolioGuard};
+use crate::frame::{flag, frame};
+use crate::stats::Gauge;
+use algo::swapmap::Left;
+use alloc::vec::Vec;
+use arch::Pfn;
+use sync::{Rank, SpinLock};
+
+/// Shards; neighbouring slots lie in different ones.
+const SHARDS: usize = 64;
+/// A table cell without a folio.
+const NONE: u32 = u32::MAX;
+
+#[repr(align(64))]
+struct Shard(SpinLock<Vec<u32>>);
+
+static TABLE: [Shard; SHARDS] =
+    [const { Shard(SpinLock::new(Rank::SwapCache, Vec::new())) }; SHARDS];
+
+/// Folios in the cache.
+static CACHED: Gauge = Gauge::new();
+
+/// I/O that keeps a folio in the cache.
+const IN_FLIGHT: u32 = flag::WRITEBACK | flag::READING;
+
+/// The tables for `slots` slots, or `None` when the heap has no room.
+pub(super) fn tables(slots: u32) -> Option<Vec<Vec<u32>>> {
+    let per_shard = (slots as usize).div_ceil(SHARDS);
+    let mut all = Vec::new();
+    all.try_reserve_exact(SHARDS).ok()?;
+    for _ in 0..SHARDS {
+        let mut one = Vec::new();
+        one.try_reserve_exact(per_shard).ok()?;
+        one.resize(per_shard, NONE);
+        all.push(one);
+    }
+    Some(all)
+}
+
+/// Puts tables in place; returns what was there, for the caller to free.
+pub(super) fn install(tables: Vec<Vec<u32>>) {
+    for (shard, table) in TABLE.iter().zip(tables) {
+        let old = core::mem::replace(&mut *shard.0.lock(), table);
+        drop(old);
+    }
+}
+
+/// Gives the tables up.
+pub(super) fn uninstall() {
+    for shard in &TABLE {
+        let old = core::mem::take(&mut *shard.0.lock());
+        debug_assert!(
+            old.iter().all(|&p| p == NONE),
+            "a folio stayed in the swap cache"
+        );
+        drop(old);
+    }
+}
+
+fn shard(slot: u32) -> (&'static SpinLock<Vec<u32>>, usize) {
+    (&TABLE[slot as usize % SHARDS].0, slot as usize / SHARDS)
+}
+
+/// Folios in the cache.
+pub fn len() -> u64 {
+    CACHED.get()
+}
+
+/// The folio of `slot`, with a reference.
+pub(crate) fn find(slot: u32) -> Option<folio::Ref> {
+    let (lock, i) = shard(slot);
+    let table = lock.lock();
+    let pfn = *table.get(i)?;
+    if pfn == NONE {
+        return None;
+    }
+    // In the table, so the cache's reference exists.
+    frame(Pfn(pfn)).get();
+    Some(folio::Ref::new(Pfn(pfn)))
+}
+
+/// Adds the folio as the content of `slot`, whose HAS_CACHE mark the caller set. The folio is locked, or
+/// known to nobody yet.
+pub(crate) fn add(pfn: Pfn, slot: u32) {
+    let f = frame(pfn);
+    debug_assert!(
+        !f.has(flag::SWAPCACHE),
+        "{pfn:?} is in the swap cache already"
+    );
+    f.get();
+    f.set_private(slot + 1);
+    f.set(flag::SWAPCACHE);
+    let (lock, i) = shard(slot);
+    let mut table = lock.lock();
+    debug_assert!(table[i] == NONE, "two folios for swap slot {slot:#x}");
+    table[i] = pfn.0;
+    drop(table);
+    CACHED.add(1);
+}
+
+/// The slot of a locked folio, if it is in the cache.
+#[inline]
+pub(crate) fn slot_of(guard: &FolioGuard) -> Option<u32> {
+    let f = guard.frame();
+    f.has(flag::SWAPCACHE).then(|| f.private() - 1)
+}
+
+/// After the folio left the table: its mark, its flags, and what its slot is good for.
+fn forget(guard: &FolioGuard, slot: u32) -> Left {
+    let f = guard.frame();
+    // An error of content that is valid was one of writing.
+    let failed = flag::ERROR | flag::UPTODATE;
+    if f.has(failed) {
+        area::mark_bad(slot);
+    }
+    f.set_private(0);
+    f.clear(flag::SWAPCACHE | flag::ERROR | flag::READAHEAD);
+    CACHED.add(-1);
+    area::clear_cache(slot)
+}
+
+/// Takes a locked folio without I/O out of the cache. Its content has no copy on disk from now on. The
+/// caller holds a reference of its own.
+fn remove(guard: &FolioGuard, slot: u32) {
+    let (lock, i) = shard(slot);
+    lock.lock()[i] = NONE;
+    guard.frame().set(flag::DIRTY);
+    forget(guard, slot);
+    folio::put(guard.pfn());
+}
+
+/// Takes a locked folio out of the cache if no page-table entry names its slot and no I/O is in flight.
+/// True when it is (or was) out. The caller holds a reference of its own.
+pub(crate) fn try_drop(guard: &FolioGuard) -> bool {
+    let Some(slot) = slot_of(guard) else {
+        return true;
+    };
+    if guard.frame().flags() & IN_FLIGHT != 0 {
+        return false;
+    }
+    // Entries that name the slot cannot come about from none while the folio is locked: a fresh one is
+    // made by unmapping this folio, a copied one needs an original.
+    if area::state(slot).is_none_or(|s| s.count() > 0) {
+        return false;
+    }
+    remove(guard, slot);
+    true
+}
+
+/// Takes a folio whose read failed out of the cache, so that the next access reads again.
+pub(crate) fn drop_failed(guard: &FolioGuard) {
+    debug_assert!(!guard.frame().has(flag::UPTODATE));
+    if let Some(slot) = slot_of(guard)
+        && guard.frame().flags() & IN_FLIGHT == 0
+    {
+        remove(guard, slot);
+    }
+}
+
+/// For reclaim: from "in the cache, clean, unmapped, referenced by the cache and the caller alone" to
+/// "nobody can find it", in one step. True when done: the caller then owns a frozen frame and frees it.
+/// Otherwise nothing has changed. `ours` are the caller's references.
+pub(crate) fn remove_frozen(guard: &FolioGuard, ours: u32) -> bool {
+    let f = guard.frame();
+    let Some(slot) = slot_of(guard) else {
+        return false;
+    };
+    let (lock, i) = shard(slot);
+    {
+        let mut table = lock.lock();
+        if !f.freeze(ours + 1) {
+            return false;
+        }
+        // With the references frozen nobody can write it any more: what is clean now stays clean.
+        if f.has(flag::DIRTY) {
+            f.unfreeze(ours + 1);
+            return false;
+        }
+        table[i] = NONE;
+    }
+    forget(guard, slot);
+    true
+}
+
+/// Takes every folio out that no entry names and nobody is busy with; true when there was one. Sleeps for
+/// reads and writes under way.
+pub(crate) fn sweep() -> bool {
+    let mut any = false;
+    let mut from = 0;
+    while let Some(slot) = area::next_in_use(from) {
+        from = slot + 1;
+        let Some(folio) = find(slot) else { continue };
+        folio::wait_read(folio.pfn());
+        folio::wait_writeback(folio.pfn());
+        let guard = folio::lock(folio.pfn());
+        if slot_of(&guard) == Some(slot) {
+            any |= try_drop(&guard);
+        }
+    }
+    any
+}
+
+/// An entry that named `slot` is gone, and only the cache uses it: drop the folio from it when nobody is
+/// busy with it. May be called under a PTL.
+pub(crate) fn drop_unused(slot: u32) {
+    let Some(folio) = find(slot) else { return };
+    if let Some(guard) = folio::try_lock(folio.pfn())
+        && slot_of(&guard) == Some(slot)
+    {
+        try_drop(&guard);
+    }
+}

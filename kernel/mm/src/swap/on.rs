@@ -1,0 +1,219 @@
+//! mkswap and swapon. (swapoff needs the layers above: `ops::swapoff`.)
+//!
+//! Locks: the swapon mutex (`Rank::SwapOn`), outside everything else. Sleeps; allocates the area's tables
+//! from the heap.
+
+use super::header::{self, Header, HeaderError};
+use super::{area, cache, io};
+use crate::buddy::{self, Gfp};
+use crate::stats::Use;
+use algo::swapmap::{Cluster, clusters_for};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use arch::Pfn;
+use arch::addr::PAGE_SIZE;
+use arch::block::{BlockDevice, Op, SECTOR};
+use core::fmt;
+use core::sync::atomic::{AtomicU8, Ordering};
+use sync::{Mutex, Rank};
+
+/// Why an operation on the swap area failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SwapOpError {
+    /// A swap area is in use already; one at a time.
+    InUse,
+    /// No swap area is in use.
+    NotInUse,
+    /// The disk is too small: it has this many pages.
+    TooSmall(u64),
+    /// The header is not usable.
+    Header(HeaderError),
+    /// The disk failed.
+    Io,
+    /// No memory for the tables, or (swapoff) for the pages that are on disk.
+    NoMemory,
+}
+
+impl fmt::Display for SwapOpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse => f.write_str("a swap area is in use already: only one is accepted"),
+            Self::NotInUse => f.write_str("no swap area is in use"),
+            Self::TooSmall(n) => {
+                write!(f, "the disk has {n} pages: at least {MIN_PAGES} are needed")
+            }
+            Self::Header(e) => e.fmt(f),
+            Self::Io => f.write_str("the disk failed"),
+            Self::NoMemory => f.write_str("not enough memory"),
+        }
+    }
+}
+
+impl From<buddy::Oom> for SwapOpError {
+    fn from(_: buddy::Oom) -> Self {
+        Self::NoMemory
+    }
+}
+
+/// Smallest area, with its header.
+pub const MIN_PAGES: u64 = 10;
+
+/// The tables of the last area. They are `'static`, so they are kept for the next one.
+pub(crate) struct Storage {
+    map: &'static [AtomicU8],
+    clusters: &'static [Cluster],
+}
+
+/// Serialises swapon, swapoff and mkswap.
+pub(crate) static SWAPON: Mutex<Storage> = Mutex::new(
+    Rank::SwapOn,
+    Storage {
+        map: &[],
+        clusters: &[],
+    },
+);
+
+impl Storage {
+    /// Makes the tables large enough for `slots` slots.
+    fn grow(&mut self, slots: usize) -> Result<(), SwapOpError> {
+        if self.map.len() < slots {
+            self.map = leaked(slots, || AtomicU8::new(0))?;
+        }
+        let clusters = clusters_for(slots as u32);
+        if self.clusters.len() < clusters {
+            self.clusters = leaked(clusters, Cluster::new)?;
+        }
+        Ok(())
+    }
+}
+
+fn leaked<T>(n: usize, mut make: impl FnMut() -> T) -> Result<&'static [T], SwapOpError> {
+    let mut v = Vec::new();
+    v.try_reserve_exact(n).map_err(|_| SwapOpError::NoMemory)?;
+    v.extend((0..n).map(|_| make()));
+    Ok(Box::leak(v.into_boxed_slice()))
+}
+
+fn disk_pages(dev: &dyn BlockDevice) -> u64 {
+    dev.sectors() / (PAGE_SIZE / SECTOR)
+}
+
+/// Moves the header page between the disk and a buffer on the heap.
+struct HeaderPage {
+    page: buddy::Page,
+    bytes: Box<header::Bytes>,
+}
+
+impl HeaderPage {
+    fn new() -> Result<Self, SwapOpError> {
+        let page = buddy::alloc(0, Use::Misc, Gfp::RECLAIM)?;
+        let mut v: Vec<u8> = Vec::new();
+        let size = PAGE_SIZE as usize;
+        v.try_reserve_exact(size)
+            .map_err(|_| SwapOpError::NoMemory)?;
+        v.resize(size, 0);
+        let bytes = v
+            .into_boxed_slice()
+            .try_into()
+            .map_err(|_| SwapOpError::NoMemory)?;
+        Ok(Self { page, bytes })
+    }
+
+    fn pfn(&self) -> Pfn {
+        self.page.pfn()
+    }
+
+    fn read(&mut self, dev: &dyn BlockDevice) -> Result<(), SwapOpError> {
+        io::one_page(dev, Op::Read, 0, self.pfn()).map_err(|_| SwapOpError::Io)?;
+        let words = arch::frame_words(self.pfn());
+        for (chunk, w) in self.bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *chunk = w.load(Ordering::Relaxed).to_le_bytes();
+        }
+        Ok(())
+    }
+
+    fn write(&self, dev: &dyn BlockDevice) -> Result<(), SwapOpError> {
+        let words = arch::frame_words(self.pfn());
+        for (chunk, w) in self.bytes.as_chunks::<8>().0.iter().zip(words) {
+            w.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+        }
+        io::one_page(dev, Op::Write, 0, self.pfn()).map_err(|_| SwapOpError::Io)
+    }
+}
+
+/// Writes a swap header for the whole of `dev`, with `bad` pages listed.
+///
+/// # Errors
+/// [`SwapOpError::InUse`] while any area is in use; the disk too small or failing; a bad page outside.
+pub fn mkswap(dev: &'static dyn BlockDevice, label: &str, bad: &[u32]) -> Result<(), SwapOpError> {
+    let _one = SWAPON.lock();
+    if area::device().is_some() {
+        return Err(SwapOpError::InUse);
+    }
+    let pages = disk_pages(dev);
+    if pages < MIN_PAGES {
+        return Err(SwapOpError::TooSmall(pages));
+    }
+    let last_page = (pages - 1).min(u64::from(u32::MAX) - 2) as u32;
+    let mut name = [0; header::LABEL];
+    for (to, from) in name.iter_mut().zip(label.bytes()) {
+        *to = from;
+    }
+    let header = Header {
+        last_page,
+        nr_bad: bad.len() as u32,
+        uuid: uuid(),
+        label: name,
+    };
+    let mut page = HeaderPage::new()?;
+    header::format(&mut page.bytes, &header, bad).map_err(SwapOpError::Header)?;
+    page.write(dev)
+}
+
+/// A random-looking identity in the form of a version 4 UUID (RFC 9562); unique enough for one machine.
+fn uuid() -> [u8; 16] {
+    let (a, b) = (
+        arch::now_ns(),
+        arch::cycles().wrapping_mul(0x9e37_79b9_7f4a_7c15),
+    );
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&a.wrapping_mul(0xff51_afd7_ed55_8ccd).to_le_bytes());
+    id[8..].copy_from_slice(&(a ^ b).to_le_bytes());
+    id[6] = id[6] & 0x0f | 0x40;
+    id[8] = id[8] & 0x3f | 0x80;
+    id
+}
+
+/// Starts swapping to `dev`, whose first page is a swap header. Returns what the header says.
+///
+/// # Errors
+/// See [`SwapOpError`]; nothing is changed then.
+pub fn swapon(dev: &'static dyn BlockDevice) -> Result<Header, SwapOpError> {
+    let mut storage = SWAPON.lock();
+    if area::device().is_some() {
+        return Err(SwapOpError::InUse);
+    }
+    let pages = disk_pages(dev);
+    if pages < MIN_PAGES {
+        return Err(SwapOpError::TooSmall(pages));
+    }
+    let mut page = HeaderPage::new()?;
+    page.read(dev)?;
+    let header = header::parse(&page.bytes, pages).map_err(SwapOpError::Header)?;
+    let slots = header.last_page + 1;
+    storage.grow(slots as usize)?;
+    let tables = cache::tables(slots).ok_or(SwapOpError::NoMemory)?;
+    cache::install(tables);
+    area::open(dev, &storage.map[..slots as usize], storage.clusters);
+    area::mark_bad(0);
+    for bad in header::bad_pages(&page.bytes, &header) {
+        area::mark_bad(bad);
+    }
+    Ok(header)
+}
+
+/// Takes the emptied area away. The caller holds [`SWAPON`].
+pub(crate) fn close() {
+    area::close();
+    cache::uninstall();
+}
