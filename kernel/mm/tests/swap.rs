@@ -2,7 +2,7 @@
 //!
 //! One machine per process: the tests take turns on it.
 
-use arch::block::{Op, SECTOR};
+use arch::block::Op;
 use arch::simctl::{self, Config, DiskFault, FaultKind};
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
@@ -110,5 +110,205 @@ fn more_than_memory() {
         verify(0..pages, 1);
         fill(pages, 2);
         verify(0..pages, 2);
+    });
+}
+
+fn inject(op: Op, kind: FaultKind, once: bool) {
+    let disk = arch::swap_disk().expect("the machine has a disk");
+    // Not the header.
+    let sectors = 8..disk.sectors();
+    simctl::inject_disk_fault(DiskFault {
+        op,
+        sectors,
+        kind,
+        once,
+    });
+}
+
+#[test]
+fn forked_pages_are_shared_on_disk() {
+    on_machine(|| {
+        let parent = space(50);
+        let adopted = parent.adopt();
+        fill(50, 3);
+        page_out(&parent, 50);
+        let used = swap::stats().used;
+        let child = parent.fork().expect("fork");
+        assert_eq!(child.swap_entries.get(), 50);
+        assert_eq!(swap::stats().used, used, "a fork takes no slots");
+        drop(adopted);
+        {
+            let _adopted = child.adopt();
+            verify(0..50, 3);
+            fill(25, 4);
+            verify(0..25, 4);
+            verify(25..50, 3);
+        }
+        let _adopted = parent.adopt();
+        verify(0..50, 3);
+        drop(child);
+        verify(0..50, 3);
+        assert_eq!(parent.swap_entries.get(), 0);
+    });
+}
+
+#[test]
+fn resident_shared_pages_go_out_for_both() {
+    on_machine(|| {
+        let parent = space(20);
+        let adopted = parent.adopt();
+        fill(20, 5);
+        let child = parent.fork().expect("fork");
+        // Shared pages are nobody's to page out by advice: memory pressure takes them.
+        let hog = space(9000);
+        drop(adopted);
+        {
+            let _adopted = hog.adopt();
+            fill(9000, 6);
+        }
+        assert_eq!(parent.swap_entries.get(), 20);
+        assert_eq!(child.swap_entries.get(), 20);
+        for mm in [&child, &parent] {
+            let _adopted = mm.adopt();
+            verify(0..20, 5);
+        }
+    });
+}
+
+#[test]
+fn failed_writes_lose_nothing_and_retire_the_slots() {
+    on_machine(|| {
+        let mm = space(40);
+        let _adopted = mm.adopt();
+        fill(40, 8);
+        let (errors, bad) = (total(Event::SwapWriteError), swap::stats().bad);
+        inject(Op::Write, FaultKind::Error, false);
+        page_out(&mm, 40);
+        assert_eq!(total(Event::SwapWriteError) - errors, 40);
+        assert_eq!(mm.swap_entries.get(), 40, "the entries name the slots");
+        verify(0..40, 8);
+        assert_eq!(swap::stats().bad - bad, 40, "the slots are not used again");
+        // The disk recovers: other slots serve.
+        simctl::clear_disk_faults();
+        page_out(&mm, 40);
+        assert_eq!(mm.swap_entries.get(), 40);
+        verify(0..40, 8);
+        assert_eq!(swap::stats().bad - bad, 40);
+    });
+}
+
+#[test]
+fn a_failed_read_fails_that_access_alone() {
+    on_machine(|| {
+        let mm = space(10);
+        let _adopted = mm.adopt();
+        fill(10, 2);
+        page_out(&mm, 10);
+        inject(Op::Read, FaultKind::Error, false);
+        assert_eq!(user::load(at(3)), Err(FaultError::Bus));
+        assert_eq!(user::store(at(4), 1), Err(FaultError::Bus));
+        simctl::clear_disk_faults();
+        // The next access asks the disk again.
+        verify(0..10, 2);
+    });
+}
+
+#[test]
+fn swapoff_brings_everything_back() {
+    on_machine(|| {
+        let mm = space(300);
+        let adopted = mm.adopt();
+        fill(300, 1);
+        page_out(&mm, 300);
+        let child = mm.fork().expect("fork");
+        let reader = arch::thread::spawn(
+            arch::thread::Spawn {
+                name: "reader",
+                cpu: None,
+            },
+            Box::new({
+                let mm = mm.clone();
+                move || {
+                    let _adopted = mm.adopt();
+                    for _ in 0..3 {
+                        verify(0..300, 1);
+                    }
+                }
+            }),
+        )
+        .expect("a thread");
+        assert_eq!(mm::ops::swapoff::swapoff(), Ok(()));
+        reader.join();
+        assert_eq!((mm.swap_entries.get(), child.swap_entries.get()), (0, 0));
+        assert!(!swap::enabled());
+        assert_eq!(
+            mm::ops::swapoff::swapoff(),
+            Err(swap::SwapOpError::NotInUse)
+        );
+        verify(0..300, 1);
+        drop(adopted);
+        let _adopted = child.adopt();
+        verify(0..300, 1);
+        swap::swapon(arch::swap_disk().expect("disk")).expect("swapon");
+    });
+}
+
+#[test]
+fn swapoff_fails_cleanly_without_memory() {
+    on_machine(|| {
+        let pages = 10_000;
+        let mm = space(pages);
+        let _adopted = mm.adopt();
+        fill(pages, 4);
+        assert_eq!(
+            mm::ops::swapoff::swapoff(),
+            Err(swap::SwapOpError::NoMemory)
+        );
+        assert!(swap::enabled());
+        verify(0..pages, 4);
+    });
+}
+
+#[test]
+fn sequential_faults_read_ahead() {
+    on_machine(|| {
+        let mm = space(200);
+        let _adopted = mm.adopt();
+        fill(200, 1);
+        page_out(&mm, 200);
+        let (major, hits) = (total(Event::PgMajFault), total(Event::SwapRaHit));
+        verify(0..200, 1);
+        let major = total(Event::PgMajFault) - major;
+        assert!(major < 60, "{major} of 200 pages were waited for");
+        assert!(total(Event::SwapRaHit) - hits > 140);
+        page_out(&mm, 200);
+        let before = total(Event::PgMajFault);
+        mm.madvise(BASE, 200 * PAGE_SIZE, Advice::WillNeed)
+            .expect("madvise");
+        verify(0..200, 1);
+        assert_eq!(total(Event::PgMajFault), before, "WILLNEED reads all of it");
+    });
+}
+
+#[test]
+fn lazily_freed_pages_go_without_a_write() {
+    on_machine(|| {
+        let mm = space(60);
+        let _adopted = mm.adopt();
+        fill(60, 1);
+        mm.madvise(BASE, 60 * PAGE_SIZE, Advice::Free)
+            .expect("madvise");
+        // Written again: an ordinary page from now on.
+        fill(20, 2);
+        let out = total(Event::PswpOut);
+        page_out(&mm, 60);
+        verify(0..20, 2);
+        for i in 20..60 {
+            assert_eq!(user::load(at(i)), Ok(0));
+        }
+        assert!(
+            total(Event::PswpOut) - out <= 20,
+            "dropped pages were written"
+        );
     });
 }

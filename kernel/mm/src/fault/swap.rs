@@ -37,7 +37,7 @@ impl Fault<'_> {
             return Ok(Step::Retry);
         }
         if !guard.frame().has(flag::UPTODATE) {
-            return self.unreadable(entry, &guard);
+            return self.unreadable(entry, &guard, read);
         }
         let Some(mut pte) = self.lock_same(entry) else {
             return Ok(Step::Retry);
@@ -50,10 +50,11 @@ impl Fault<'_> {
         Ok(Step::Done)
     }
 
-    /// The disk could not read the page. An access fails only if it still depends on it.
-    fn unreadable(&self, entry: Entry, guard: &FolioGuard) -> Result<Step, Stop> {
+    /// The disk could not read the page. A read of somebody else's (ahead, perhaps long ago) counts for
+    /// nothing: try again. And an access fails only if it still depends on the page.
+    fn unreadable(&self, entry: Entry, guard: &FolioGuard, own: bool) -> Result<Step, Stop> {
         cache::drop_failed(guard);
-        if self.lock_same(entry).is_none() {
+        if !own || self.lock_same(entry).is_none() {
             return Ok(Step::Retry);
         }
         Err(Stop::Signal(FaultError::Bus))
