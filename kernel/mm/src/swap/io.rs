@@ -150,9 +150,7 @@ pub(crate) fn done(bio: &'static Bio) {
         return;
     }
     let op = bio.op();
-    for n in 0..bio.len() {
-        finish(op, bio.frame(n), ok);
-    }
+    // Counted first: who waits for a page may look.
     let pages = bio.len() as u64;
     count_n(
         match (op, ok) {
@@ -163,6 +161,9 @@ pub(crate) fn done(bio: &'static Bio) {
         },
         pages,
     );
+    for n in 0..bio.len() {
+        finish(op, bio.frame(n), ok);
+    }
     give(i);
 }
 
