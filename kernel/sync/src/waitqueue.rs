@@ -268,7 +268,10 @@ mod tests {
             go.store(true, Ordering::Release);
             let _irq = irq::disable();
             let _h = irq::handler();
-            assert_eq!(q.wake_all(), N);
+            // Queued threads that have not slept yet may see the flag by themselves; the others end only if
+            // they are woken, every one.
+            q.wake_all();
         });
+        assert!(q.is_empty());
     }
 }
