@@ -6,6 +6,7 @@
 
 use super::board::machine;
 use crate::addr::{ENTRIES, PAGE_SIZE, Pfn};
+use std::alloc::{Layout, alloc_zeroed};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const WORDS: usize = PAGE_SIZE as usize / 8;
@@ -15,11 +16,23 @@ pub(super) struct Ram {
     words: &'static [AtomicU64],
 }
 
-/// Zeroed words that the host maps when they are first touched.
+/// Zeroed words that the host maps when they are first touched; never freed.
+///
+/// # Panics
+/// If the host refuses to promise that much memory.
 pub(super) fn lazy_words(words: usize) -> &'static [AtomicU64] {
-    let cells = Box::<[AtomicU64]>::new_zeroed_slice(words);
-    // SAFETY: all-zero bytes are a valid `AtomicU64`.
-    Box::leak(unsafe { cells.assume_init() })
+    let refused =
+        || -> ! { panic!("the host refuses {words} words of 8 bytes for the simulated machine") };
+    let Ok(layout) = Layout::array::<AtomicU64>(words.max(1)) else {
+        refused()
+    };
+    // SAFETY: the layout has a size above zero.
+    let cells = unsafe { alloc_zeroed(layout) }.cast::<AtomicU64>();
+    if cells.is_null() {
+        refused()
+    }
+    // SAFETY: `words` zeroed words, which are valid as `AtomicU64`, and are never freed.
+    unsafe { std::slice::from_raw_parts(cells, words) }
 }
 
 impl Ram {
