@@ -226,6 +226,39 @@ mod tests {
     }
 
     #[test]
+    fn a_wakeup_that_was_not_needed_goes_to_the_next_waiter() {
+        let q = WaitQueue::new();
+        let go = AtomicBool::new(false);
+        let asked = AtomicUsize::new(0);
+        std::thread::scope(|s| {
+            let mut first = true;
+            // The second look of the first waiter, which is queued by then: another one queues behind it and
+            // has found its own condition false twice; then the only wake-up hits the first.
+            let cond = || {
+                if std::mem::take(&mut first) {
+                    return false;
+                }
+                s.spawn(|| {
+                    q.wait_until(|| {
+                        asked.fetch_add(1, Ordering::AcqRel);
+                        go.load(Ordering::Acquire)
+                    });
+                });
+                while asked.load(Ordering::Acquire) < 2 {
+                    std::thread::yield_now();
+                }
+                go.store(true, Ordering::Release);
+                q.wake_one()
+            };
+            assert!(q.wait_turn(&mut { cond }, |_| unreachable!("the condition was true")));
+            let passed_on = q.is_empty();
+            // Lets the other thread end in any case.
+            q.wake_all();
+            assert!(passed_on);
+        });
+    }
+
+    #[test]
     fn each_token_of_wake_one_reaches_a_taker() {
         // As many wake-ups as tokens: a wake-up spent on a thread that did not need it must travel on.
         let q = WaitQueue::new();
