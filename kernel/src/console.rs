@@ -10,19 +10,20 @@ use lab::cancel::CONSOLE;
 use crate::serial::Console;
 use crate::{fwcfg, println, serial, virtio};
 
-/// How often the disks are looked after.
-const DISK_CHECK_NS: u64 = 1_000_000_000;
+/// Ends the boot messages; `run-qemu.sh --exec` shows only what comes after.
+const READY: &str = "=== ready ===";
 
 /// Never returns: the machine goes off when the commands are done.
 pub(crate) fn main() {
     serial::enable_interrupts();
     background("disks", || {
         loop {
-            arch::thread::sleep_ns(DISK_CHECK_NS);
-            virtio::check_all();
+            let next = virtio::check_all();
+            arch::thread::sleep_ns(next);
         }
     });
     let shell = lab::shell::Shell::new(&[]);
+    println!("{READY}");
     let status = match fwcfg::option("exec") {
         Some(line) => shell.run(line, &Console, &CONSOLE).status,
         None => {

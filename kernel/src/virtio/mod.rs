@@ -4,6 +4,7 @@
 //! there is none. Locks: see `blk`. Nothing here sleeps.
 
 use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use arch::MAX_DISKS;
 use spin::Once;
@@ -29,6 +30,12 @@ const NAMES: [&str; MAX_DISKS] = ["vda", "vdb", "vdc", "vdd", "vde", "vdf", "vdg
 const LARGE: usize = 512;
 const SMALL: usize = 256;
 
+/// How often disks are looked after, with interrupts and without.
+const CHECK_NS: u64 = 1_000_000_000;
+const POLL_NS: u64 = 1_000_000;
+
+/// Some disk has no interrupt.
+static POLLED: AtomicBool = AtomicBool::new(false);
 static DISKS: [Once<&'static dyn Driver>; MAX_DISKS] = [const { Once::new() }; NAMES.len()];
 
 /// Finds and starts every disk, and says what it found. Needs the heap; `allocate` gives physically
@@ -48,15 +55,14 @@ pub(crate) fn init(allocate: Allocate) {
     }
 }
 
-/// Looks after every disk: completions whose interrupt got lost, and devices that stopped answering. A
-/// kernel thread calls it about once a second.
-pub(crate) fn check_all() {
+/// Looks after every disk: completions whose interrupt got lost or that have none, and devices that stopped
+/// answering. A kernel thread calls it, and again after so many nanoseconds as it returns.
+pub(crate) fn check_all() -> u64 {
     disks().for_each(Driver::check);
-}
-
-/// Reports completions without an interrupt: before interrupts are on.
-pub(crate) fn poll_all() {
-    disks().for_each(Driver::poll);
+    match POLLED.load(Ordering::Relaxed) {
+        true => POLL_NS,
+        false => CHECK_NS,
+    }
 }
 
 fn disks() -> impl Iterator<Item = &'static dyn Driver> {
@@ -85,6 +91,9 @@ fn start(
         let (address, data) = vector.msi(0);
         pci::enable_msix(root, function, address, data)
     });
+    if !by_interrupt {
+        POLLED.store(true, Ordering::Relaxed);
+    }
     let driver: Box<dyn Driver> = match transport.max_queue_size(queue::QUEUE) as usize {
         LARGE.. => Box::new(Disk::<LARGE>::new(
             NAMES[n],

@@ -26,6 +26,8 @@ const SLOT_BYTES: usize = 64;
 /// Where in a slot the status byte lies, after the header.
 const STATUS: usize = 16;
 const HEADER: usize = 16;
+/// Times that the status is read for the end of a reset.
+const RESET_READS: usize = 10_000;
 /// The only queue of a block device that is used.
 pub(super) const QUEUE: u16 = 0;
 
@@ -148,10 +150,18 @@ impl<const N: usize> Queue<N> {
         self.slots.iter().flatten().map(|s| s.since).min()
     }
 
-    /// Gives the device up: resets it, so that it writes to no frame any more.
+    /// Gives the device up. One that still owes reads is reset first, so that it writes to no frame any more
+    /// (QEMU finishes its own I/O before the reset is done). Late writes only reach slots of the disk that
+    /// are known as bad by then, so they need none.
     pub(super) fn kill(&mut self) {
         self.dead = true;
-        self.transport.set_status(DeviceStatus::empty());
+        let mut in_flight = self.slots.iter().flatten();
+        if in_flight.any(|s| s.bio.op() == Op::Read) {
+            self.transport.set_status(DeviceStatus::empty());
+            let running = |_: &usize| !self.transport.get_status().is_empty();
+            // The spec wants the zero read back; a device that never shows it shall not hang us.
+            let _ = (0..RESET_READS).take_while(running).count();
+        }
     }
 
     /// Takes one request back from a dead device.
