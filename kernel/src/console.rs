@@ -22,9 +22,15 @@ pub(crate) fn main() {
             arch::thread::sleep_ns(next);
         }
     });
-    let shell = lab::shell::Shell::new(&[]);
     println!("{READY}");
+    let swap = lab::startup::start(&Console, false);
+    if let Err(why) = &swap {
+        println!("quire: {why}");
+    }
+    let shell = lab::shell();
     let status = match fwcfg::option("exec") {
+        // Commands that were to run with swap must not pass without it.
+        Some(line) if swap.is_err() && !line.contains("swap mkswap") => lab::shell::Status::Usage,
         Some(line) => shell.run(line, &Console, &CONSOLE).status,
         None => {
             println!("Quire. `help` lists the commands, `poweroff` ends.");
@@ -33,7 +39,7 @@ pub(crate) fn main() {
                 &mut || Some(serial::wait_key()),
                 &Console,
                 &CONSOLE,
-                true,
+                lab::console::Terminal::Raw,
             )
         }
     };

@@ -11,23 +11,32 @@ use crate::line::{Event, LineEditor};
 use crate::out::Out;
 use crate::shell::{Shell, Status};
 
+/// What is at the other end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Terminal {
+    /// Sends every key at once and shows what it is sent: the serial line.
+    Raw,
+    /// Shows what is typed by itself and sends whole lines.
+    Cooked,
+    /// Nobody: a file or a pipe. No prompt.
+    Absent,
+}
+
 /// Runs commands from `keys` (one byte a call, sleeps until there is one, `None` at the end of input).
 /// Returns the status of the first command that did not succeed.
-///
-/// `echo` is false when the input is no terminal: then no prompt is shown and nothing is echoed.
 pub fn run(
     shell: &Shell,
     keys: &mut dyn FnMut() -> Option<u8>,
     out: &dyn Out,
     cancel: &Cancel,
-    echo: bool,
+    terminal: Terminal,
 ) -> Status {
     let mut editor = LineEditor::new("quire> ");
     let mut status = Status::Ok;
     let mut shown = Vec::new();
     let text = editor.prompt();
     let prompt = |out: &dyn Out| {
-        if echo {
+        if terminal != Terminal::Absent {
             out.put(text);
         }
     };
@@ -35,12 +44,12 @@ pub fn run(
     while let Some(key) = keys() {
         shown.clear();
         let event = editor.feed(key, &mut shown, &|before| shell.complete(before));
-        if echo {
+        if terminal == Terminal::Raw {
             show(&shown, out);
         }
         match event {
             Event::None => continue,
-            Event::EndOfInput if !echo => break,
+            Event::EndOfInput if terminal != Terminal::Raw => break,
             Event::EndOfInput | Event::Interrupt => {}
             Event::Line(line) => {
                 cancel.clear();
@@ -99,17 +108,23 @@ mod tests {
         },
     ];
 
-    fn session(input: &str, echo: bool) -> (Status, alloc::string::String) {
+    fn session(input: &str, terminal: Terminal) -> (Status, alloc::string::String) {
         let buffer = Buffer::new();
         let mut bytes = input.bytes();
         let shell = Shell::new(&[&COMMANDS]);
-        let status = run(&shell, &mut || bytes.next(), &buffer, &Cancel::new(), echo);
+        let status = run(
+            &shell,
+            &mut || bytes.next(),
+            &buffer,
+            &Cancel::new(),
+            terminal,
+        );
         (status, buffer.take())
     }
 
     #[test]
     fn a_session_shows_prompt_echo_and_output() {
-        let (status, text) = session("sa\ty a\rsay bad\roff\rsay b\r", true);
+        let (status, text) = session("sa\ty a\rsay bad\roff\rsay b\r", Terminal::Raw);
         assert_eq!(status, Status::Failed);
         assert_eq!(
             text,
@@ -119,12 +134,15 @@ mod tests {
 
     #[test]
     fn without_a_terminal_only_output_is_shown() {
-        let (status, text) = session("say a\nsay b\n\x04say c\n", false);
+        let (status, text) = session("say a\nsay b\n\x04say c\n", Terminal::Absent);
         assert_eq!((status, text.as_str()), (Status::Ok, "said a\nsaid b\n"));
     }
 
     #[test]
     fn the_end_of_input_ends_the_session() {
-        assert_eq!(session("say", true), (Status::Ok, "quire> say".into()));
+        assert_eq!(
+            session("say", Terminal::Raw),
+            (Status::Ok, "quire> say".into())
+        );
     }
 }

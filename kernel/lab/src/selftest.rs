@@ -5,7 +5,7 @@
 //! its context only, so that the printed seed replays it.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::args::UsageError;
@@ -27,12 +27,6 @@ impl Failure {
     /// A failure with this message.
     pub fn new(message: impl Into<String>) -> Self {
         Self::Wrong(message.into())
-    }
-}
-
-impl<E: core::error::Error> From<E> for Failure {
-    fn from(e: E) -> Self {
-        Self::Wrong(e.to_string())
     }
 }
 
@@ -113,6 +107,8 @@ pub struct Plan<'a> {
     pub repeat: u32,
     /// Seed of the first round.
     pub seed: u64,
+    /// Asked after each test: what the machine itself saw go wrong.
+    pub oracle: fn() -> Option<String>,
 }
 
 /// Runs the tests of `suites` that `plan` selects, prints KTAP and the summary line.
@@ -140,7 +136,13 @@ pub fn run(
             let mut nested = document.nested(suite.name, tests.len());
             let mut tally = Tally::default();
             for test in tests {
-                tally.count(run_one(suite, test, seed, &mut nested, cancel));
+                tally.count(run_one(
+                    suite,
+                    test,
+                    (seed, plan.oracle),
+                    &mut nested,
+                    cancel,
+                ));
             }
             document.result(tally.verdict(), suite.name, "every test was skipped");
             total.add(tally);
@@ -165,7 +167,7 @@ fn select<'a>(suites: &[&'a Suite], pattern: &str) -> Vec<(&'a Suite, Vec<&'a Te
 fn run_one(
     suite: &Suite,
     test: &Test,
-    seed: u64,
+    (seed, oracle): (u64, fn() -> Option<String>),
     document: &mut Document<'_>,
     cancel: &Cancel,
 ) -> Verdict {
@@ -173,11 +175,14 @@ fn run_one(
         document.result(Verdict::Skipped, test.name, "interrupted");
         return Verdict::Skipped;
     }
-    let result = (test.run)(&mut TestCtx {
+    let mut result = (test.run)(&mut TestCtx {
         seed,
         cancel,
         notes: &|text| document.diagnostic(text),
     });
+    if let (Ok(()), Some(seen)) = (&result, oracle()) {
+        result = Err(Failure::Wrong(seen));
+    }
     match result {
         Ok(()) => {
             document.result(Verdict::Passed, test.name, "");
@@ -235,6 +240,7 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
                 pattern: &pattern,
                 repeat: repeat as u32,
                 seed,
+                oracle: crate::oracle::take,
             };
             let tally = run(&suites, &plan, ctx.out, ctx.cancel)?;
             Ok(Status::from_success(
@@ -279,6 +285,7 @@ mod tests {
             pattern,
             repeat,
             seed: 1,
+            oracle: || None,
         };
         let tally = run(&[&ONE, &TWO], &plan, &buffer, cancel).ok();
         (tally, buffer.take())

@@ -1,0 +1,86 @@
+//! `locks`, `fix`, `poweroff`.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use mm::knobs::{self, Knob};
+use sync::Rank;
+
+use crate::args::{UsageError, on_off};
+use crate::shell::{Ctx, Status, nearest};
+
+pub(super) fn locks(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
+    ctx.args().done()?;
+    writeln!(
+        ctx.out,
+        "{:<12} {:>10} {:>10}  what",
+        "lock", "contended", "slept"
+    );
+    for rank in Rank::ALL {
+        let c = rank.contention();
+        writeln!(
+            ctx.out,
+            "{:<12} {:>10} {:>10}  {}",
+            rank.name(),
+            c.contended,
+            c.slept,
+            rank.describe()
+        );
+    }
+    Ok(Status::Ok)
+}
+
+pub(super) fn poweroff(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
+    ctx.args().done()?;
+    ctx.power_off();
+    Ok(Status::Ok)
+}
+
+pub(super) fn knob_names() -> Vec<&'static str> {
+    let names = Knob::ALL.iter().map(|k| k.1);
+    names.chain(["on", "off"]).collect()
+}
+
+pub(super) fn fix(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
+    let mut args = ctx.args();
+    let name = args.word();
+    let value = args.word().map(|v| on_off(&v)).transpose()?;
+    args.done()?;
+    let chosen = name.map(|n| knob(&n)).transpose()?;
+    if let (Some(knob), Some(value)) = (chosen, value) {
+        set(knob, value)?;
+    }
+    for (knob, name, rule, what) in Knob::ALL {
+        if chosen.is_none_or(|c| c == *knob) {
+            let state = if knobs::on(*knob) { "on" } else { "off" };
+            writeln!(ctx.out, "{name:<16} {state:<3}  rule {rule}: {what}");
+        }
+    }
+    Ok(Status::Ok)
+}
+
+fn knob(name: &str) -> Result<Knob, UsageError> {
+    Knob::by_name(name).ok_or_else(|| {
+        let near = nearest(name, Knob::ALL.iter().map(|k| k.1)).join(", ");
+        let hint = if near.is_empty() {
+            String::from("'fix' lists them")
+        } else {
+            format!("near: {near}")
+        };
+        UsageError(format!("unknown switch '{name}'; {hint}"))
+    })
+}
+
+#[cfg(feature = "lab")]
+fn set(knob: Knob, value: bool) -> Result<(), UsageError> {
+    knobs::set(knob, value);
+    Ok(())
+}
+
+#[cfg(not(feature = "lab"))]
+fn set(_: Knob, _: bool) -> Result<(), UsageError> {
+    Err(UsageError::new(
+        "this build has no switches: every fix is compiled in (build with the lab to change one)",
+    ))
+}

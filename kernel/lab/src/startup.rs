@@ -1,0 +1,67 @@
+//! What starts once threads exist: background reclaim, the OOM killer's voice, swapping to the disk.
+//!
+//! Called once, from a thread, on either machine.
+
+use alloc::format;
+use alloc::string::String;
+
+use mm::reclaim::{kswapd, oom};
+
+use crate::out::Out;
+
+/// Where the OOM killer's line goes.
+static VOICE: spin::Once<&'static dyn Out> = spin::Once::new();
+
+fn tell(kill: &oom::Kill) {
+    if let Some(out) = VOICE.get() {
+        writeln!(*out, "{kill}");
+    }
+}
+
+/// Starts kswapd and swapping to the machine's disk, if it has one. `format` writes a swap header first.
+///
+/// # Errors
+/// A sentence for the user; the machine then runs without swap (or without kswapd).
+pub fn start(out: &'static dyn Out, format: bool) -> Result<(), String> {
+    VOICE.call_once(|| out);
+    oom::set_hook(tell);
+    kswapd::start().map_err(|e| format!("kswapd does not start: {e:?}"))?;
+    if format {
+        mkswap()?;
+    }
+    match arch::swap_disk() {
+        Some(_) => swap_on(),
+        None => Ok(()),
+    }
+}
+
+fn disk() -> Result<&'static dyn arch::block::BlockDevice, String> {
+    arch::swap_disk().ok_or_else(|| String::from("there is no swap disk"))
+}
+
+/// Writes a swap header to the disk.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn mkswap() -> Result<(), String> {
+    mm::swap::mkswap(disk()?, "quire", &[]).map_err(|e| format!("mkswap: {e}"))
+}
+
+/// Starts swapping to the disk.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn swap_on() -> Result<(), String> {
+    let header = mm::swap::swapon(disk()?);
+    header
+        .map(drop)
+        .map_err(|e| format!("the swap disk is not used: {e}"))
+}
+
+/// Reads everything back and stops swapping.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn swap_off() -> Result<(), String> {
+    mm::ops::swapoff::swapoff().map_err(|e| format!("swapoff: {e}"))
+}

@@ -1,0 +1,89 @@
+//! How much memory a stress run may use: what is free now, a balloon that takes the rest, and the
+//! figures that a run reports. May sleep.
+
+use alloc::vec::Vec;
+
+use arch::{PAGE_SHIFT, PAGE_SIZE};
+use mm::buddy::{self, Gfp, MAX_ORDER, Page};
+use mm::stats::{self, Event, Use};
+
+/// MiB as pages.
+pub const fn mib(n: u64) -> u64 {
+    n << (20 - PAGE_SHIFT)
+}
+
+/// Pages as MiB, rounded down.
+pub const fn to_mib(pages: u64) -> u64 {
+    pages >> (20 - PAGE_SHIFT)
+}
+
+/// Free frames now.
+pub fn free_pages() -> u64 {
+    stats::use_pages(Use::Free) + stats::use_pages(Use::Pcp)
+}
+
+/// Free swap slots now.
+pub fn free_slots() -> u64 {
+    let swap = mm::swap::stats();
+    swap.total - swap.used
+}
+
+/// Frames held back, so that a run meets want of memory on a large machine as well. Dropping frees them.
+pub struct Balloon(Vec<Page>);
+
+impl Balloon {
+    /// Takes frames until at most `left` are free, or none is to be had in large blocks.
+    pub fn leave(left: u64) -> Self {
+        let mut pages = Vec::with_capacity((free_pages() >> MAX_ORDER) as usize + 64);
+        let mut order = MAX_ORDER;
+        while free_pages() > left && pages.len() < pages.capacity() {
+            if free_pages() - left < 1 << order {
+                if order == 0 {
+                    break;
+                }
+                order -= 1;
+                continue;
+            }
+            match buddy::alloc(order, Use::Misc, Gfp::NOWAIT) {
+                Ok(page) => pages.push(page),
+                Err(_) if order > 0 => order -= 1,
+                Err(_) => break,
+            }
+        }
+        Self(pages)
+    }
+
+    /// Blocks held.
+    pub fn blocks(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What the swap disk did between two moments.
+pub struct Traffic {
+    out: u64,
+    back: u64,
+    bios: u64,
+    started: u64,
+}
+
+impl Traffic {
+    /// Starts counting.
+    pub fn start() -> Self {
+        Self {
+            out: stats::total(Event::PswpOut),
+            back: stats::total(Event::PswpIn),
+            bios: stats::total(Event::Bio),
+            started: arch::now_ns(),
+        }
+    }
+
+    /// Pages out, pages in, requests, bytes per second since [`Self::start`].
+    pub fn report(&self) -> (u64, u64, u64, u64) {
+        let out = stats::total(Event::PswpOut) - self.out;
+        let back = stats::total(Event::PswpIn) - self.back;
+        let ms = ((arch::now_ns() - self.started) / 1_000_000).max(1);
+        let rate = (out + back) * PAGE_SIZE * 1000 / ms;
+        (out, back, stats::total(Event::Bio) - self.bios, rate)
+    }
+}

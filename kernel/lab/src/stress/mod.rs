@@ -1,0 +1,197 @@
+//! The `stress` command: actors that use address spaces as hard as they can while every byte is checked.
+//!
+//! Actors are kernel threads that adopt an address space and touch its user half through the MMU. A
+//! failure names the address, what was expected and what was found, and prints the seed and the command
+//! that replays it. (Where several CPUs race, the seed fixes each actor's choices, not their timing.)
+
+use alloc::format;
+use alloc::string::String;
+use core::sync::atomic::Ordering;
+
+use arch::VirtAddr;
+
+use crate::args::UsageError;
+use crate::cancel::Cancel;
+use crate::out::Out;
+use crate::shell::{Command, Ctx, Status, nearest};
+
+pub mod anon;
+pub mod fork;
+pub mod memory;
+pub mod mixed;
+pub mod page;
+pub mod swap;
+pub mod team;
+pub mod tlb;
+pub mod window;
+
+use team::Team;
+
+/// Where windows lie.
+pub const BASE: VirtAddr = VirtAddr(0x1000_0000);
+
+/// What a run is given.
+pub struct Env<'a> {
+    /// Where progress and results go.
+    pub out: &'a dyn Out,
+    /// Ctrl-C.
+    pub cancel: &'a Cancel,
+    /// The stress's name.
+    pub name: &'static str,
+    /// How long to go on, in seconds; what must be finished is finished after that.
+    pub secs: u64,
+    /// CPUs to use, 1 to the number there is.
+    pub cpus: usize,
+    /// Seeds every actor's choices.
+    pub seed: u64,
+    /// Working set (or window) in pages, if the user chose it.
+    pub pages: Option<usize>,
+    /// Free memory to leave to the run, in pages, if the user chose it.
+    pub mem: Option<u64>,
+    /// Pages that the disk cannot give back are no failure.
+    pub bus_ok: bool,
+    /// Break the rule that the stress watches, and succeed when the damage is seen.
+    pub broken: bool,
+}
+
+struct Stress {
+    name: &'static str,
+    help: &'static str,
+    run: fn(&Env<'_>) -> Result<(), String>,
+}
+
+const ALL: &[Stress] = &[
+    Stress {
+        name: "anon",
+        help: "faults, zaps and VMA changes, two actors to an address space",
+        run: anon::run,
+    },
+    Stress {
+        name: "tlb",
+        help: "readers look for stale translations while the owner unmaps; --broken: without the flush",
+        run: tlb::run,
+    },
+    Stress {
+        name: "fork",
+        help: "families of address spaces that copy on write, handed from CPU to CPU",
+        run: fork::run,
+    },
+    Stress {
+        name: "swap",
+        help: "a working set larger than memory; without swap the OOM killer ends one actor",
+        run: swap::run,
+    },
+    Stress {
+        name: "mixed",
+        help: "everything at once, with memory far smaller than the working set",
+        run: mixed::run,
+    },
+];
+
+/// The `stress` command.
+pub const COMMANDS: &[Command] = &[Command {
+    name: "stress",
+    help: "use memory hard, with every byte checked",
+    usage: "list | NAME [--secs N] [--cpus N] [--seed S] [--pages N] [--mem SIZE] [--bus-ok] [--broken]\n\
+            --secs N    go on for N seconds (10), then check everything once more\n\
+            --cpus N    use N CPUs (all)\n\
+            --seed S    seed of every actor's choices (1)\n\
+            --pages N   working set (swap) or window (anon, fork, mixed) in pages\n\
+            --mem SIZE  memory left to the run; the rest is held back meanwhile\n\
+            --bus-ok    pages that the disk cannot give back (SIGBUS) are no failure\n\
+            --broken    tlb only: without the flush; succeeds when a stale translation is seen",
+    run: command,
+    words: || {
+        let options = [
+            "list", "--secs", "--cpus", "--seed", "--pages", "--mem", "--bus-ok", "--broken",
+        ];
+        ALL.iter().map(|s| s.name).chain(options).collect()
+    },
+}];
+
+fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
+    let mut args = ctx.args();
+    let usable = crate::usable_cpus() as u64;
+    let mut env = Env {
+        out: ctx.out,
+        cancel: ctx.cancel,
+        name: "",
+        secs: args.number("--secs", 10, 1..=1_000_000)?,
+        cpus: args.number("--cpus", usable, 1..=usable)? as usize,
+        seed: args.number("--seed", 1, 0..=u64::MAX)?,
+        pages: match args.number("--pages", 0, 0..=1 << 26)? {
+            0 => None,
+            pages => Some(pages as usize),
+        },
+        mem: args.size("--mem")?.map(|bytes| bytes / arch::PAGE_SIZE),
+        bus_ok: args.flag("--bus-ok"),
+        broken: args.flag("--broken"),
+    };
+    let name = args.word().ok_or(UsageError::new("want a name, or list"))?;
+    args.done()?;
+    if name == "list" {
+        for s in ALL {
+            writeln!(ctx.out, "{:<6} {}", s.name, s.help);
+        }
+        return Ok(Status::Ok);
+    }
+    let Some(stress) = ALL.iter().find(|s| s.name == name) else {
+        let near = nearest(&name, ALL.iter().map(|s| s.name));
+        let names: &[&str] = if near.is_empty() {
+            &["anon", "tlb", "fork", "swap", "mixed"]
+        } else {
+            &near
+        };
+        return Err(UsageError(format!(
+            "unknown stress '{name}'; accepted: {}",
+            names.join(", ")
+        )));
+    };
+    if env.broken && stress.name != "tlb" {
+        return Err(UsageError::new("--broken goes with tlb only"));
+    }
+    env.name = stress.name;
+    Ok(run(stress, &env, ctx.words))
+}
+
+fn run(stress: &Stress, env: &Env<'_>, words: &[String]) -> Status {
+    let result = (stress.run)(env).and_then(|()| {
+        // Nothing runs any more: now every count must agree with a scan.
+        mm::check().map_err(|e| format!("accounting: {e}"))?;
+        crate::oracle::take().map_or(Ok(()), Err)
+    });
+    match result {
+        Ok(()) => {
+            writeln!(env.out, "stress {}: ok", stress.name);
+            Status::from_success(!env.cancel.requested())
+        }
+        Err(message) => {
+            writeln!(env.out, "stress {}: FAILED: {message}", stress.name);
+            writeln!(env.out, "# seed: {:#x}", env.seed);
+            let line = words.join(" ");
+            let seed = if line.contains("--seed") {
+                String::new()
+            } else {
+                format!(" --seed {:#x}", env.seed)
+            };
+            writeln!(env.out, "# replay: stress {line}{seed}");
+            Status::Failed
+        }
+    }
+}
+
+/// The line that ends every run.
+pub fn summary(env: &Env<'_>, team: &Team) {
+    let get = |n: &core::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
+    writeln!(
+        env.out,
+        "stress {}: {} pages verified, {} written, {} operations, {} refused for want of memory, {} killed, {} unreadable",
+        env.name,
+        get(&team.verified),
+        get(&team.written),
+        get(&team.operations),
+        get(&team.refused),
+        get(&team.killed),
+        get(&team.unreadable),
+    );
+}

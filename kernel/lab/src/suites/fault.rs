@@ -1,0 +1,178 @@
+//! Faults: first touch, the zero page, the stack, what has no mapping, and many CPUs at once.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use arch::upcall::FaultError;
+use arch::user;
+use mm::stats::{Event, Use, total, use_pages};
+
+use super::{BASE, Outcome, in_parallel, mapped, several, without_leak};
+use crate::selftest::{Suite, TestCtx};
+use crate::space::{Advice, Space, at};
+use crate::{check, check_eq, tests};
+
+pub(super) static SUITE: Suite = Suite {
+    name: "fault",
+    tests: tests![
+        first_touch_is_zero_and_keeps,
+        reads_share_the_zero_page,
+        no_mapping_no_access,
+        dontneed_forgets,
+        one_page_touched_by_many_cpus,
+        one_table_filled_by_many_cpus,
+        adds_from_many_cpus_are_not_lost,
+    ],
+};
+
+fn first_touch_is_zero_and_keeps(_: &mut TestCtx<'_>) -> Outcome {
+    without_leak(|| {
+        let space = mapped(64)?;
+        let _adopted = space.enter();
+        let before = use_pages(Use::Anon);
+        for i in 0..64 {
+            let va = at(BASE, i);
+            check_eq!(user::fetch_add(va, i as u64)?, 0);
+            user::store8(arch::VirtAddr(va.0 + 4095), 0x5a)?;
+        }
+        check_eq!(use_pages(Use::Anon) - before, 64);
+        check_eq!(space.mm().rss(), 64);
+        for i in 0..64 {
+            check_eq!(user::load(at(BASE, i))?, i as u64);
+            check_eq!(user::load8(arch::VirtAddr(at(BASE, i).0 + 4095))?, 0x5a);
+        }
+        Ok(())
+    })
+}
+
+fn reads_share_the_zero_page(_: &mut TestCtx<'_>) -> Outcome {
+    let space = mapped(64)?;
+    let _adopted = space.enter();
+    let before = (use_pages(Use::Anon), total(Event::ZeroFault));
+    for i in 0..64 {
+        check_eq!(user::load(at(BASE, i))?, 0);
+    }
+    check_eq!(use_pages(Use::Anon), before.0);
+    check_eq!(total(Event::ZeroFault) - before.1, 64);
+    user::store(at(BASE, 3), 7)?;
+    check_eq!(use_pages(Use::Anon), before.0 + 1);
+    check_eq!((user::load(at(BASE, 2))?, user::load(at(BASE, 3))?), (0, 7));
+    Ok(())
+}
+
+fn no_mapping_no_access(_: &mut TestCtx<'_>) -> Outcome {
+    let space = mapped(1)?;
+    let _adopted = space.enter();
+    user::store(BASE, 1)?;
+    check_eq!(user::load(at(BASE, 1)), Err(FaultError::Unmapped));
+    check_eq!(user::store(at(BASE, 1), 1), Err(FaultError::Unmapped));
+    check_eq!(user::load_nofault(at(BASE, 1)), None);
+    check_eq!(
+        user::load(arch::VirtAddr(arch::USER_TOP)),
+        Err(FaultError::Unmapped)
+    );
+    space.unmap(BASE, 1)?;
+    check_eq!(user::load(BASE), Err(FaultError::Unmapped));
+    Ok(())
+}
+
+fn dontneed_forgets(_: &mut TestCtx<'_>) -> Outcome {
+    without_leak(|| {
+        let space = mapped(600)?;
+        let _adopted = space.enter();
+        for i in 0..600 {
+            user::store(at(BASE, i), 1)?;
+        }
+        space.advise(at(BASE, 10), 520, Advice::DontNeed)?;
+        check_eq!(space.mm().rss(), 80);
+        for i in 0..600 {
+            check_eq!(user::load(at(BASE, i))?, u64::from(!(10..530).contains(&i)));
+        }
+        Ok(())
+    })
+}
+
+fn one_page_touched_by_many_cpus(_: &mut TestCtx<'_>) -> Outcome {
+    const ROUNDS: usize = 200;
+    without_leak(|| {
+        let n = several();
+        let space = mapped(ROUNDS)?;
+        let shared = space.clone();
+        in_parallel(n, move |_, meeting| {
+            let _adopted = shared.enter();
+            for round in 0..ROUNDS {
+                meeting.wait(round)?;
+                user::fetch_add(at(BASE, round), 1)?;
+            }
+            Ok(())
+        })?;
+        let _adopted = space.enter();
+        for round in 0..ROUNDS {
+            check_eq!(user::load(at(BASE, round))?, n as u64);
+        }
+        check_eq!(space.mm().rss(), ROUNDS as u64);
+        Ok(())
+    })
+}
+
+/// Every thread is the first in its part of a fresh table: rule 4's way to go wrong is two tables for one
+/// PMD entry, and a page that is lost with the one that was overwritten.
+pub(super) fn fill_tables(rounds: usize) -> Outcome {
+    const TABLE: usize = 512;
+    let n = several();
+    let space = Space::new()?;
+    let shared = space.clone();
+    let lost = Arc::new(AtomicU64::new(0));
+    let losses = lost.clone();
+    in_parallel(n, move |me, meeting| {
+        let _adopted = shared.enter();
+        for round in 0..rounds {
+            if me == 0 {
+                shared.map(BASE, TABLE, crate::space::Prot::RW)?;
+            }
+            meeting.wait(3 * round)?;
+            let mine = at(BASE, me * (TABLE / 4));
+            user::store(mine, round as u64 + 1)?;
+            meeting.wait(3 * round + 1)?;
+            // Through the page table, not through this CPU's TLB.
+            arch::flush_local();
+            if user::load(mine)? != round as u64 + 1 {
+                losses.fetch_add(1, Ordering::Relaxed);
+            }
+            meeting.wait(3 * round + 2)?;
+            if me == 0 {
+                shared.unmap(BASE, TABLE)?;
+            }
+        }
+        Ok(())
+    })?;
+    check_eq!(lost.load(Ordering::Relaxed), 0);
+    check_eq!(space.mm().rss(), 0);
+    Ok(())
+}
+
+fn one_table_filled_by_many_cpus(_: &mut TestCtx<'_>) -> Outcome {
+    without_leak(|| fill_tables(100))
+}
+
+fn adds_from_many_cpus_are_not_lost(_: &mut TestCtx<'_>) -> Outcome {
+    const ADDS: u64 = 2000;
+    let n = several();
+    let space = mapped(1)?;
+    let shared = space.clone();
+    in_parallel(n, move |_, _| {
+        let _adopted = shared.enter();
+        for _ in 0..ADDS {
+            user::fetch_add(BASE, 1)?;
+        }
+        Ok(())
+    })?;
+    let _adopted = space.enter();
+    check!(
+        user::load(BASE)? == n as u64 * ADDS,
+        "{} of {} adds",
+        user::load(BASE)?,
+        n as u64 * ADDS
+    );
+    Ok(())
+}

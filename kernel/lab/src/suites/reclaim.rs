@@ -1,0 +1,211 @@
+//! Swapping out and in, advice about it, and what it does to shared pages.
+
+use arch::{VirtAddr, user};
+use mm::stats::{Event, total};
+
+use super::{BASE, Outcome, mapped, without_leak};
+use crate::selftest::{Failure, Suite, TestCtx};
+use crate::space::{Advice, Prot, Space, at};
+use crate::{check, check_eq, tests};
+
+pub(super) static SUITE: Suite = Suite {
+    name: "reclaim",
+    tests: tests![
+        pageout_and_back,
+        swapped_pages_follow_fork,
+        swapped_pages_follow_mremap,
+        swapped_pages_can_be_dropped,
+        willneed_reads_ahead,
+        free_keeps_what_is_written_again,
+        slots_are_given_back,
+    ],
+};
+
+const PAGES: usize = 200;
+
+fn need_swap() -> Outcome {
+    if mm::swap::stats().total < 4 * PAGES as u64 {
+        return Err(Failure::Skip("needs a swap disk".into()));
+    }
+    Ok(())
+}
+
+fn word(i: usize) -> u64 {
+    0x5157_4150_0000_0000 | i as u64
+}
+
+/// Writes first and last word of each page.
+fn fill(pages: usize) -> Outcome {
+    for i in 0..pages {
+        user::store(at(BASE, i), word(i))?;
+        user::store(VirtAddr(at(BASE, i).0 + 4088), word(i))?;
+    }
+    Ok(())
+}
+
+fn verify(base: VirtAddr, pages: core::ops::Range<usize>) -> Outcome {
+    for i in pages.clone() {
+        let va = at(base, i - pages.start);
+        let found = (user::load(va)?, user::load(VirtAddr(va.0 + 4088))?);
+        check!(
+            found == (word(i), word(i)),
+            "page {i}: found {found:x?}, expected {:x} twice",
+            word(i)
+        );
+    }
+    Ok(())
+}
+
+/// A filled space whose pages have been advised out of memory.
+fn swapped() -> Result<Space, Failure> {
+    let space = mapped(PAGES)?;
+    {
+        let _adopted = space.enter();
+        fill(PAGES)?;
+    }
+    space.advise(BASE, PAGES, Advice::PageOut)?;
+    mm::reclaim::settle();
+    Ok(space)
+}
+
+fn pageout_and_back(_: &mut TestCtx<'_>) -> Outcome {
+    need_swap()?;
+    without_leak(|| {
+        let before = (total(Event::PswpOut), total(Event::PswpIn));
+        let space = swapped()?;
+        check!(space.mm().swap_entries.get() > 0, "nothing was swapped out");
+        check!(
+            total(Event::PswpOut) - before.0 >= PAGES as u64 / 2,
+            "few pages were written"
+        );
+        let _adopted = space.enter();
+        verify(BASE, 0..PAGES)?;
+        check!(total(Event::PswpIn) > before.1, "nothing was read back");
+        // Written again, and out again: the new content must come back.
+        for i in 0..PAGES {
+            user::fetch_add(VirtAddr(at(BASE, i).0 + 8), i as u64)?;
+        }
+        space.advise(BASE, PAGES, Advice::PageOut)?;
+        verify(BASE, 0..PAGES)?;
+        for i in 0..PAGES {
+            check_eq!(user::load(VirtAddr(at(BASE, i).0 + 8))?, i as u64);
+        }
+        Ok(())
+    })
+}
+
+fn swapped_pages_follow_fork(_: &mut TestCtx<'_>) -> Outcome {
+    need_swap()?;
+    without_leak(|| {
+        let parent = swapped()?;
+        let child = parent.fork()?;
+        {
+            let _adopted = child.enter();
+            for i in 0..PAGES / 2 {
+                user::store(at(BASE, i), 1)?;
+            }
+            verify(at(BASE, PAGES / 2), PAGES / 2..PAGES)?;
+        }
+        {
+            let _adopted = parent.enter();
+            verify(BASE, 0..PAGES)?;
+        }
+        // Shared and resident: out again, by both.
+        parent.advise(BASE, PAGES, Advice::PageOut)?;
+        drop(parent);
+        let _adopted = child.enter();
+        verify(at(BASE, PAGES / 2), PAGES / 2..PAGES)?;
+        check_eq!(user::load(BASE)?, 1);
+        Ok(())
+    })
+}
+
+fn swapped_pages_follow_mremap(_: &mut TestCtx<'_>) -> Outcome {
+    need_swap()?;
+    without_leak(|| {
+        let space = swapped()?;
+        let far = VirtAddr(0x60_0000_1000);
+        space.move_to(BASE, PAGES, far)?;
+        let _adopted = space.enter();
+        verify(far, 0..PAGES)?;
+        // Resident at the new place: the reverse map must find them there.
+        space.advise(far, PAGES, Advice::PageOut)?;
+        check!(
+            space.mm().swap_entries.get() > 0,
+            "nothing was swapped out after the move"
+        );
+        verify(far, 0..PAGES)
+    })
+}
+
+fn swapped_pages_can_be_dropped(_: &mut TestCtx<'_>) -> Outcome {
+    need_swap()?;
+    without_leak(|| {
+        let space = swapped()?;
+        space.advise(BASE, PAGES / 2, Advice::DontNeed)?;
+        let _adopted = space.enter();
+        for i in 0..PAGES / 2 {
+            check_eq!(user::load(at(BASE, i))?, 0);
+        }
+        verify(at(BASE, PAGES / 2), PAGES / 2..PAGES)?;
+        space.unmap(BASE, PAGES)?;
+        check_eq!(space.mm().swap_entries.get(), 0);
+        Ok(())
+    })
+}
+
+fn willneed_reads_ahead(_: &mut TestCtx<'_>) -> Outcome {
+    need_swap()?;
+    without_leak(|| {
+        let space = swapped()?;
+        let before = total(Event::PswpIn);
+        space.advise(BASE, PAGES, Advice::WillNeed)?;
+        // The reads go on after the call.
+        for _ in 0..1000 {
+            if total(Event::PswpIn) > before {
+                break;
+            }
+            arch::thread::sleep_ns(5_000_000);
+        }
+        check!(total(Event::PswpIn) > before, "nothing was read");
+        let _adopted = space.enter();
+        verify(BASE, 0..PAGES)
+    })
+}
+
+fn free_keeps_what_is_written_again(_: &mut TestCtx<'_>) -> Outcome {
+    need_swap()?;
+    without_leak(|| {
+        let space = mapped(PAGES)?;
+        let _adopted = space.enter();
+        fill(PAGES)?;
+        space.advise(BASE, PAGES, Advice::Free)?;
+        for i in 0..PAGES / 2 {
+            user::store(at(BASE, i), 7)?;
+        }
+        space.advise(BASE, PAGES, Advice::PageOut)?;
+        for i in 0..PAGES {
+            let found = user::load(at(BASE, i))?;
+            let right = if i < PAGES / 2 {
+                found == 7
+            } else {
+                found == 0 || found == word(i)
+            };
+            check!(right, "page {i}: found {found:#x}");
+        }
+        Ok(())
+    })
+}
+
+fn slots_are_given_back(_: &mut TestCtx<'_>) -> Outcome {
+    need_swap()?;
+    let used = mm::swap::stats().used;
+    {
+        let space = swapped()?;
+        check!(mm::swap::stats().used > used, "no slot was used");
+        let child = space.fork()?;
+        child.protect(BASE, PAGES, Prot::READ)?;
+    }
+    check_eq!(mm::swap::stats().used, used);
+    Ok(())
+}
