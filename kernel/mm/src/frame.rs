@@ -11,7 +11,7 @@
 //! | `mapcount` | 0 | page-table entries that map it | 0 |
 //! | `next`, `prev` | buddy or per-CPU list | LRU list | gather list |
 //! | `mapping` | 0 | anon_vma id + 1 | 0 |
-//! | `index` | 0 | page index in the anon_vma | 0 |
+//! | `index` | debug: whether it is poisoned | page index in the anon_vma | 0 |
 //! | `private` | order | swap slot + 1 | the split page-table lock |
 
 use crate::stats::Use;

@@ -179,9 +179,6 @@ pub(crate) fn add_range(start: Pfn, end: Pfn) {
     for pfn in start.0..end.0 {
         frame(Pfn(pfn)).init_flags(0, 0, Use::Free);
     }
-    for pfn in start.0..end.0 {
-        poison::fill(Pfn(pfn), 0);
-    }
     let mut zone = ZONE.lock();
     let added = zone.add_range(&BuddyFrames, start.0, end.0);
     assert!(
@@ -250,7 +247,7 @@ pub fn alloc(order: u8, usage: Use, gfp: Gfp) -> Result<Page, Oom> {
     let f = frame(pfn);
     if cfg!(debug_assertions) {
         assert!(f.refcount() == 0, "{pfn:?} was handed out while referenced");
-        if let Err(s) = poison::check(pfn, order) {
+        if let Err(s) = poison::take(pfn, order) {
             panic!(
                 "free {:?} was written to: byte {:#x} holds {:#x}",
                 s.pfn, s.offset, s.found
