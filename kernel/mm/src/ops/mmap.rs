@@ -8,7 +8,7 @@ use super::munmap::{self, OldTables};
 use super::write;
 use crate::mm::{MmError, MmRef};
 use crate::vma::set::{MMAP_TOP, VmaSet};
-use crate::vma::{edit, vm};
+use crate::vma::{anon, edit, vm};
 use arch::addr::{PAGE_SIZE, USER_MIN, USER_TOP, page_align_up};
 use arch::{PAGE_SHIFT, VirtAddr};
 
@@ -93,23 +93,36 @@ pub(super) fn find_room(set: &VmaSet, len: u64) -> Result<Range, MmError> {
 fn map(mm: &MmRef, set: &mut VmaSet, range: Range, flags: u32) -> Result<(), MmError> {
     let Range { start, end } = range;
     let pgoff = VirtAddr(start).page_index();
-    let taken = set.overlapping(start, end).next().is_some();
-    if !taken && edit::absorb(set, start, end, pgoff, flags) {
+    if set.overlapping(start, end).next().is_some() {
+        return replace(mm, set, range, flags);
+    }
+    if edit::absorb(set, start, end, pgoff, flags) {
         return Ok(());
     }
     let id = edit::create(mm.id(), start, end, pgoff, flags)?;
-    let ready = edit::attach(set, id).and_then(|()| match taken {
-        true => munmap::unmap(mm, set, range, OldTables::Keep),
-        false => Ok(()),
-    });
-    if let Err(e) = ready {
+    if let Err(e) = edit::attach(set, id) {
         edit::discard(id);
         return Err(e);
     }
     set.insert(id);
-    if taken {
-        edit::heal(set, start);
-        edit::heal(set, end);
+    Ok(())
+}
+
+/// As [`map`], where something is mapped. The new area is made before the old ones go, and given back if a
+/// neighbour turns out to take the range in.
+fn replace(mm: &MmRef, set: &mut VmaSet, range: Range, flags: u32) -> Result<(), MmError> {
+    let Range { start, end } = range;
+    let pgoff = VirtAddr(start).page_index();
+    let id = edit::create(mm.id(), start, end, pgoff, flags)?;
+    let ready = anon::prepare(id);
+    if let Err(e) = ready.and_then(|()| munmap::unmap(mm, set, range, OldTables::Keep)) {
+        edit::discard(id);
+        return Err(e);
+    }
+    if edit::absorb(set, start, end, pgoff, flags) {
+        edit::discard(id);
+    } else {
+        set.insert(id);
     }
     Ok(())
 }

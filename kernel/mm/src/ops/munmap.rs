@@ -34,7 +34,7 @@ impl MmRef {
 pub(super) enum OldTables {
     /// Those that no area needs are freed.
     Free,
-    /// They stay for what is mapped there next (whose anon_vma may lead walks there already).
+    /// They stay for what is mapped there next.
     Keep,
 }
 
