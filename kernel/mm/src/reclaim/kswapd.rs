@@ -10,11 +10,16 @@ use crate::buddy::{self, KSWAPD};
 use alloc::boxed::Box;
 use arch::thread::{Spawn, SpawnError};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use sync::WaitQueue;
 
 /// Runs in vain before it gives up (Linux: `MAX_RECLAIM_RETRIES`).
 const TRIES: u32 = 16;
 static IN_VAIN: AtomicU32 = AtomicU32::new(0);
 static RUNNING: AtomicBool = AtomicBool::new(false);
+/// It is not asleep.
+static AWAKE: AtomicBool = AtomicBool::new(false);
+/// Who waits for it to go to sleep.
+static ASLEEP: WaitQueue = WaitQueue::new();
 
 /// Starts the thread, once.
 ///
@@ -48,12 +53,24 @@ pub(super) fn hope() {
 
 fn run() {
     loop {
-        KSWAPD.wait_until(|| wanted() || oom::has_dead());
+        KSWAPD.wait_until(|| {
+            let awake = wanted() || oom::has_dead();
+            AWAKE.store(awake, Ordering::Relaxed);
+            awake
+        });
         oom::bury();
         if wanted() && balance() == 0 && IN_VAIN.fetch_add(1, Ordering::Relaxed) + 1 >= TRIES {
             buddy::KSWAPD_RESTS.store(true, Ordering::Relaxed);
         }
+        // Release pairs with the Acquire in `wait_asleep`: what it did is done.
+        AWAKE.store(false, Ordering::Release);
+        ASLEEP.wake_all();
     }
+}
+
+/// Sleeps until it has nothing in hand.
+pub(super) fn wait_asleep() {
+    ASLEEP.wait_until(|| !AWAKE.load(Ordering::Acquire));
 }
 
 fn wanted() -> bool {

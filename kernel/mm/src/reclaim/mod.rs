@@ -24,6 +24,7 @@ pub(crate) fn init() {
 /// Writes back and frees everything that is in reclaim's hands. For tests and measurements that want a
 /// quiet state.
 pub fn settle() {
+    kswapd::wait_asleep();
     advice::finish();
     crate::swap::cache::sweep();
 }

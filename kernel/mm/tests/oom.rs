@@ -1,0 +1,154 @@
+//! Memory and swap are exhausted: one address space ends, and everybody else goes on.
+
+use arch::simctl::{self, Config};
+use arch::thread::{Spawn, spawn};
+use arch::upcall::FaultError;
+use arch::{PAGE_SIZE, VirtAddr, user};
+use mm::reclaim::oom::{self, Kill};
+use mm::stats::{Event, total};
+use mm::{MapFlags, MmError, MmRef, Prot, reclaim, swap};
+use std::sync::{Mutex, PoisonError};
+
+const BASE: VirtAddr = VirtAddr(0x4000_0000);
+const RAM: u64 = 16 << 20;
+const SWAP: u64 = 4 << 20;
+/// More than memory and swap together.
+const TOO_MUCH: u64 = (RAM + SWAP) / PAGE_SIZE;
+
+static KILLS: Mutex<Vec<Kill>> = Mutex::new(Vec::new());
+
+fn on_machine(f: impl FnOnce() + Send + 'static) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = Config {
+        ram: RAM,
+        swap: SWAP,
+        ..Config::default()
+    };
+    let first = simctl::boot(config);
+    simctl::run(move || {
+        if first {
+            mm::init().expect("16 MiB are enough");
+            let disk = arch::swap_disk().expect("the machine has a disk");
+            swap::mkswap(disk, "test", &[]).expect("mkswap");
+            swap::swapon(disk).expect("swapon");
+            reclaim::kswapd::start().expect("there are threads");
+            oom::set_hook(|kill| KILLS.lock().expect("no panic inside").push(*kill));
+        }
+        KILLS.lock().expect("no panic inside").clear();
+        let killed = total(Event::OomKill);
+        f();
+        assert_eq!(
+            total(Event::OomKill) - killed,
+            1,
+            "one address space was to go"
+        );
+        assert_eq!(KILLS.lock().expect("no panic inside").len(), 1);
+        reclaim::settle();
+        mm::check().expect("accounting");
+        assert!(simctl::take_violations().is_empty());
+        assert_eq!(swap::stats().used, 0);
+    });
+}
+
+fn space(pages: u64) -> MmRef {
+    let mm = MmRef::new().expect("memory for an address space");
+    mm.mmap(Some(BASE), pages * PAGE_SIZE, Prot::RW, MapFlags::FIXED)
+        .expect("mmap");
+    mm
+}
+
+fn at(page: u64) -> VirtAddr {
+    VirtAddr(BASE.0 + page * PAGE_SIZE)
+}
+
+fn fill(pages: u64, stamp: u64) -> Result<(), FaultError> {
+    (0..pages).try_for_each(|i| user::store(at(i), stamp + i))
+}
+
+fn verify(pages: u64, stamp: u64) {
+    for i in 0..pages {
+        assert_eq!(user::load(at(i)), Ok(stamp + i), "page {i}");
+    }
+}
+
+#[test]
+fn the_largest_is_killed_and_its_neighbours_live() {
+    on_machine(|| {
+        let small = space(500);
+        let adopted = small.adopt();
+        fill(500, 1 << 32).expect("there is room");
+        drop(adopted);
+        let hog = space(TOO_MUCH);
+        let id = hog.id();
+        {
+            let _adopted = hog.adopt();
+            assert_eq!(fill(TOO_MUCH, 0), Err(FaultError::Killed));
+            assert_eq!(
+                user::load(at(0)),
+                Err(FaultError::Killed),
+                "once killed, always"
+            );
+        }
+        assert!(matches!(
+            hog.mmap(None, PAGE_SIZE, Prot::RW, MapFlags::NONE),
+            Err(MmError::Killed)
+        ));
+        let kill = KILLS.lock().expect("no panic inside")[0];
+        assert_eq!(kill.mm, id);
+        assert!(kill.to_string().contains("anon-rss"));
+        // One page may have come to the fault that was under way.
+        assert!(hog.rss() <= 1, "its memory is back before its end");
+        let _adopted = small.adopt();
+        verify(500, 1 << 32);
+    });
+}
+
+#[test]
+fn a_bystander_that_runs_out_kills_the_hog_not_itself() {
+    on_machine(|| {
+        // Just fits.
+        let hog = space(TOO_MUCH);
+        let adopted = hog.adopt();
+        let nearly = TOO_MUCH * 8 / 10;
+        fill(nearly, 0).expect("there is room");
+        drop(adopted);
+        let small = space(1200);
+        let _adopted = small.adopt();
+        fill(1200, 7).expect("the hog makes room");
+        verify(1200, 7);
+        assert!(hog.is_killed());
+    });
+}
+
+#[test]
+fn threads_of_the_victim_all_end() {
+    on_machine(|| {
+        let hog = space(TOO_MUCH);
+        let threads: Vec<_> = (0..3)
+            .map(|n| {
+                let hog = hog.clone();
+                let work = move || {
+                    let _adopted = hog.adopt();
+                    let mut i = n;
+                    let error = loop {
+                        if let Err(e) = user::store(at(i % TOO_MUCH), i) {
+                            break e;
+                        }
+                        i += 3;
+                    };
+                    assert_eq!(error, FaultError::Killed);
+                };
+                spawn(
+                    Spawn {
+                        name: "hog",
+                        cpu: None,
+                    },
+                    Box::new(work),
+                )
+                .expect("a thread")
+            })
+            .collect();
+        threads.into_iter().for_each(|t| t.join());
+    });
+}

@@ -1,0 +1,139 @@
+//! Rules 1 and 7 where reclaim keeps them, each also broken on purpose: the same work, and the damage shows.
+
+use arch::block::Op;
+use arch::simctl::{self, Config, DiskFault, FaultKind};
+use arch::thread::{Spawn, spawn};
+use arch::{PAGE_SIZE, VirtAddr, user};
+use mm::knobs::{self, Knob};
+use mm::{Advice, MapFlags, MmRef, Prot, reclaim, swap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const BASE: VirtAddr = VirtAddr(0x4000_0000);
+const PAGES: u64 = 8;
+
+/// Runs `damage` with `knob` on, when it must find none, and off, when it must find some.
+fn kept_and_broken(knob: Knob, damage: fn() -> bool) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = simctl::boot(Config {
+        ram: 32 << 20,
+        ..Config::default()
+    });
+    simctl::run(move || {
+        if first {
+            mm::init().expect("32 MiB are enough");
+            let disk = arch::swap_disk().expect("the machine has a disk");
+            swap::mkswap(disk, "test", &[]).expect("mkswap");
+            swap::swapon(disk).expect("swapon");
+        }
+        assert!(
+            !damage(),
+            "{}: damage although the rule is kept",
+            knob.name()
+        );
+        knobs::set(knob, false);
+        let found = damage();
+        knobs::set(knob, true);
+        assert!(found, "{}: broken, and nothing was damaged", knob.name());
+        reclaim::settle();
+    });
+}
+
+fn space() -> MmRef {
+    let mm = MmRef::new().expect("memory for an address space");
+    mm.mmap(Some(BASE), PAGES * PAGE_SIZE, Prot::RW, MapFlags::FIXED)
+        .expect("mmap");
+    mm
+}
+
+fn at(page: u64) -> VirtAddr {
+    VirtAddr(BASE.0 + page * PAGE_SIZE + 8 * page)
+}
+
+fn fill(stamp: u64) {
+    for i in 0..PAGES {
+        user::store(at(i), stamp + i).expect("store");
+    }
+}
+
+/// Some page has not the content that it should have.
+fn is_damaged(stamp: u64) -> bool {
+    (0..PAGES).any(|i| user::load(at(i)) != Ok(stamp + i))
+}
+
+fn page_out(mm: &MmRef) {
+    mm.madvise(BASE, PAGES * PAGE_SIZE, Advice::PageOut)
+        .expect("madvise");
+}
+
+#[test]
+fn unmapped_frames_are_flushed_before_they_are_freed() {
+    kept_and_broken(Knob::ReclaimFlush, || {
+        let mm = space();
+        let _adopted = mm.adopt();
+        fill(1);
+        page_out(&mm);
+        !simctl::take_violations().is_empty()
+    });
+}
+
+#[test]
+fn frames_are_freed_after_their_write_succeeded() {
+    kept_and_broken(Knob::FreeAfterWrite, || {
+        let mm = space();
+        let _adopted = mm.adopt();
+        fill(1 << 32);
+        let sectors = 8..u64::MAX;
+        for kind in [FaultKind::Error, FaultKind::Delay(20_000_000)] {
+            let sectors = sectors.clone();
+            simctl::inject_disk_fault(DiskFault {
+                op: Op::Write,
+                sectors,
+                kind,
+                once: false,
+            });
+        }
+        page_out(&mm);
+        simctl::clear_disk_faults();
+        is_damaged(1 << 32)
+    });
+}
+
+#[test]
+fn entries_name_slots_that_the_cache_knows() {
+    kept_and_broken(Knob::SlotBeforePte, || {
+        const ROUNDS: usize = 3000;
+        let mm = space();
+        let adopted = mm.adopt();
+        fill(1 << 40);
+        drop(adopted);
+        let (damaged, over) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let reader = |name| {
+            let (mm, damaged, over) = (mm.clone(), damaged.clone(), over.clone());
+            let work = move || {
+                let _adopted = mm.adopt();
+                while !over.load(Ordering::Relaxed) {
+                    if is_damaged(1 << 40) {
+                        damaged.store(true, Ordering::Relaxed);
+                        return;
+                    }
+                }
+            };
+            spawn(Spawn { name, cpu: None }, Box::new(work)).expect("a thread")
+        };
+        let readers = [reader("reader 1"), reader("reader 2")];
+        for _ in 0..ROUNDS {
+            page_out(&mm);
+            if damaged.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        readers.into_iter().for_each(|r| r.join());
+        damaged.load(Ordering::Relaxed)
+    });
+}
