@@ -23,18 +23,27 @@ pub fn swapoff() -> Result<(), SwapOpError> {
     if area::device().is_none() {
         return Err(SwapOpError::NotInUse);
     }
-    area::set_open(false);
-    let result = empty();
-    if result.is_ok() {
-        swap::close();
-    } else {
-        area::set_open(true);
+    area::close();
+    loop {
+        let result = empty();
+        if result.is_err() {
+            area::reopen();
+            return result;
+        }
+        if swap::close() {
+            return Ok(());
+        }
+        if !area::is_closed() {
+            return Err(SwapOpError::NoMemory);
+        }
     }
-    result
 }
 
 fn empty() -> Result<(), SwapOpError> {
     while area::next_in_use(0).is_some() {
+        if !area::is_closed() {
+            return Err(SwapOpError::NoMemory);
+        }
         for id in 0..id_limit() {
             let Some(mm) = MmRef::by_id_live(id) else {
                 continue;
@@ -72,6 +81,10 @@ fn bring_back(mm_id: u32, mm: &Mm) -> Result<(), SwapOpError> {
 }
 
 fn one_page(fault: &Fault<'_>) -> Result<(), SwapOpError> {
+    if !area::is_closed() {
+        // Somebody needed memory so badly that reclaim may swap again.
+        return Err(SwapOpError::NoMemory);
+    }
     while let Some(entry) = fault.pmd.peek(fault.va)
         && entry.is_swap()
     {

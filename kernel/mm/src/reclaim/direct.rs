@@ -7,48 +7,62 @@ use super::shrink::{self, By, DEF_PRIORITY, Scan};
 use super::{kswapd, laundry, oom};
 use crate::buddy::{self, Progress};
 use crate::stats::{Event, count};
-use crate::swap::io;
+use crate::swap::{area, io};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Frames that one call tries to free.
 const TARGET: u32 = 32;
 /// Whole scans in vain before memory counts as exhausted.
-const TRIES: u32 = 4;
-/// Scans in vain in a row, of all threads together.
-static IN_VAIN: AtomicU32 = AtomicU32::new(0);
+const TRIES: u32 = 8;
+/// Bumped by each success of any thread: whoever finds it changed has a reason to try again.
+static SUCCESSES: AtomicU32 = AtomicU32::new(0);
 
 /// The page allocator's slow path, for a block of `2^order` frames.
 pub(super) fn slow_path(order: u8) -> Progress {
     count(Event::AllocStall);
-    if oom::current_is_killed() {
-        return Progress::GiveUp;
-    }
-    let seen = io::completions();
-    let freed = reclaim();
-    if freed > 0 {
-        IN_VAIN.store(0, Ordering::Relaxed);
-        kswapd::hope();
-    }
-    if order > 0 {
-        // Nothing is moved together here: what is free may still be in pieces.
-        let high = buddy::watermarks().2;
-        let useful = freed > 0 && buddy::free_pages() < high;
-        return if useful {
-            Progress::Retry
-        } else {
-            Progress::GiveUp
-        };
-    }
-    if freed > 0 || buddy::free_pages() > buddy::watermarks().0 {
-        return Progress::Retry;
-    }
-    if IN_VAIN.fetch_add(1, Ordering::Relaxed) < TRIES {
+    let mut tries = 0;
+    while !oom::current_is_killed() {
+        let (seen, successes) = (io::completions(), SUCCESSES.load(Ordering::Relaxed));
+        if reclaim() > 0 {
+            succeeded();
+            return if is_useful(order) {
+                Progress::Retry
+            } else {
+                Progress::GiveUp
+            };
+        }
+        if order > 0 {
+            return Progress::GiveUp;
+        }
+        if buddy::free_pages() > buddy::watermarks().0 {
+            return Progress::Retry;
+        }
+        if area::reopen() {
+            // swapoff was about to fill memory: it fails, and nobody is killed for it.
+            succeeded();
+        }
+        if SUCCESSES.load(Ordering::Relaxed) != successes {
+            return Progress::Retry;
+        }
+        tries += 1;
+        if tries == TRIES {
+            return oom::out_of_memory();
+        }
         io::wait_progress(seen);
         sync::threads().yield_now();
-        return Progress::Retry;
     }
-    IN_VAIN.store(0, Ordering::Relaxed);
-    oom::out_of_memory()
+    Progress::GiveUp
+}
+
+fn succeeded() {
+    SUCCESSES.fetch_add(1, Ordering::Relaxed);
+    kswapd::hope();
+}
+
+/// Nothing is moved together here: what is free may still be in pieces, and more of it is no help when there
+/// is plenty.
+fn is_useful(order: u8) -> bool {
+    order == 0 || buddy::free_pages() < buddy::watermarks().2
 }
 
 /// Raises the pressure until enough is freed; how many frames.

@@ -76,20 +76,32 @@ pub(super) fn open(
     publish(area.insert(fresh));
 }
 
-/// Stops or resumes handing out slots.
-pub(crate) fn set_open(open: bool) {
-    with(|a| a.open = open);
+/// Stops handing out slots.
+pub(crate) fn close() {
+    with(|a| a.open = false);
 }
 
-/// Takes the area away. The caller holds the swapon lock and has emptied it.
-pub(super) fn close() {
-    let old = AREA.lock().take();
-    debug_assert!(
-        old.is_none_or(|a| a.map.used() == 0),
-        "swap area closed while in use"
-    );
-    FREE.store(0, Ordering::Relaxed);
-    TOTAL.store(0, Ordering::Relaxed);
+/// Makes a closed area hand out slots again, because memory is short: swapoff sees it and gives up. True
+/// when the area was closed.
+pub(crate) fn reopen() -> bool {
+    with(|a| !core::mem::replace(&mut a.open, true)).unwrap_or(false)
+}
+
+/// The area is being emptied and nobody has objected.
+pub(crate) fn is_closed() -> bool {
+    AREA.lock().as_ref().is_some_and(|a| !a.open)
+}
+
+/// Takes a closed and empty area away; false when it is not. The caller holds the swapon lock.
+pub(super) fn take_away() -> bool {
+    let mut area = AREA.lock();
+    let may = area.as_ref().is_some_and(|a| !a.open && a.map.used() == 0);
+    if may {
+        *area = None;
+        FREE.store(0, Ordering::Relaxed);
+        TOTAL.store(0, Ordering::Relaxed);
+    }
+    may
 }
 
 /// The area's disk.

@@ -212,8 +212,11 @@ pub fn swapon(dev: &'static dyn BlockDevice) -> Result<Header, SwapOpError> {
     Ok(header)
 }
 
-/// Takes the emptied area away. The caller holds [`SWAPON`].
-pub(crate) fn close() {
-    area::close();
-    cache::uninstall();
+/// Takes the area away if it is closed and empty; false when it is not. The caller holds [`SWAPON`].
+pub(crate) fn close() -> bool {
+    let closed = area::take_away();
+    if closed {
+        cache::uninstall();
+    }
+    closed
 }
