@@ -18,6 +18,8 @@ use crate::space::Space;
 mod fault;
 mod fork;
 mod model;
+mod ops_edges;
+mod ops_model;
 mod reclaim;
 mod threads;
 mod tlb;
@@ -31,6 +33,8 @@ pub(crate) const ALL: &[&Suite] = &[
     &fork::SUITE,
     &tlb::SUITE,
     &reclaim::SUITE,
+    &ops_edges::SUITE,
+    &ops_model::SUITE,
     &model::SUITE,
 ];
 

@@ -1,0 +1,218 @@
+//! Operations where areas, tables and swap meet at their edges: what merges, what moves, what fails midway.
+
+use alloc::vec::Vec;
+
+use arch::upcall::FaultError;
+use arch::{PAGE_SIZE, VirtAddr, user};
+use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags};
+
+use crate::selftest::{Failure, Suite, TestCtx};
+use crate::{check, check_eq, tests};
+
+pub(super) static SUITE: Suite = Suite {
+    name: "ops_edges",
+    tests: tests![
+        a_mapping_over_the_middle_merges,
+        mprotect_moves_a_boundary,
+        a_part_that_moves_and_comes_back_is_healed,
+        pages_move_within_one_table,
+        tables_go_with_their_last_area,
+        a_remap_over_a_mapping_replaces_it,
+        a_fork_that_fails_leaves_the_parent,
+    ],
+};
+
+type Outcome = Result<(), Failure>;
+
+/// Two MiB below a gigabyte boundary: the pages above and below lie in tables of their own at two levels.
+const EDGE: u64 = 0x4000_0000;
+
+fn page(n: i64) -> VirtAddr {
+    VirtAddr(EDGE.wrapping_add_signed(n * PAGE_SIZE as i64))
+}
+
+fn bytes(pages: u64) -> u64 {
+    pages * PAGE_SIZE
+}
+
+/// An address space with pages `-pages/2 .. pages/2` around the edge, each holding its number.
+fn numbered(pages: i64) -> Result<MmRef, Failure> {
+    let mm = MmRef::new()?;
+    mm.mmap(
+        Some(page(-pages / 2)),
+        bytes(pages as u64),
+        Prot::RW,
+        MapFlags::FIXED,
+    )?;
+    let _adopted = mm.adopt();
+    for n in -pages / 2..pages / 2 {
+        user::store(page(n), n as u64)?;
+    }
+    drop(_adopted);
+    Ok(mm)
+}
+
+fn areas(mm: &MmRef) -> usize {
+    mm.mmap_lock.read().count()
+}
+
+fn a_mapping_over_the_middle_merges(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(16)?;
+    mm.mmap(Some(page(-2)), bytes(4), Prot::RW, MapFlags::FIXED)?;
+    check_eq!(areas(&mm), 1);
+    let _adopted = mm.adopt();
+    for n in -8..8i64 {
+        let expected = if (-2..2).contains(&n) { 0 } else { n as u64 };
+        check_eq!(user::load(page(n))?, expected);
+    }
+    Ok(())
+}
+
+fn mprotect_moves_a_boundary(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(16)?;
+    mm.mprotect(page(0), bytes(8), Prot::NONE)?;
+    let live = mm::vma::live();
+    for (from, pages, prot) in [(0, 3, Prot::RW), (-4, 7, Prot::NONE), (-4, 8, Prot::RW)] {
+        mm.mprotect(page(from), bytes(pages), prot)?;
+        check_eq!((areas(&mm), mm::vma::live()), (2, live));
+    }
+    let _adopted = mm.adopt();
+    for n in -8..8i64 {
+        let expected = if n < 4 {
+            Ok(n as u64)
+        } else {
+            Err(FaultError::Protection)
+        };
+        check_eq!(user::load(page(n)), expected);
+    }
+    let areas = mm.mmap_lock.read();
+    areas.validate().map_err(Failure::new)
+}
+
+fn a_part_that_moves_and_comes_back_is_healed(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(16)?;
+    let away = VirtAddr(0x70_0000_5000);
+    mm.mremap(page(-3), bytes(6), bytes(6), RemapFlags::FIXED, Some(away))?;
+    check_eq!(areas(&mm), 3);
+    let adopted = mm.adopt();
+    check_eq!(user::load(page(0)), Err(FaultError::Unmapped));
+    check_eq!(user::load(VirtAddr(away.0 + bytes(5)))?, 2);
+    drop(adopted);
+    mm.mremap(away, bytes(6), bytes(6), RemapFlags::FIXED, Some(page(-3)))?;
+    check_eq!(areas(&mm), 1);
+    let _adopted = mm.adopt();
+    for n in -8..8i64 {
+        check_eq!(user::load(page(n))?, n as u64);
+    }
+    Ok(())
+}
+
+fn pages_move_within_one_table(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(16)?;
+    // Up by 10 pages, then down by 20: source and target share their table, then span two each.
+    let to = mm.mremap(
+        page(1),
+        bytes(4),
+        bytes(4),
+        RemapFlags::FIXED,
+        Some(page(11)),
+    )?;
+    check_eq!(to, page(11));
+    mm.mremap(
+        page(-8),
+        bytes(8),
+        bytes(12),
+        RemapFlags::FIXED,
+        Some(page(20)),
+    )?;
+    let _adopted = mm.adopt();
+    for n in 0..4 {
+        check_eq!(user::load(page(11 + n))?, 1 + n as u64);
+    }
+    for n in 0..8 {
+        check_eq!(user::load(page(20 + n))?, (n - 8) as u64);
+        check_eq!(user::load(page(n - 8)), Err(FaultError::Unmapped));
+    }
+    check_eq!(user::load(page(31))?, 0);
+    Ok(())
+}
+
+fn tables_go_with_their_last_area(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(4)?;
+    // Root, PUD table, two PMD tables, two PTE tables.
+    check_eq!(mm.tables.get(), 6);
+    mm.munmap(page(0), bytes(1))?;
+    check_eq!(mm.tables.get(), 6);
+    mm.munmap(page(1), bytes(1))?;
+    check_eq!(mm.tables.get(), 4);
+    // A move takes the old tables along.
+    mm.mremap(
+        page(-2),
+        bytes(2),
+        bytes(2),
+        RemapFlags::FIXED,
+        Some(page(600)),
+    )?;
+    check_eq!(mm.tables.get(), 4);
+    mm.munmap(VirtAddr(0x1_0000), arch::USER_TOP - 0x1_0000)?;
+    check_eq!((mm.tables.get(), mm.total_vm.get(), mm.rss()), (1, 0, 0));
+    Ok(())
+}
+
+fn a_remap_over_a_mapping_replaces_it(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(16)?;
+    // Longer than the source, over the end of the area and beyond it; the rest of the source goes too.
+    mm.mremap(
+        page(-8),
+        bytes(6),
+        bytes(4),
+        RemapFlags::FIXED,
+        Some(page(6)),
+    )?;
+    check_eq!(mm.total_vm.get(), 12);
+    let _adopted = mm.adopt();
+    for n in -8..-2 {
+        check_eq!(user::load(page(n)), Err(FaultError::Unmapped));
+    }
+    for n in 0..4 {
+        check_eq!(user::load(page(6 + n))?, (n - 8) as u64);
+    }
+    check_eq!(user::load(page(5))?, 5);
+    check_eq!(user::load(page(10)), Err(FaultError::Unmapped));
+    Ok(())
+}
+
+/// A swapped page has room for a limited number of sharers: the fork that would exceed it fails halfway.
+fn a_fork_that_fails_leaves_the_parent(_: &mut TestCtx<'_>) -> Outcome {
+    const MOST: usize = 100;
+    let mm = numbered(16)?;
+    mm.madvise(page(4), bytes(1), Advice::PageOut)?;
+    if mm.swap_entries.get() == 0 {
+        return Err(Failure::Skip("the page did not go to swap".into()));
+    }
+    let mut children = Vec::new();
+    let before = loop {
+        check!(
+            children.len() < MOST,
+            "{MOST} address spaces share a swapped page"
+        );
+        let before = (mm::mm::live(), mm::vma::live(), mm::vma::anon::live());
+        match mm.fork() {
+            Ok(child) => children.push(child),
+            Err(MmError::NoMemory) => break before,
+            Err(e) => return Err(e.into()),
+        }
+    };
+    check_eq!(
+        (mm::mm::live(), mm::vma::live(), mm::vma::anon::live()),
+        before
+    );
+    drop(children);
+    let _adopted = mm.adopt();
+    for n in -8..8i64 {
+        check_eq!(user::load(page(n))?, n as u64);
+        user::store(page(n), 100)?;
+    }
+    check_eq!((mm.rss(), mm.swap_entries.get()), (16, 0));
+    Ok(())
+}
