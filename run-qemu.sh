@@ -5,13 +5,13 @@ set -uo pipefail
 
 readonly ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly E_FAILED=1 E_USAGE=2 E_PANIC=3 E_SETUP=4 E_TIMEOUT=124
-readonly MIN_MEM=32M MAX_MEM=64G MIN_SWAP=1M MAX_SWAP=64G MAX_CPUS=16
+readonly MIN_MEM=32M MIN_UEFI_MEM=48M MAX_MEM=64G MIN_SWAP=1M MAX_SWAP=64G MAX_CPUS=16
 
 usage() {
     cat <<'END'
 Usage: ./run-qemu.sh [OPTIONS] [-- QEMU-ARGS]
 
-What to do (default: an interactive console; Ctrl-A x ends QEMU, Ctrl-A h lists more escapes):
+What to do (default: an interactive console; Ctrl-] x ends QEMU, Ctrl-] h lists more escapes):
   --exec 'CMD; CMD'  boot, run console commands, print what they print, power off
   --test [PATTERN]   all tests: host tests, then the kernel's self-tests in QEMU (PATTERN: those only);
                      KTAP on standard output, then one line "N passed, N failed"
@@ -26,7 +26,7 @@ The machine:
   --swap SIZE        a fresh sparse swap disk, 1M to 64G (default 256M); 0: no swap disk
   --disk FILE        use this raw image as the swap disk, and write to it
   --disk-errors LIST the swap disk fails these 512-byte sectors: read@SECTOR[+COUNT],write@SECTOR[+COUNT],...
-  --uefi             boot by UEFI (OVMF) instead of BIOS
+  --uefi             boot by UEFI (OVMF) instead of BIOS; needs 48M
   --release          optimised build, no debug assertions
   --no-lab           build without the lab's broken twins and switches
   --icount           count instructions: TSC ticks become guest instructions; slower, one thread
@@ -144,6 +144,9 @@ check_combination() {
         [[ -z $disk$disk_errors && ${#qemu_args[@]} == 0 ]] ||
             wrong "--disk, --disk-errors and QEMU-ARGS do not go with --host"
     fi
+    # OVMF and the bootloader tread on each other in less.
+    [[ $uefi == no ]] || (($(bytes "$mem") >= $(bytes $MIN_UEFI_MEM))) ||
+        wrong "--mem $mem is too small for --uefi: the firmware needs at least $MIN_UEFI_MEM"
     if [[ -n $disk ]]; then
         [[ -z $swap ]] || wrong "--disk and --swap exclude each other"
         [[ -e $disk ]] || wrong "disk image '$disk' does not exist"
@@ -319,6 +322,9 @@ describe_machine() {
         -fw_cfg "name=opt/quire/cmdline,file=$run/cmdline"
         -drive "if=none,id=boot,format=raw,snapshot=on,file=$image" -device ide-hd,drive=boot,bootindex=0
         -pidfile "$run/qemu.pid")
+    # More than the host may promise, as long as it is not used.
+    (($(bytes "$mem") <= 8 << 30)) ||
+        machine+=(-object "memory-backend-ram,id=ram,size=$(bytes "$mem"),reserve=off" -machine memory-backend=ram)
     [[ $display == yes ]] || machine+=(-display none)
     [[ $gdb == no ]] || machine+=(-gdb tcp::1234 -S)
     [[ $uefi == no ]] || machine+=(-drive "if=pflash,format=raw,readonly=on,file=$ovmf_code"
@@ -387,10 +393,11 @@ boot_guest() { # [COMMANDS]
     if (($#)); then
         machine+=(-chardev stdio,id=tty -serial chardev:tty -monitor none)
     else
-        # signal=off: Ctrl-C is a key for the guest. mux: Ctrl-A x and the monitor behind Ctrl-A c.
+        # signal=off: Ctrl-C is a key for the guest. mux: Ctrl-] x, and the monitor behind Ctrl-] c (QEMU's own
+        # Ctrl-A is a key of the line editor).
         input=/dev/fd/3 raw=(--raw)
-        machine+=(-chardev stdio,id=tty,mux=on,signal=off -serial chardev:tty -mon chardev=tty)
-        [[ ! -t 0 ]] || say "Ctrl-A x ends QEMU, Ctrl-A h lists the other escapes"
+        machine+=(-chardev stdio,id=tty,mux=on,signal=off -serial chardev:tty -mon chardev=tty -echr 0x1d)
+        [[ ! -t 0 ]] || say "Ctrl-] x ends QEMU, Ctrl-] h lists the other escapes"
     fi
     [[ $gdb == no ]] || say "waiting for a debugger: gdb -ex 'target remote :1234' $elf"
     {
@@ -410,7 +417,7 @@ verdict() {
     fi
     case $status in
         0)
-            # Ctrl-A x, or a power-off that is not ours.
+            # Ctrl-] x, or a power-off that is not ours.
             [[ $mode == console ]] && return 0
             say "the machine reset or powered off before it gave a verdict"
             return $E_PANIC
@@ -504,4 +511,4 @@ main() {
     esac
 }
 
-main "$@"
+main "$@"; exit $?

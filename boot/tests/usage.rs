@@ -33,6 +33,10 @@ fn sizes() {
     refused(&["--mem"], &["--mem needs a value"]);
     refused(&["--mem", "12"], &["bad size for --mem: '12'", "K, M or G"]);
     refused(&["--mem", "16M"], &["--mem 16M", "32M to 64G"]);
+    refused(
+        &["--mem", "32M", "--uefi"],
+        &["too small for --uefi", "48M"],
+    );
     refused(&["--mem", "65G"], &["32M to 64G"]);
     refused(&["--swap", "12Q"], &["bad size for --swap: '12Q'"]);
     refused(&["--swap", "1K"], &["1M to 64G"]);
