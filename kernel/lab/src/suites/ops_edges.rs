@@ -18,6 +18,7 @@ pub(super) static SUITE: Suite = Suite {
         pages_move_within_one_table,
         tables_go_with_their_last_area,
         a_remap_over_a_mapping_replaces_it,
+        a_page_written_after_free_stays,
         a_fork_that_fails_leaves_the_parent,
     ],
 };
@@ -179,6 +180,29 @@ fn a_remap_over_a_mapping_replaces_it(_: &mut TestCtx<'_>) -> Outcome {
     }
     check_eq!(user::load(page(5))?, 5);
     check_eq!(user::load(page(10)), Err(FaultError::Unmapped));
+    Ok(())
+}
+
+/// MADV_FREE cleans the entries. A CPU that went on thinking them dirty would write without a trace, and
+/// reclaim would take the pages for unused.
+fn a_page_written_after_free_stays(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(16)?;
+    let _adopted = mm.adopt();
+    for n in -8..8i64 {
+        user::store(page(n), 1)?;
+    }
+    mm.madvise(page(-8), bytes(16), Advice::Free)?;
+    for n in 0..8i64 {
+        user::store(page(n), 1000 + n as u64)?;
+    }
+    mm.madvise(page(-8), bytes(16), Advice::PageOut)?;
+    for n in 0..8i64 {
+        check_eq!(user::load(page(n))?, 1000 + n as u64);
+    }
+    for n in -8..0i64 {
+        let found = user::load(page(n))?;
+        check!(found <= 1, "page {n} holds {found}, expected 0 or 1");
+    }
     Ok(())
 }
 
