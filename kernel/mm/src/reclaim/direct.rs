@@ -34,6 +34,8 @@ pub(super) fn slow_path(order: u8) -> Progress {
         if order > 0 {
             return Progress::GiveUp;
         }
+        // What others freed, and what was found to be in nobody's use.
+        buddy::pcp::drain();
         if buddy::free_pages() > buddy::watermarks().0 {
             return Progress::Retry;
         }

@@ -28,7 +28,7 @@ const WAITED: u64 = 1 << 32;
 static BIOS: [Bio; POOL] = [const { Bio::new() }; POOL];
 /// One bit per request that nobody uses.
 static IDLE: AtomicU64 = AtomicU64::new(u64::MAX);
-/// Completions so far.
+/// Completions so far, also of others' requests.
 static DONE: AtomicU64 = AtomicU64::new(0);
 /// Sleepers for an idle request or any completion.
 static WAITERS: WaitQueue = WaitQueue::new();
@@ -77,15 +77,13 @@ fn give(i: usize) {
 /// Hands request `i` to the disk; sleeps while the disk's queue is full.
 fn submit(dev: &dyn BlockDevice, i: usize) {
     count(Event::Bio);
-    let mut seen = completions();
-    while dev.submit(&BIOS[i]).is_err() {
-        if in_flight() > 1 {
-            WAITERS.wait_until(|| completions() != seen || in_flight() <= 1);
-        } else {
-            // The queue is full of somebody else's requests.
-            sync::threads().yield_now();
+    loop {
+        // Before the attempt: a queue that was full then has a completion still to come.
+        let seen = completions();
+        if dev.submit(&BIOS[i]).is_ok() {
+            return;
         }
-        seen = completions();
+        WAITERS.wait_until(|| completions() != seen);
     }
 }
 
@@ -136,19 +134,17 @@ pub(super) fn one_page(dev: &dyn BlockDevice, op: Op, page: u64, pfn: Pfn) -> Re
     result
 }
 
-/// A request completed. Interrupt context; requests that are not ours are left alone.
+/// A request completed. Interrupt context; requests that are not ours only make room in the disk's queue.
 pub(crate) fn done(bio: &'static Bio) {
+    DONE.fetch_add(1, Ordering::Release);
     let cookie = bio.cookie.load(Ordering::Relaxed);
     let i = cookie as u32 as usize;
-    if !BIOS.get(i).is_some_and(|b| core::ptr::eq(b, bio)) {
-        return;
-    }
-    let ok = bio.result() == Some(Ok(()));
-    DONE.fetch_add(1, Ordering::Release);
-    if cookie & WAITED != 0 {
+    let ours = BIOS.get(i).is_some_and(|b| core::ptr::eq(b, bio));
+    if !ours || cookie & WAITED != 0 {
         WAITERS.wake_all();
         return;
     }
+    let ok = bio.result() == Some(Ok(()));
     let op = bio.op();
     // Counted first: who waits for a page may look.
     let pages = bio.len() as u64;
