@@ -317,3 +317,59 @@ fn lazily_freed_pages_go_without_a_write() {
         );
     });
 }
+
+#[test]
+fn a_page_being_written_can_be_used() {
+    on_machine(|| {
+        let mm = space(20);
+        let _adopted = mm.adopt();
+        fill(20, 1);
+        inject(Op::Write, FaultKind::Hang, false);
+        let writer = {
+            let mm = mm.clone();
+            let work = move || page_out(&mm, 20);
+            let opts = arch::thread::Spawn {
+                name: "writer",
+                cpu: None,
+            };
+            arch::thread::spawn(opts, Box::new(work)).expect("a thread")
+        };
+        while reclaim::in_laundry() == 0 {
+            arch::thread::sleep_ns(100_000);
+        }
+        // The writes hang, and nobody who wants the pages waits for them.
+        verify(0..20, 1);
+        fill(10, 2);
+        simctl::clear_disk_faults();
+        writer.join();
+        verify(0..10, 2);
+        verify(10..20, 1);
+        page_out(&mm, 20);
+        verify(0..10, 2);
+    });
+}
+
+#[test]
+fn a_disk_with_bad_parts_loses_nothing_under_pressure() {
+    on_machine(|| {
+        let disk = arch::swap_disk().expect("the machine has a disk");
+        let eighth = disk.sectors() / 8;
+        for part in [0, 2, 5] {
+            let sectors = (part * eighth).max(8)..(part * eighth + eighth / 4);
+            simctl::inject_disk_fault(DiskFault {
+                op: Op::Write,
+                sectors,
+                kind: FaultKind::Error,
+                once: false,
+            });
+        }
+        let pages = 9000;
+        let mm = space(pages);
+        let _adopted = mm.adopt();
+        for stamp in 1..4 {
+            fill(pages, stamp);
+            verify(0..pages, stamp);
+        }
+        assert!(swap::stats().bad > 0, "no bad slot was met");
+    });
+}

@@ -202,11 +202,15 @@ pub fn lock_folio(folio: &Frame) -> Option<AnonGuard> {
     }
 }
 
+/// The family lock is held exclusively, or the family just changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Contended;
+
 /// As [`lock_folio`], but gives up where it would have to sleep: `Err` then.
 ///
 /// # Errors
-/// `Err(())` when the lock is held exclusively.
-pub fn try_lock_folio(folio: &Frame) -> Result<Option<AnonGuard>, ()> {
+/// [`Contended`] when the lock is held exclusively.
+pub fn try_lock_folio(folio: &Frame) -> Result<Option<AnonGuard>, Contended> {
     let Some(id) = folio.mapping().checked_sub(1) else {
         return Ok(None);
     };
@@ -214,12 +218,12 @@ pub fn try_lock_folio(folio: &Frame) -> Result<Option<AnonGuard>, ()> {
     if folio.mapcount() == 0 || root == NIL {
         return Ok(None);
     }
-    let lock = ANON.get(root).lock.try_read().ok_or(())?;
+    let lock = ANON.get(root).lock.try_read().ok_or(Contended)?;
     if folio.mapcount() == 0 {
         return Ok(None);
     }
     if root_of(id) != root {
-        return Err(());
+        return Err(Contended);
     }
     Ok(Some(AnonGuard { id, _lock: lock }))
 }
