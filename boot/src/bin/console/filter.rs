@@ -103,8 +103,10 @@ impl Filter {
         let address = digits
             .and_then(|d| std::str::from_utf8(d).ok())
             .and_then(|d| u64::from_str_radix(d, 16).ok());
-        let name = address.map(&self.describe).unwrap_or_default();
-        [text, b" ", name.as_bytes(), end].concat()
+        match address.map(&self.describe).as_deref() {
+            None | Some("") => [text, end].concat(),
+            Some(name) => [text, b" ", name.as_bytes(), end].concat(),
+        }
     }
 
     /// A prompt or the echo of a key does not wait for the end of its line; what may become a marker or a

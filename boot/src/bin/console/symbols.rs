@@ -28,17 +28,23 @@ impl Symbols {
         let Ok(mut frames) = loader.find_frames(address.wrapping_sub(1)) else {
             return String::new();
         };
+        // Of a chain that the standard library inlined into ours, its entry is enough.
         let mut names = Vec::new();
+        let mut in_library = false;
         while let Ok(Some(frame)) = frames.next() {
             let Some(function) = frame.function.as_ref() else {
                 continue;
             };
             let name = function.demangle().unwrap_or_default().into_owned();
-            let place = frame.location.as_ref().map(|l| {
-                let file = short(l.file.unwrap_or("?"));
-                format!(" ({file}:{})", l.line.unwrap_or(0))
-            });
-            names.push(without_hash(&name).to_owned() + &place.unwrap_or_default());
+            let place = frame.location.as_ref();
+            let file = short(place.and_then(|l| l.file).unwrap_or("?"));
+            let line = place.and_then(|l| l.line).unwrap_or(0);
+            let library = file.starts_with("library/");
+            if library && in_library {
+                names.pop();
+            }
+            in_library = library;
+            names.push(format!("{} ({file}:{line})", without_hash(&name)));
         }
         names.join(" < ")
     }
