@@ -5,6 +5,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bootloader_api::BootInfo;
+use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use super::frame::{current_root, zero_frame};
 use super::layout::DIRECT_BASE;
@@ -25,6 +26,8 @@ pub enum BootError {
     TooLittleMemory(u64),
     /// The bootloader mapped physical memory somewhere else than [`DIRECT_BASE`].
     Mapping,
+    /// The firmware left five page-table levels on.
+    FiveLevels,
 }
 
 impl fmt::Display for BootError {
@@ -37,6 +40,10 @@ impl fmt::Display for BootError {
                     "too little memory: {mib} MiB of RAM, at least {MIN_MIB} MiB are needed"
                 )
             }
+            Self::FiveLevels => write!(
+                f,
+                "the firmware left five-level paging on, the kernel has four (QEMU: -cpu max,la57=off)"
+            ),
             Self::Mapping => write!(f, "the bootloader did not map memory at {DIRECT_BASE:#x}"),
         }
     }
@@ -73,6 +80,9 @@ pub fn start(boot: &BootInfo, next: fn() -> !) -> Result<core::convert::Infallib
     let offset = boot.physical_memory_offset.as_ref().copied();
     if offset != Some(DIRECT_BASE) {
         return Err(BootError::Mapping);
+    }
+    if Cr4::read().contains(Cr4Flags::L5_PAGING) {
+        return Err(BootError::FiveLevels);
     }
     RSDP.store(
         boot.rsdp_addr.as_ref().copied().unwrap_or(0),

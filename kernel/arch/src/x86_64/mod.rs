@@ -6,6 +6,7 @@
 
 mod acpi;
 mod apic;
+mod audit;
 mod boot;
 mod cpu;
 mod disk;
@@ -29,6 +30,7 @@ mod time;
 mod trap;
 pub mod user;
 
+pub use audit::{Audit, Flaw, audit};
 pub use boot::{BootError, idle, init_interrupts, kernel_frame, rsdp, start, start_cpus};
 pub use cpu::{Features, features};
 pub use disk::{MAX_DISKS, disk, register_disk, swap_disk};

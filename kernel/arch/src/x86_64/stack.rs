@@ -76,6 +76,16 @@ pub(super) fn exception_stack_top(cpu: usize, ist: u16) -> u64 {
     top(exception_slot(cpu, ist))
 }
 
+/// Every slot in use: its first byte, the first byte of its stack, the first byte after both.
+pub(super) fn mapped() -> impl Iterator<Item = (u64, u64, u64)> {
+    (0..SLOTS).filter_map(|slot| {
+        // Acquire: pairs with the Release in `map`.
+        let pages = u64::from(MAPPED[slot].load(Ordering::Acquire));
+        let end = top(slot);
+        (pages > 0).then_some((end - STACK_SLOT, end - pages * PAGE_SIZE, end))
+    })
+}
+
 /// What a faulting address in a guard says: the task whose stack overflowed.
 pub(super) fn overflowed_task(va: u64) -> Option<usize> {
     let slot = (va.checked_sub(STACK_BASE)? / STACK_SLOT) as usize;

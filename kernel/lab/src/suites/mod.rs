@@ -17,6 +17,8 @@ use crate::space::Space;
 
 mod fault;
 mod fork;
+#[cfg(target_os = "none")]
+mod machine;
 mod model;
 mod ops_edges;
 mod ops_model;
@@ -27,6 +29,8 @@ mod vma;
 
 /// Every suite, in the order they run: what others build on comes first.
 pub(crate) const ALL: &[&Suite] = &[
+    #[cfg(target_os = "none")]
+    &machine::SUITE,
     &threads::SUITE,
     &vma::SUITE,
     &fault::SUITE,

@@ -1,0 +1,117 @@
+//! Checks of what the kernel's page tables allow, for the self-tests.
+//!
+//! Walks all of the kernel's root. Locks: none; mappings are only ever added meanwhile. Never sleeps.
+
+use core::sync::atomic::Ordering;
+
+use super::frame::pt_cell;
+use super::paging::{in_text, kernel_root};
+use super::stack;
+use crate::addr::{ENTRIES, PAGE_SIZE, Pfn, VirtAddr};
+use crate::pte::{Entry, GLOBAL, NX, USER, WRITE};
+
+/// Something that the kernel's page tables must not allow, and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flaw {
+    /// What is wrong.
+    pub what: &'static str,
+    /// The first address of the mapping.
+    pub va: VirtAddr,
+}
+
+/// What an audit saw.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Audit {
+    /// Pages of any size that can be written.
+    pub writable: u64,
+    /// Pages that can be executed.
+    pub executable: u64,
+    /// Stacks whose guard pages were looked at.
+    pub stacks: u64,
+}
+
+/// Checks the kernel's mappings: nothing in the lower half, nothing for user mode, nothing both writable and
+/// executable, only the kernel's code executable, unmapped pages below every stack.
+///
+/// # Errors
+/// The first flaw found.
+pub fn audit() -> Result<Audit, Flaw> {
+    let mut seen = Audit::default();
+    for index in 0..ENTRIES {
+        let entry = Entry(pt_cell(kernel_root(), index).load(Ordering::Relaxed));
+        if entry.is_none() {
+            continue;
+        }
+        let va = (index as u64) << 39;
+        if index < ENTRIES / 2 {
+            return Err(Flaw {
+                what: "the lower half is not empty",
+                va: VirtAddr(va),
+            });
+        }
+        table(entry.pfn(), 2, va | 0xffff << 48, WRITE, &mut seen)?;
+    }
+    guards(&mut seen)?;
+    Ok(seen)
+}
+
+/// Checks the entries of `t`, whose first maps `va`; `allowed` is WRITE if the levels above allow writing.
+fn table(t: Pfn, level: u32, va: u64, allowed: u64, seen: &mut Audit) -> Result<(), Flaw> {
+    for index in 0..ENTRIES {
+        let entry = Entry(pt_cell(t, index).load(Ordering::Relaxed));
+        let va = va + ((index as u64) << (12 + 9 * level));
+        if entry.is_none() {
+            continue;
+        }
+        let allowed = allowed & entry.0;
+        if level > 0 && !entry.is_huge() {
+            table(entry.pfn(), level - 1, va, allowed, seen)?;
+        } else {
+            leaf(entry, va, allowed, seen)?;
+        }
+    }
+    Ok(())
+}
+
+fn leaf(entry: Entry, va: u64, allowed: u64, seen: &mut Audit) -> Result<(), Flaw> {
+    let executable = entry.0 & NX == 0;
+    let what = if entry.0 & USER != 0 {
+        "user mode may use it"
+    } else if executable && allowed & WRITE != 0 {
+        "it is both writable and executable"
+    } else if executable && !in_text(va) {
+        "it is executable but no kernel code"
+    } else if !executable && in_text(va) {
+        "kernel code is not executable"
+    } else if entry.0 & GLOBAL == 0 {
+        "it is not global"
+    } else {
+        seen.writable += u64::from(allowed & WRITE != 0);
+        seen.executable += u64::from(executable);
+        return Ok(());
+    };
+    Err(Flaw {
+        what,
+        va: VirtAddr(va),
+    })
+}
+
+/// Every mapped stack: its pages translate, the rest of its slot does not.
+fn guards(seen: &mut Audit) -> Result<(), Flaw> {
+    for (slot, stack, end) in stack::mapped() {
+        seen.stacks += 1;
+        for va in (slot..end).step_by(PAGE_SIZE as usize) {
+            let is_mapped = super::translate(VirtAddr(va)).is_some();
+            let what = match (is_mapped, va >= stack) {
+                (true, false) => "a stack's guard page is mapped",
+                (false, true) => "a stack's page is not mapped",
+                _ => continue,
+            };
+            return Err(Flaw {
+                what,
+                va: VirtAddr(va),
+            });
+        }
+    }
+    Ok(())
+}
