@@ -14,6 +14,8 @@ pub mod args;
 pub mod bench;
 pub mod cancel;
 pub mod console;
+#[cfg(feature = "lab")]
+pub mod faulty;
 #[cfg(not(target_os = "none"))]
 pub mod host;
 pub mod inspect;

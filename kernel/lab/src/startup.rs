@@ -35,8 +35,12 @@ pub fn start(out: &'static dyn Out, format: bool) -> Result<(), String> {
     }
 }
 
+/// The swap disk; with the lab, errors can be injected before it.
 fn disk() -> Result<&'static dyn arch::block::BlockDevice, String> {
-    arch::swap_disk().ok_or_else(|| String::from("there is no swap disk"))
+    let disk = arch::swap_disk().ok_or_else(|| String::from("there is no swap disk"))?;
+    #[cfg(feature = "lab")]
+    let disk = crate::faulty::DISK.before(disk);
+    Ok(disk)
 }
 
 /// Writes a swap header to the disk.

@@ -5,6 +5,8 @@ use crate::shell::{Command, no_words};
 
 mod control;
 mod frames;
+#[cfg(feature = "lab")]
+mod inject;
 mod memory;
 mod spaces;
 
@@ -100,6 +102,16 @@ pub const COMMANDS: &[Command] = &[
         usage: "[K [on|off]]\nWithout a name: all switches. Off breaks the rule until it is on again.",
         run: control::fix,
         words: control::knob_names,
+    },
+    #[cfg(feature = "lab")]
+    Command {
+        name: "fault-inject",
+        help: "make requests to the swap disk fail",
+        usage: "[read|write [SECTOR[+COUNT]] [--times N] | clear]\n\
+                Requests that overlap the sectors (512 bytes each; without them: any) fail, N of them or for\n\
+                ever. Without a verb: the rules, and how many requests each has failed.",
+        run: inject::fault_inject,
+        words: || alloc::vec!["read", "write", "clear", "--times"],
     },
     Command {
         name: "poweroff",

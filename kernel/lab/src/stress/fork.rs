@@ -141,6 +141,11 @@ fn founder(team: &Team, market: &Market, pages: usize) -> Result<Member, Stop> {
     let mut window = Window::new(market.mark(), BASE, pages);
     let adopted = space.enter();
     window.map(&space, team, 0, pages)?;
+    // All of it at once: a working set is wanted that memory has to make room for.
+    for page in 0..pages {
+        team.go_on()?;
+        window.write(team, page)?;
+    }
     drop(adopted);
     Ok(Member { space, window })
 }

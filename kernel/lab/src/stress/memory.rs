@@ -52,10 +52,12 @@ impl Balloon {
         }
         Self(pages)
     }
+}
 
-    /// Blocks held.
-    pub fn blocks(&self) -> usize {
-        self.0.len()
+impl Drop for Balloon {
+    fn drop(&mut self) {
+        // Nobody wrote to them.
+        self.0.drain(..).for_each(Page::give_back);
     }
 }
 

@@ -39,7 +39,7 @@ pub fn run(env: &Env<'_>) -> Result<(), String> {
     let slots = free_slots();
     let left = env
         .mem
-        .unwrap_or_else(|| (slots / 4).clamp(mib(16), mib(64)));
+        .unwrap_or_else(|| (slots / 8).clamp(mib(16), mib(64)));
     let balloon = Balloon::leave(left);
     let free = free_pages();
     // Every member's window, were none shared and all touched.

@@ -15,6 +15,8 @@ use mm::stats::{Use, use_pages};
 use crate::selftest::{Failure, Suite};
 use crate::space::Space;
 
+#[cfg(feature = "lab")]
+mod disk;
 mod fault;
 mod fork;
 #[cfg(target_os = "none")]
@@ -23,6 +25,7 @@ mod model;
 mod ops_edges;
 mod ops_model;
 mod reclaim;
+mod stress;
 mod threads;
 mod tlb;
 mod vma;
@@ -37,9 +40,12 @@ pub(crate) const ALL: &[&Suite] = &[
     &fork::SUITE,
     &tlb::SUITE,
     &reclaim::SUITE,
+    #[cfg(feature = "lab")]
+    &disk::SUITE,
     &ops_edges::SUITE,
     &ops_model::SUITE,
     &model::SUITE,
+    &stress::SUITE,
 ];
 
 /// Where tests map; 2 MiB aligned.

@@ -21,16 +21,16 @@ pub(super) static SUITE: Suite = Suite {
     ],
 };
 
-const PAGES: usize = 200;
+pub(super) const PAGES: usize = 200;
 
-fn need_swap() -> Outcome {
+pub(super) fn need_swap() -> Outcome {
     if mm::swap::stats().total < 4 * PAGES as u64 {
         return Err(Failure::Skip("needs a swap disk".into()));
     }
     Ok(())
 }
 
-fn word(i: usize) -> u64 {
+pub(super) fn word(i: usize) -> u64 {
     0x5157_4150_0000_0000 | i as u64
 }
 
@@ -43,7 +43,7 @@ fn fill(pages: usize) -> Outcome {
     Ok(())
 }
 
-fn verify(base: VirtAddr, pages: core::ops::Range<usize>) -> Outcome {
+pub(super) fn verify(base: VirtAddr, pages: core::ops::Range<usize>) -> Outcome {
     for i in pages.clone() {
         let va = at(base, i - pages.start);
         let found = (user::load(va)?, user::load(VirtAddr(va.0 + 4088))?);
@@ -57,7 +57,7 @@ fn verify(base: VirtAddr, pages: core::ops::Range<usize>) -> Outcome {
 }
 
 /// A filled space whose pages have been advised out of memory.
-fn swapped() -> Result<Space, Failure> {
+pub(super) fn swapped() -> Result<Space, Failure> {
     let space = mapped(PAGES)?;
     {
         let _adopted = space.enter();
@@ -94,7 +94,7 @@ fn pageout_and_back(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-fn swapped_pages_follow_fork(_: &mut TestCtx<'_>) -> Outcome {
+pub(super) fn swapped_pages_follow_fork(_: &mut TestCtx<'_>) -> Outcome {
     need_swap()?;
     without_leak(|| {
         let parent = swapped()?;
@@ -120,7 +120,7 @@ fn swapped_pages_follow_fork(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-fn swapped_pages_follow_mremap(_: &mut TestCtx<'_>) -> Outcome {
+pub(super) fn swapped_pages_follow_mremap(_: &mut TestCtx<'_>) -> Outcome {
     need_swap()?;
     without_leak(|| {
         let space = swapped()?;
@@ -138,7 +138,7 @@ fn swapped_pages_follow_mremap(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-fn swapped_pages_can_be_dropped(_: &mut TestCtx<'_>) -> Outcome {
+pub(super) fn swapped_pages_can_be_dropped(_: &mut TestCtx<'_>) -> Outcome {
     need_swap()?;
     without_leak(|| {
         let space = swapped()?;

@@ -79,6 +79,11 @@ impl Page {
     pub fn frame(&self) -> &'static Frame {
         frame(self.pfn)
     }
+    /// Frees a block whose content nobody touched: debug builds need not fill it, which matters for gigabytes.
+    pub fn give_back(self) {
+        release(self.pfn, self.order, false);
+        core::mem::forget(self);
+    }
     /// Hands the one reference to whoever keeps the number.
     #[inline]
     pub fn into_pfn(self) -> Pfn {
@@ -306,6 +311,11 @@ fn slow(order: u8, usage: Use, gfp: Gfp) -> Result<Pfn, Oom> {
 /// # Panics
 /// On a double free, or when the frame is still mapped, listed or locked: an invariant is broken.
 pub fn free(pfn: Pfn, order: u8) {
+    release(pfn, order, true);
+}
+
+/// `touched`: somebody may have written to the block, so it is filled anew.
+fn release(pfn: Pfn, order: u8, touched: bool) {
     let f = frame(pfn);
     let usage = f.usage();
     assert!(
@@ -321,7 +331,9 @@ pub fn free(pfn: Pfn, order: u8) {
         arch::frame_freed(pfn.add(i));
         frame(pfn.add(i)).init_flags(0, 0, Use::Pcp);
     }
-    poison::fill(pfn, order);
+    if touched {
+        poison::fill(pfn, order);
+    }
     count_n(Event::PgFree, 1 << order);
     if pcp::free(pfn, order, usage) {
         return;
