@@ -38,7 +38,7 @@ struct Free {
 
 /// A pool of `T`.
 pub struct Arena<T: Slot> {
-    chunks: [Once<Box<[T]>>; CHUNKS],
+    chunks: [Once<Box<[T; CHUNK]>>; CHUNKS],
     free: SpinLock<Free>,
 }
 
@@ -95,7 +95,7 @@ impl<T: Slot> Arena<T> {
     pub fn get(&self, id: u32) -> &T {
         match self.chunks[id as usize / CHUNK].get() {
             Some(chunk) => &chunk[id as usize % CHUNK],
-            None => panic!("no object {id} in this pool"),
+            None => no_such_object(id),
         }
     }
 
@@ -110,7 +110,7 @@ impl<T: Slot> Arena<T> {
     }
 
     /// Adds a chunk that was made when there were `chunks`; drops it when another thread was faster.
-    fn add_chunk(&self, chunks: usize, chunk: Box<[T]>) -> Result<(), PoolEmpty> {
+    fn add_chunk(&self, chunks: usize, chunk: Box<[T; CHUNK]>) -> Result<(), PoolEmpty> {
         let mut free = self.free.lock();
         if free.chunks != chunks || free.head != NIL {
             return Ok(());
@@ -123,8 +123,14 @@ impl<T: Slot> Arena<T> {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn no_such_object(id: u32) -> ! {
+    panic!("no object {id} in this pool")
+}
+
 /// A chunk of free objects, linked in order, for ids from `base` on.
-fn new_chunk<T: Slot>(base: u32) -> Result<Box<[T]>, PoolEmpty> {
+fn new_chunk<T: Slot>(base: u32) -> Result<Box<[T; CHUNK]>, PoolEmpty> {
     let mut objects = Vec::new();
     objects.try_reserve_exact(CHUNK).map_err(|_| PoolEmpty)?;
     for i in 0..CHUNK as u32 {
@@ -137,7 +143,7 @@ fn new_chunk<T: Slot>(base: u32) -> Result<Box<[T]>, PoolEmpty> {
         object.link().store(next, Ordering::Relaxed);
         objects.push(object);
     }
-    Ok(objects.into_boxed_slice())
+    objects.into_boxed_slice().try_into().map_err(|_| PoolEmpty)
 }
 
 impl<T: Slot> Default for Arena<T> {

@@ -440,6 +440,16 @@ pub(crate) fn adjust(areas: &[u32], change: impl FnOnce()) {
     });
 }
 
+/// Lets an area end elsewhere. Its first page index stays, so its chains keep their places in the trees.
+pub(crate) fn set_end(vma_id: u32, end: u64) {
+    let own = vma(vma_id).anon();
+    let _lock = (own != NIL).then(|| write(own));
+    vma(vma_id).set_end(end);
+    for_each_chain(&[vma_id], |anon, chain| {
+        with_tree(anon, |t| t.update(&ChainNodes, chain))
+    });
+}
+
 fn for_each_chain(areas: &[u32], mut f: impl FnMut(u32, u32)) {
     for &id in areas {
         let mut cursor = vma(id).chain();

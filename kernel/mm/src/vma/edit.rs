@@ -64,7 +64,7 @@ pub(crate) fn cut(set: &mut VmaSet, at: u64) -> Result<(), MmError> {
         pool().free(upper);
         return Err(e);
     }
-    anon::adjust(&[id], || old.set_end(at));
+    anon::set_end(id, at);
     set.moved(id);
     set.insert(upper);
     Ok(())
@@ -96,7 +96,7 @@ pub(crate) fn heal(set: &mut VmaSet, at: u64) {
     if a.start() == at && a.flags() == b.flags() && continues(below, above) {
         let end = a.end();
         set.remove(above);
-        anon::adjust(&[below], || b.set_end(end));
+        anon::set_end(below, end);
         set.moved(below);
         discard(above);
     }
@@ -131,19 +131,22 @@ pub(crate) fn shift(set: &mut VmaSet, below: u32, above: u32, at: u64) {
 /// Makes an area shorter: it keeps `start..end`.
 pub(crate) fn trim(set: &mut VmaSet, id: u32, start: u64, end: u64) {
     let v = vma(id);
-    let pgoff = v.pgoff() + pages(start - v.start());
-    anon::adjust(&[id], || {
-        v.set_start(start);
-        v.set_end(end);
-        v.set_pgoff(pgoff);
-    });
+    if start == v.start() {
+        anon::set_end(id, end);
+    } else {
+        let pgoff = v.pgoff() + pages(start - v.start());
+        anon::adjust(&[id], || {
+            v.set_start(start);
+            v.set_end(end);
+            v.set_pgoff(pgoff);
+        });
+    }
     set.moved(id);
 }
 
 /// Lets the area `id` end at `end`; up to there nothing is mapped.
 pub(crate) fn grow(set: &mut VmaSet, id: u32, end: u64) {
-    let v = vma(id);
-    anon::adjust(&[id], || v.set_end(end));
+    anon::set_end(id, end);
     set.moved(id);
     heal(set, end);
 }
