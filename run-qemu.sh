@@ -402,7 +402,9 @@ boot_guest() { # [COMMANDS]
     [[ $gdb == no ]] || say "waiting for a debugger: gdb -ex 'target remote :1234' $elf"
     {
         timeout --foreground -k 5 "$timeout" "${machine[@]}" <$input
-        echo $? >"$run/status"
+        status=$?
+        # Gone when the script was interrupted.
+        [[ ! -d $run ]] || echo $status >"$run/status"
     } | target/debug/console "$elf" "${raw[@]}" &
     wait $!
     status=$(cat "$run/status" 2>/dev/null) || status=$E_PANIC
