@@ -12,8 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const BASE: VirtAddr = VirtAddr(0x4000_0000);
 const PAGES: u64 = 8;
 
-/// Runs `damage` with `knob` on, when it must find none, and off, when it must find some.
-fn kept_and_broken(knob: Knob, damage: fn() -> bool) {
+fn on_machine(f: impl FnOnce() + Send + 'static) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let first = simctl::boot(Config {
@@ -27,6 +26,14 @@ fn kept_and_broken(knob: Knob, damage: fn() -> bool) {
             swap::mkswap(disk, "test", &[]).expect("mkswap");
             swap::swapon(disk).expect("swapon");
         }
+        f();
+        reclaim::settle();
+    });
+}
+
+/// Runs `damage` with `knob` on, when it must find none, and off, when it must find some.
+fn kept_and_broken(knob: Knob, damage: fn() -> bool) {
+    on_machine(move || {
         assert!(
             !damage(),
             "{}: damage although the rule is kept",
@@ -36,7 +43,6 @@ fn kept_and_broken(knob: Knob, damage: fn() -> bool) {
         let found = damage();
         knobs::set(knob, true);
         assert!(found, "{}: broken, and nothing was damaged", knob.name());
-        reclaim::settle();
     });
 }
 
@@ -135,5 +141,21 @@ fn entries_name_slots_that_the_cache_knows() {
         over.store(true, Ordering::Relaxed);
         readers.into_iter().for_each(|r| r.join());
         damaged.load(Ordering::Relaxed)
+    });
+}
+
+/// An mprotect that has taken the rights away and not flushed yet (here: never) keeps no reclaim out.
+#[test]
+fn entries_without_rights_are_flushed_too() {
+    on_machine(|| {
+        let mm = space();
+        let _adopted = mm.adopt();
+        fill(1);
+        knobs::set(Knob::WpFlush, false);
+        mm.mprotect(BASE, PAGES * PAGE_SIZE, Prot::NONE)
+            .expect("mprotect");
+        knobs::set(Knob::WpFlush, true);
+        page_out(&mm);
+        assert!(simctl::take_violations().is_empty());
     });
 }

@@ -19,7 +19,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// An entry of `mm` that the MMU could use was taken out, under its PTL which is still held.
+    /// An entry of `mm` that mapped a folio was taken out, under its PTL which is still held.
     #[inline]
     pub(crate) fn note(&mut self, mm: &Mm) {
         tlb::note_batched(mm, &mut self.cpus);

@@ -1,8 +1,8 @@
 //! Taking every entry of a folio out, for reclaim (Linux: `try_to_unmap`).
 //!
 //! The folio is locked and the caller holds a reference. Takes the anon_vma lock if it is free, PTLs inside,
-//! and under those the swap map's lock. Never sleeps, never allocates. Entries that the MMU could use are
-//! noted in the batch, whose flush the caller owes before it writes or frees the folio.
+//! and under those the swap map's lock. Never sleeps, never allocates. Entries taken out are noted in the
+//! batch, whose flush the caller owes before it writes or frees the folio.
 //!
 //! Rule 7: an entry names a slot only after the folio is in the swap cache for it and the slot's count
 //! includes the entry. Rule 2: a dirty entry makes the folio dirty before the PTL is dropped.
@@ -61,9 +61,9 @@ fn unhook(folio: &FolioGuard, mm: &Mm, old: Entry, batch: &mut Batch) {
     if old.is_dirty() {
         f.set(flag::DIRTY);
     }
-    if old.is_present() {
-        batch.note(mm);
-    }
+    // Also where the MMU could not use it any more: an mprotect that took the rights away may still owe the
+    // flush, and keeps no reverse walk out meanwhile.
+    batch.note(mm);
     mm.anon_pages.add(-1);
     f.map_dec();
     let last = f.put_testzero();
