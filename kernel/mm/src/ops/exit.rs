@@ -7,20 +7,24 @@ use crate::mm::Mm;
 use crate::ops::zap;
 use crate::pt::gather::Gather;
 use crate::pt::{free_table, tlb};
-use crate::vma::{anon, pool};
+use crate::vma::{anon, pool, vma};
 use arch::USER_TOP;
 
 pub(crate) fn teardown(id: u32, mm: &Mm) {
     let mut set = mm.mmap_lock.write();
     let mut gather = Gather::new(id, mm);
-    for (_, vma) in set.iter() {
-        zap::range(&mut gather, vma.start(), vma.end());
+    for (_, area) in set.iter() {
+        zap::range(&mut gather, area.start(), area.end());
     }
+    // From the lowest area up: a table goes with the last area that it covers some of.
     while let Some(vma_id) = set.pop() {
+        let (start, end) = (vma(vma_id).start(), vma(vma_id).end());
         anon::unlink(vma_id);
         pool().free(vma_id);
+        let next = set.first().map_or(USER_TOP, |above| vma(above).start());
+        zap::tables(&mut gather, start, end, 0, next);
     }
-    zap::tables(&mut gather, 0, USER_TOP, 0, USER_TOP);
+    debug_assert!(mm.tables.get() == 1, "a table without an area");
     drop(gather);
     // Even an mm without tables below its root may be some CPU's lazy root.
     if !mm.cpus().is_empty() {
