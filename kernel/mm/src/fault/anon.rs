@@ -12,7 +12,7 @@ use arch::pte::Entry;
 
 impl Fault<'_> {
     pub(super) fn first_read(&self) -> Result<Step, Stop> {
-        let Some(mut pte) = self.lock_same(Entry::NONE) else {
+        let Some(mut pte) = self.lock_empty() else {
             return Ok(Step::Retry);
         };
         // None to present: no CPU can hold a translation, nothing to flush.
@@ -24,13 +24,19 @@ impl Fault<'_> {
     pub(super) fn first_write(&self) -> Result<Step, Stop> {
         let page = buddy::alloc(0, Use::Anon, Gfp::RECLAIM)?;
         arch::zero_frame(page.pfn());
-        let Some(mut pte) = self.lock_same(Entry::NONE) else {
+        let Some(mut pte) = self.lock_empty() else {
             return Ok(Step::Retry);
         };
         self.map_fresh(&mut pte, page);
         self.mm.anon_pages.add(1);
         count(Event::AnonFault);
         Ok(Step::Done)
+    }
+
+    /// The PTL, if the entry still is empty, and not because the OOM killer took the page: a program that is
+    /// about to end must not see zeros in its place. (The PTL orders the killer's mark before its zap.)
+    fn lock_empty(&self) -> Option<PteLocked> {
+        self.lock_same(Entry::NONE).filter(|_| !self.mm.is_killed())
     }
 
     /// Maps a frame that nobody else knows: it becomes an exclusive anonymous folio of this area, on the
