@@ -22,8 +22,9 @@ use sync::WaitQueue;
 /// Requests in flight at most.
 const POOL: usize = 64;
 const SECTORS_PER_PAGE: u64 = PAGE_SIZE / SECTOR;
-/// In a cookie: somebody waits for this request by itself and gives it back.
+/// In a cookie: somebody waits for this request by itself and gives it back, once [`done`] has let go of it.
 const WAITED: u64 = 1 << 32;
+const LET_GO: u64 = 1 << 33;
 
 static BIOS: [Bio; POOL] = [const { Bio::new() }; POOL];
 /// One bit per request that nobody uses.
@@ -122,14 +123,10 @@ pub(super) fn one_page(dev: &dyn BlockDevice, op: Op, page: u64, pfn: Pfn) -> Re
     bio.prepare(op, page * SECTORS_PER_PAGE, &[pfn]);
     bio.cookie.store(i as u64 | WAITED, Ordering::Relaxed);
     submit(dev, i);
-    let mut result = Err(IoError);
-    WAITERS.wait_until(|| match bio.result() {
-        Some(r) => {
-            result = r;
-            true
-        }
-        None => false,
-    });
+    // Not for its result, which is there a moment earlier: `done` would take the next user's request for this
+    // one. Acquire pairs with the Release in `done`.
+    WAITERS.wait_until(|| bio.cookie.load(Ordering::Acquire) & LET_GO != 0);
+    let result = bio.result().unwrap_or(Err(IoError));
     give(i);
     result
 }
@@ -140,6 +137,9 @@ pub(crate) fn done(bio: &'static Bio) {
     let cookie = bio.cookie.load(Ordering::Relaxed);
     let i = cookie as u32 as usize;
     let ours = BIOS.get(i).is_some_and(|b| core::ptr::eq(b, bio));
+    if ours && cookie & WAITED != 0 {
+        bio.cookie.store(cookie | LET_GO, Ordering::Release);
+    }
     if !ours || cookie & WAITED != 0 {
         WAITERS.wake_all();
         return;
