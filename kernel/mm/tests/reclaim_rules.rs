@@ -106,40 +106,44 @@ fn frames_are_freed_after_their_write_succeeded() {
     });
 }
 
+/// Counts up its own word of every page, `ROUNDS` times or until `over`; true when a count was lost.
+fn count_up(word: u64, over: &AtomicBool) -> bool {
+    for round in 0..ROUNDS {
+        for page in 0..PAGES {
+            if user::fetch_add(VirtAddr(at(page).0 + 1024 + 8 * word), 1) != Ok(round) {
+                return true;
+            }
+        }
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        arch::thread::sleep_ns(100_000);
+    }
+    false
+}
+
+const ROUNDS: u64 = 300;
+
 #[test]
 fn entries_name_slots_that_the_cache_knows() {
     kept_and_broken(Knob::SlotBeforePte, || {
-        const ROUNDS: usize = 3000;
         let mm = space();
-        let adopted = mm.adopt();
-        fill(1 << 40);
-        drop(adopted);
-        let (damaged, over) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicBool::new(false)),
-        );
-        let reader = |name| {
-            let (mm, damaged, over) = (mm.clone(), damaged.clone(), over.clone());
+        let damaged = Arc::new(AtomicBool::new(false));
+        let counter = |name, word| {
+            let (mm, damaged) = (mm.clone(), damaged.clone());
             let work = move || {
                 let _adopted = mm.adopt();
-                while !over.load(Ordering::Relaxed) {
-                    if is_damaged(1 << 40) {
-                        damaged.store(true, Ordering::Relaxed);
-                        return;
-                    }
+                if count_up(word, &damaged) {
+                    damaged.store(true, Ordering::Relaxed);
                 }
             };
             spawn(Spawn { name, cpu: None }, Box::new(work)).expect("a thread")
         };
-        let readers = [reader("reader 1"), reader("reader 2")];
-        for _ in 0..ROUNDS {
+        let counters = [counter("counter 1", 1), counter("counter 2", 2)];
+        while !counters.iter().all(|c| c.is_finished()) {
             page_out(&mm);
-            if damaged.load(Ordering::Relaxed) {
-                break;
-            }
         }
-        over.store(true, Ordering::Relaxed);
-        readers.into_iter().for_each(|r| r.join());
+        counters.into_iter().for_each(|c| c.join());
         damaged.load(Ordering::Relaxed)
     });
 }

@@ -12,8 +12,10 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Frames that one call tries to free.
 const TARGET: u32 = 32;
-/// Whole scans in vain before memory counts as exhausted.
+/// Whole scans in vain before memory counts as exhausted, and the same when no slot is free: then a scan
+/// only looks for what was lazily freed, or is in nobody's use.
 const TRIES: u32 = 8;
+const TRIES_WITHOUT_SLOTS: u32 = 2;
 /// Bumped by each success of any thread: whoever finds it changed has a reason to try again.
 static SUCCESSES: AtomicU32 = AtomicU32::new(0);
 
@@ -47,7 +49,12 @@ pub(super) fn slow_path(order: u8) -> Progress {
             return Progress::Retry;
         }
         tries += 1;
-        if tries == TRIES {
+        let enough = if area::free_slots() > 0 {
+            TRIES
+        } else {
+            TRIES_WITHOUT_SLOTS
+        };
+        if tries >= enough {
             return oom::out_of_memory();
         }
         io::wait_progress(seen);
