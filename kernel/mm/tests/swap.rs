@@ -219,6 +219,35 @@ fn a_failed_read_fails_that_access_alone() {
 }
 
 #[test]
+fn pages_that_could_not_be_read_ahead_take_no_memory_for_long() {
+    on_machine(|| {
+        const PAGES: u64 = 64;
+        let mm = space(PAGES);
+        let adopted = mm.adopt();
+        fill(PAGES, 3);
+        page_out(&mm, PAGES);
+        inject(Op::Read, FaultKind::Error, false);
+        mm.madvise(BASE, PAGES * PAGE_SIZE, Advice::WillNeed)
+            .expect("madvise");
+        while swap::io::in_flight() > 0 {
+            arch::thread::yield_now();
+        }
+        simctl::clear_disk_faults();
+        assert_eq!(swap::stats().cached, PAGES);
+        drop(adopted);
+        {
+            let other = space(10_000);
+            let _adopted = other.adopt();
+            fill(10_000, 4);
+        }
+        reclaim::settle();
+        assert_eq!(swap::stats().cached, 0);
+        let _adopted = mm.adopt();
+        verify(0..PAGES, 3);
+    });
+}
+
+#[test]
 fn swapoff_brings_everything_back() {
     on_machine(|| {
         let mm = space(300);

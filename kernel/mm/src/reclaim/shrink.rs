@@ -258,7 +258,13 @@ pub(super) fn shrink_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
                     unmapped.n += 1;
                 }
                 Verdict::Keep => put_back(guard, false),
-                Verdict::Activate => put_back(guard, true),
+                Verdict::Activate => {
+                    // A folio in use does without its copy on disk when slots are scarce, or the copy is bad.
+                    if area::nearly_full() || guard.frame().has(flag::ERROR) {
+                        cache::try_drop(&guard);
+                    }
+                    put_back(guard, true);
+                }
             }
         }
     }
@@ -313,8 +319,9 @@ fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Ve
         return Verdict::Keep;
     }
     let cached = cache::slot_of(guard);
-    // Its slot is bad: it stays until somebody takes it out of the cache.
-    if cached.is_some() && f.has(flag::ERROR) {
+    // Its slot is bad: it stays until no entry names that any more. (A folio that could not be read is of no
+    // use, and goes like a clean one.)
+    if cached.is_some() && f.has(flag::ERROR | flag::UPTODATE) {
         return Verdict::Activate;
     }
     let lazy = !f.has(flag::SWAPBACKED) && cached.is_none();
