@@ -74,8 +74,9 @@ fn choose(env: &Env<'_>, actors: usize) -> Sizes {
     let automatic = if slots > 0 {
         free / 2 + slots * 3 / 4
     } else {
-        // Tables and records take their part of `free` as well.
-        free * 6 / 5
+        // Too much by half of one actor's share: one must go, and without it there is room for the rest.
+        let usable = free - u64::from(mm::buddy::watermarks().0).min(free / 2);
+        usable * 2 * actors as u64 / (2 * actors as u64 - 1)
     };
     let set = env.pages.map_or(automatic, |pages| pages as u64);
     let set = set.max(actors as u64);
