@@ -16,6 +16,7 @@ pub(super) static SUITE: Suite = Suite {
         mprotect_moves_a_boundary,
         a_part_that_moves_and_comes_back_is_healed,
         pages_move_within_one_table,
+        whole_tables_move,
         tables_go_with_their_last_area,
         a_remap_over_a_mapping_replaces_it,
         a_page_written_after_free_stays,
@@ -135,6 +136,44 @@ fn pages_move_within_one_table(_: &mut TestCtx<'_>) -> Outcome {
         check_eq!(user::load(page(n - 8)), Err(FaultError::Unmapped));
     }
     check_eq!(user::load(page(31))?, 0);
+    Ok(())
+}
+
+/// Three tables and a bit on either side go to a place of the same alignment, over something that left a table there,
+/// and to one of another alignment: the pages must not care.
+fn whole_tables_move(_: &mut TestCtx<'_>) -> Outcome {
+    const PAGES: i64 = 3 * 512 + 6;
+    let (first, len) = (page(-3), bytes(PAGES as u64));
+    let mm = MmRef::new()?;
+    mm.mmap(Some(first), len, Prot::RW, MapFlags::FIXED)?;
+    let aligned = VirtAddr(first.0 + (1 << 30));
+    let second_table = VirtAddr(aligned.0 + bytes(3 + 512 + 7));
+    mm.mmap(Some(second_table), bytes(2), Prot::RW, MapFlags::FIXED)?;
+    let _adopted = mm.adopt();
+    user::store(second_table, 77)?;
+    for n in (0..PAGES).step_by(5) {
+        user::store(page(n - 3), 1 + n as u64)?;
+    }
+    mm.madvise(page(0), bytes(64), Advice::PageOut)?;
+    let places = [aligned, VirtAddr(aligned.0 + (1 << 32) + bytes(1)), first];
+    let mut at = first;
+    for to in places {
+        let tables = mm.tables.get();
+        mm.mremap(at, len, len, RemapFlags::FIXED, Some(to))?;
+        check!(
+            mm.tables.get() <= tables + 3,
+            "{} tables after a move, {tables} before",
+            mm.tables.get()
+        );
+        for n in 0..PAGES as u64 {
+            let expected = if n % 5 == 0 { n + 1 } else { 0 };
+            check_eq!(user::load(VirtAddr(to.0 + bytes(n)))?, expected);
+        }
+        check_eq!(user::load(at), Err(FaultError::Unmapped));
+        let last = VirtAddr(at.0 + len - PAGE_SIZE);
+        check_eq!(user::load(last), Err(FaultError::Unmapped));
+        at = to;
+    }
     Ok(())
 }
 

@@ -318,6 +318,13 @@ impl Walk {
         let (first, n) = self.range(i);
         let (to, new_n) = self.range(i);
         let new_n = if self.rng.bool() { n } else { new_n };
+        // Often to a place of the same alignment, where whole tables can move.
+        let to = if self.rng.bool() {
+            to & !511 | first & 511
+        } else {
+            to
+        };
+        let to = to.max(WINDOWS[0]);
         let (flags, fixed) = match self.rng.u32(..4) {
             0 => (RemapFlags::NONE, None),
             1 => (RemapFlags::MAYMOVE, None),

@@ -178,11 +178,16 @@ impl Remap<'_> {
         Ok(new.start)
     }
 
-    /// Makes a table at the new place for every one that `old` has.
+    /// Makes what the move needs at the new place: tables for the entries of every one that `old` has, or
+    /// the levels above where a table can move as a whole.
     fn make_tables(&self, old: Range, to: u64) -> Result<(), MmError> {
         for span in Tables::new(self.mm, old.start, old.end) {
             let at = to + (span.start - old.start);
-            let last = to + (span.end - old.start) - 1;
+            if is_whole(&span, at) {
+                PmdRef::lookup_or_alloc(self.mm, VirtAddr(at))?;
+                continue;
+            }
+            let last = at + (span.end - span.start) - 1;
             for va in [at, last] {
                 PmdRef::lookup_or_alloc(self.mm, VirtAddr(va))?.alloc_pte_table(self.mm)?;
             }
@@ -209,8 +214,17 @@ impl Remap<'_> {
     }
 }
 
-/// Moves the entries of one old table, which go to one or two new ones.
+/// The part is a whole table's, here and at its new place `to`.
+fn is_whole(span: &Span, to: u64) -> bool {
+    (span.start | span.end | to).is_multiple_of(PMD_SIZE)
+}
+
+/// Moves one old table, or its entries, which go to one or two new ones.
 fn move_table(gather: &mut Gather<'_>, span: &Span, distance: u64) {
+    let to = span.start.wrapping_add(distance);
+    if is_whole(span, to) && move_whole(gather, span, to) {
+        return;
+    }
     let mut va = span.start;
     while va < span.end {
         let to = va.wrapping_add(distance);
@@ -219,6 +233,20 @@ fn move_table(gather: &mut Gather<'_>, span: &Span, distance: u64) {
         move_entries(gather, span.pmd, va, end, to);
         va = end;
     }
+}
+
+/// Moves a table as a whole, unless what was mapped at the new place left one there.
+fn move_whole(gather: &mut Gather<'_>, span: &Span, to: u64) -> bool {
+    let mm = gather.mm();
+    let dest = PmdRef::lookup(mm, VirtAddr(to));
+    let moved = dest.is_some_and(|dest| span.pmd.move_table(dest));
+    if moved {
+        // Reclaim cannot add to the batch now: it would need the anon_vma lock that is held here.
+        tlb::flush_batched_pending(gather.mm_id(), mm);
+        gather.note(VirtAddr(span.start));
+        gather.note(VirtAddr(span.end - PAGE_SIZE));
+    }
+    moved
 }
 
 /// Moves the entries of `va..end`, all in one table, to `to` and on, all in one table.

@@ -211,6 +211,24 @@ impl PmdRef {
     }
 }
 
+impl PmdRef {
+    /// Hangs the PTE table from here below `to` instead, if there is one and `to` is empty; true then. The caller
+    /// holds `mmap_lock` exclusively and keeps reverse walks away from both places.
+    pub(crate) fn move_table(self, to: Self) -> bool {
+        if self.table().is_none() || !to.get().is_none() {
+            return false;
+        }
+        // One lock at a time, they may be the same: nobody looks for the table in between.
+        let entry = {
+            let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
+            self.cell.swap(0, Ordering::AcqRel)
+        };
+        let _pmd = frame(to.table).ptl().lock(Rank::Pmd);
+        publish(to.cell, Entry(entry));
+        true
+    }
+}
+
 /// The place of an entry that points to a table: PMD (level 1), PUD (2) or PGD (3) entry.
 pub(crate) struct UpperRef {
     level: u32,
