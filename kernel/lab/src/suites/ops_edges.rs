@@ -17,6 +17,7 @@ pub(super) static SUITE: Suite = Suite {
         a_part_that_moves_and_comes_back_is_healed,
         pages_move_within_one_table,
         whole_tables_move,
+        a_moved_table_is_forgotten,
         tables_go_with_their_last_area,
         a_remap_over_a_mapping_replaces_it,
         a_page_written_after_free_stays,
@@ -173,6 +174,27 @@ fn whole_tables_move(_: &mut TestCtx<'_>) -> Outcome {
         let last = VirtAddr(at.0 + len - PAGE_SIZE);
         check_eq!(user::load(last), Err(FaultError::Unmapped));
         at = to;
+    }
+    Ok(())
+}
+
+/// Exactly one table moves, and its neighbours keep the tables above: only the flush for the move itself can make the
+/// CPU forget the old place.
+fn a_moved_table_is_forgotten(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = MmRef::new()?;
+    let to = page(1024);
+    for first in [page(-512), page(512), page(0)] {
+        mm.mmap(Some(first), bytes(512), Prot::RW, MapFlags::FIXED)?;
+    }
+    mm.mprotect(page(512), bytes(512), Prot::READ)?;
+    let _adopted = mm.adopt();
+    for n in [0, 7, 511] {
+        user::store(page(n), 1 + n as u64)?;
+    }
+    mm.mremap(page(0), bytes(512), bytes(512), RemapFlags::FIXED, Some(to))?;
+    for n in [0, 7, 511] {
+        check_eq!(user::load(page(n)), Err(FaultError::Unmapped));
+        check_eq!(user::load(page(1024 + n))?, 1 + n as u64);
     }
     Ok(())
 }
