@@ -52,6 +52,8 @@ pub struct Mm {
     pub(crate) tlb_gen: AtomicU64,
     /// The generation of the last entry that reclaim took out without flushing (see `rmap::batch`).
     pub(crate) batched_gen: AtomicU64,
+    /// The same for the last entry that it left empty, which a fault may fill before the flush.
+    pub(crate) emptied_gen: AtomicU64,
     /// Every CPU is known to have caught up with this generation; kept only as far as `batched_gen` needs.
     pub(crate) flushed_gen: AtomicU64,
     /// The OOM killer's verdict: every fault and operation fails from now on.
@@ -77,6 +79,7 @@ impl Default for Mm {
             cpumask: AtomicCpuMask::new(),
             tlb_gen: AtomicU64::new(0),
             batched_gen: AtomicU64::new(0),
+            emptied_gen: AtomicU64::new(0),
             flushed_gen: AtomicU64::new(0),
             killed: AtomicBool::new(false),
             anon_pages: Gauge::new(),

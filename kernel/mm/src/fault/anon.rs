@@ -4,7 +4,7 @@ use super::{Fault, Step, Stop};
 use crate::buddy::{self, Gfp, Page};
 use crate::frame::{flag, frame};
 use crate::lru;
-use crate::pt::PteLocked;
+use crate::pt::{PteLocked, tlb};
 use crate::stats::{Event, Use, count};
 use crate::zero;
 use arch::Pfn;
@@ -36,7 +36,12 @@ impl Fault<'_> {
     /// The PTL, if the entry still is empty, and not because the OOM killer took the page: a program that is
     /// about to end must not see zeros in its place. (The PTL orders the killer's mark before its zap.)
     fn lock_empty(&self) -> Option<PteLocked> {
-        self.lock_same(Entry::NONE).filter(|_| !self.mm.is_killed())
+        let pte = self.lock_same(Entry::NONE)?;
+        if self.mm.is_killed() {
+            return None;
+        }
+        tlb::flush_emptied_pending(self.mm_id, self.mm);
+        Some(pte)
     }
 
     /// Maps a frame that nobody else knows: it becomes an exclusive anonymous folio of this area, on the

@@ -245,14 +245,22 @@ pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool
 }
 
 /// Reclaim took an entry of `mm` out and will flush later, with many others. Adds the CPUs that may cache
-/// the entry to `cpus`. Under the PTL of the entry, after the change.
-pub(crate) fn note_batched(mm: &Mm, cpus: &mut CpuMask) {
+/// the entry to `cpus`. Under the PTL of the entry, after the change. Returns the generation that covers it.
+pub(crate) fn note_batched(mm: &Mm, cpus: &mut CpuMask) -> u64 {
     // As in `flush_range`: who reads this generation sees the entry changed.
     let generation = mm.tlb_gen.fetch_add(1, Ordering::SeqCst) + 1;
     fence(Ordering::SeqCst);
     *cpus = cpus.or(mm.cpumask.load(Ordering::SeqCst));
     // Release pairs with the Acquire in `flush_batched_pending`. The PTL orders it too for that entry.
     mm.batched_gen.fetch_max(generation, Ordering::Release);
+    generation
+}
+
+/// As [`note_batched`], for an entry that is empty now.
+pub(crate) fn note_emptied(mm: &Mm, cpus: &mut CpuMask) {
+    let generation = note_batched(mm, cpus);
+    // Release pairs with the Acquire in `flush_emptied_pending`.
+    mm.emptied_gen.fetch_max(generation, Ordering::Release);
 }
 
 /// Makes every CPU in `cpus` catch up with the address space it has loaded, whichever that is. For reclaim,
@@ -282,6 +290,18 @@ pub(crate) fn flush_batched_pending(mm_id: u32, mm: &Mm) {
     // Acquire pairs with the Release in `note_batched`.
     let batched = mm.batched_gen.load(Ordering::Acquire);
     if batched > mm.flushed_gen.load(Ordering::Acquire) {
+        flush_range(mm_id, mm, 0, USER_TOP, false);
+    }
+}
+
+/// Whoever fills an empty entry calls this first, under the PTL: reclaim may have emptied it and not flushed yet,
+/// and no CPU may go on reading the old page after another has written the new one. (An entry that names a
+/// slot needs no such care: the folio is locked until the flush.)
+#[inline]
+pub(crate) fn flush_emptied_pending(mm_id: u32, mm: &Mm) {
+    // Acquire pairs with the Release in `note_emptied`.
+    let emptied = mm.emptied_gen.load(Ordering::Acquire);
+    if emptied > mm.flushed_gen.load(Ordering::Acquire) {
         flush_range(mm_id, mm, 0, USER_TOP, false);
     }
 }

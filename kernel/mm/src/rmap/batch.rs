@@ -3,7 +3,7 @@
 //! Reclaim unmaps a batch of folios and flushes once, before any of them is written or freed (rule 1). Each
 //! change bumps the generation of its address space at once, so a CPU that takes the space anew, and any
 //! other flush of it, covers the change; operations that rely on the entry being gone call
-//! `tlb::flush_batched_pending`. (Linux: `try_to_unmap_flush`.) Takes no lock; [`Batch::flush`] needs
+//! `tlb::flush_batched_pending`, and faults that fill an empty one `tlb::flush_emptied_pending`. (Linux: `try_to_unmap_flush`.) Takes no lock; [`Batch::flush`] needs
 //! interrupts on.
 
 use crate::knobs::{self, Knob};
@@ -23,6 +23,12 @@ impl Batch {
     #[inline]
     pub(crate) fn note(&mut self, mm: &Mm) {
         tlb::note_batched(mm, &mut self.cpus);
+    }
+
+    /// As [`Batch::note`], when the entry is empty now.
+    #[inline]
+    pub(crate) fn note_emptied(&mut self, mm: &Mm) {
+        tlb::note_emptied(mm, &mut self.cpus);
     }
 
     /// Afterwards no CPU translates to any of the folios.

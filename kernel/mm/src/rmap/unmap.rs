@@ -55,15 +55,14 @@ pub(crate) fn try_to_unmap(
     f.mapcount() == 0
 }
 
-/// Accounts for an entry that was taken out. The batch must know of it before the PTL goes.
-fn unhook(folio: &FolioGuard, mm: &Mm, old: Entry, batch: &mut Batch) {
+/// Accounts for an entry that was taken out. The batch must know of it before the PTL goes, also where the MMU
+/// could not use it any more: an mprotect that took the rights away may still owe the flush, and keeps no
+/// reverse walk out meanwhile.
+fn unhook(folio: &FolioGuard, mm: &Mm, old: Entry) {
     let f = folio.frame();
     if old.is_dirty() {
         f.set(flag::DIRTY);
     }
-    // Also where the MMU could not use it any more: an mprotect that took the rights away may still owe the
-    // flush, and keeps no reverse walk out meanwhile.
-    batch.note(mm);
     mm.anon_pages.add(-1);
     f.map_dec();
     let last = f.put_testzero();
@@ -78,8 +77,9 @@ fn to_slot(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, slot: u32, batch: &
     folio.frame().clear(flag::EXCLUSIVE);
     // One step: the MMU's last accessed and dirty bits come with the old entry.
     let old = pte.exchange(Entry::swap(slot));
+    batch.note(mm);
     mm.swap_entries.add(1);
-    unhook(folio, mm, old, batch);
+    unhook(folio, mm, old);
     true
 }
 
@@ -96,6 +96,7 @@ fn forget(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch) -
         f.set(flag::SWAPBACKED);
         return false;
     }
-    unhook(folio, mm, old, batch);
+    batch.note_emptied(mm);
+    unhook(folio, mm, old);
     true
 }
