@@ -12,6 +12,7 @@ extern crate alloc;
 pub mod addr;
 pub mod block;
 pub mod pte;
+mod regions;
 pub mod upcall;
 
 #[cfg(not(target_os = "none"))]
@@ -23,3 +24,4 @@ mod machine;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, USER_TOP, VirtAddr};
 pub use machine::*;
+pub use regions::{MemRegion, RegionKind};

@@ -8,30 +8,9 @@ use super::ram::Ram;
 use super::simctl::Config;
 use crate::addr::{PAGE_SIZE, Pfn, PhysAddr};
 use crate::pte::{Entry, GLOBAL, HUGE, NX, WRITE};
+use crate::regions::{MemRegion, RegionKind};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// What a stretch of physical memory is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RegionKind {
-    /// RAM for the memory manager.
-    Usable,
-    /// RAM that holds the kernel, its page tables and boot data.
-    Kernel,
-    /// Not RAM, or the firmware's.
-    Firmware,
-}
-
-/// A stretch of physical memory, page aligned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MemRegion {
-    /// First byte.
-    pub start: PhysAddr,
-    /// The byte after the last.
-    pub end: PhysAddr,
-    /// What it is for.
-    pub kind: RegionKind,
-}
 
 pub(super) struct Machine {
     pub(super) config: Config,

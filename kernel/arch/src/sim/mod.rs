@@ -24,7 +24,7 @@ pub mod thread;
 mod tlb;
 pub mod user;
 
-pub use board::{MemRegion, RegionKind, exit, fatal, kernel_root, memory_map, ram_bytes};
+pub use board::{exit, fatal, kernel_root, memory_map, ram_bytes};
 pub use clock::{cycles, now_ns};
 pub use disk::swap_disk;
 pub use heap::{NoMemory, heap_window, map_kernel_page};

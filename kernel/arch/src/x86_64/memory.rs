@@ -13,126 +13,32 @@ use spin::{Mutex, Once};
 
 use super::layout::DIRECT_SIZE;
 use crate::addr::{PAGE_SIZE, Pfn, PhysAddr, page_align_up};
+use crate::regions::{MemRegion, RegionKind, Regions};
 
-/// What a region of physical memory is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RegionKind {
-    /// Free for the memory manager.
-    Usable,
-    /// The kernel image and what was allocated before the memory manager ran.
-    Kernel,
-    /// Reserved by the firmware (or not addressable by the kernel); never touched.
-    Firmware,
-}
-
-/// A region of physical memory, page aligned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MemRegion {
-    /// First byte.
-    pub start: PhysAddr,
-    /// First byte after it.
-    pub end: PhysAddr,
-    /// What it is.
-    pub kind: RegionKind,
-}
-
-/// Most regions that are kept.
-const MAX_REGIONS: usize = 128;
 /// Frames below this are not used early: the first MiB is where CPUs start.
 const EARLY_MIN: u64 = 0x10_0000;
 /// Where CPUs start in real mode.
 pub(super) const TRAMPOLINE: u64 = 0x8000;
 
-/// A list of regions without an allocator.
-#[derive(Clone, Copy)]
-struct List {
-    regions: [MemRegion; MAX_REGIONS],
-    len: usize,
-}
-
-impl List {
-    const fn new() -> Self {
-        let none = MemRegion {
-            start: PhysAddr(0),
-            end: PhysAddr(0),
-            kind: RegionKind::Firmware,
-        };
-        Self {
-            regions: [none; MAX_REGIONS],
-            len: 0,
-        }
-    }
-
-    fn as_slice(&self) -> &[MemRegion] {
-        &self.regions[..self.len]
-    }
-
-    /// Appends; joins with the last region where they touch and are alike.
-    fn push(&mut self, start: u64, end: u64, kind: RegionKind) {
-        if start >= end {
-            return;
-        }
-        if let Some(last) = self.regions[..self.len].last_mut()
-            && last.kind == kind
-            && last.end.0 == start
-        {
-            last.end = PhysAddr(end);
-            return;
-        }
-        assert!(
-            self.len < MAX_REGIONS,
-            "more than {MAX_REGIONS} memory regions"
-        );
-        self.regions[self.len] = MemRegion {
-            start: PhysAddr(start),
-            end: PhysAddr(end),
-            kind,
-        };
-        self.len += 1;
-    }
-
-    fn insert_sorted(&mut self, start: u64, end: u64, kind: RegionKind) {
-        self.push(start, end, kind);
-        let regions = &mut self.regions[..self.len];
-        regions.sort_unstable_by_key(|r| r.start.0);
-    }
-
-    /// Marks `[start, end)` as the kernel's wherever it is usable.
-    fn claim(&mut self, start: u64, end: u64) {
-        let before = *self;
-        self.len = 0;
-        for r in before.as_slice() {
-            let (s, e) = (r.start.0.max(start), r.end.0.min(end));
-            if r.kind != RegionKind::Usable || s >= e {
-                self.push(r.start.0, r.end.0, r.kind);
-                continue;
-            }
-            self.push(r.start.0, s, RegionKind::Usable);
-            self.push(s, e, RegionKind::Kernel);
-            self.push(e, r.end.0, RegionKind::Usable);
-        }
-    }
-}
-
 /// What the bootloader left, until [`memory_map`] is asked for.
 struct Boot {
     /// Usable and firmware regions; what only the bootloader used counts as usable.
-    list: List,
+    list: Regions,
     /// Usable for early frames now: not what the bootloader still uses.
-    early: List,
+    early: Regions,
     /// The next early frame.
     cursor: u64,
 }
 
 static BOOT: Mutex<Boot> = Mutex::new(Boot {
-    list: List::new(),
-    early: List::new(),
+    list: Regions::new(),
+    early: Regions::new(),
     cursor: EARLY_MIN,
 });
-static MAP: Once<List> = Once::new();
+static MAP: Once<Regions> = Once::new();
 static RAM_TOP: AtomicU64 = AtomicU64::new(0);
 
-/// Copies the bootloader's map. `kernel` are the physical ranges of the kernel image.
+/// Copies the bootloader's map.
 pub(super) fn take(regions: &[MemoryRegion]) {
     let mut boot = BOOT.lock();
     for r in regions {
@@ -144,36 +50,24 @@ pub(super) fn take(regions: &[MemoryRegion]) {
                 if first >= last {
                     continue;
                 }
-                boot.list.insert_sorted(first, last, RegionKind::Usable);
+                boot.list.push(first, last, RegionKind::Usable);
                 if r.kind == MemoryRegionKind::Usable {
-                    boot.early.insert_sorted(first, last, RegionKind::Usable);
+                    boot.early.push(first, last, RegionKind::Usable);
                 }
                 RAM_TOP.fetch_max(last, Ordering::Relaxed);
             }
             _ => {
                 let (first, last) = (start & !(PAGE_SIZE - 1), page_align_up(end));
-                boot.list.insert_sorted(first, last, RegionKind::Firmware);
+                boot.list.push(first, last, RegionKind::Firmware);
+                boot.early.push(first, last, RegionKind::Firmware);
             }
         }
     }
-    tidy(&mut boot.list);
-    tidy(&mut boot.early);
+    boot.list.settle();
+    boot.early.settle();
     // Frame 0 stays out of use (frame number 0 means "none" in places); the trampoline is ours.
     boot.list.claim(0, PAGE_SIZE);
     boot.list.claim(TRAMPOLINE, TRAMPOLINE + PAGE_SIZE);
-}
-
-/// Cuts overlaps of a sorted list (rounding outwards can make a firmware region overlap a usable one) and
-/// joins neighbours that are alike.
-fn tidy(list: &mut List) {
-    let before = *list;
-    list.len = 0;
-    let mut at = 0;
-    for r in before.as_slice() {
-        let start = r.start.0.max(at);
-        list.push(start, r.end.0, r.kind);
-        at = at.max(r.end.0);
-    }
 }
 
 /// Marks physical memory of the kernel image.
@@ -189,7 +83,8 @@ pub(super) fn early_frame() -> Option<Pfn> {
     }
     let mut boot = BOOT.lock();
     let at = boot.cursor;
-    let region = boot.early.as_slice().iter().find(|r| r.end.0 > at)?;
+    let mut early = boot.early.as_slice().iter();
+    let region = early.find(|r| r.kind == RegionKind::Usable && r.end.0 > at)?;
     let frame = region.start.0.max(at);
     boot.cursor = frame + PAGE_SIZE;
     Some(PhysAddr(frame).pfn())

@@ -40,7 +40,7 @@ pub use frame::{
 };
 pub use ipi::{call_on, kick, send_tlb_ipi, wait_for};
 pub use layout::{HEAP_BASE, HEAP_MAX, heap_window};
-pub use memory::{MemRegion, RegionKind, memory_map, ram_bytes};
+pub use memory::{memory_map, ram_bytes};
 pub use paging::{NoMemory, kernel_root, map_kernel_page, map_mmio, phys_ptr, translate};
 pub use power::{backtrace, exit, fatal, halt, panic_begin};
 pub use smp::{nr_cpus, online};
