@@ -54,6 +54,8 @@ pub mod flag {
     pub const BUDDY: u32 = 1 << 13;
     /// A read of the content is in flight.
     pub const READING: u32 = 1 << 14;
+    /// With ERROR: the write failed in a request together with others, any of which may be the culprit.
+    pub const SUSPECT: u32 = 1 << 15;
     /// First of the eight bits that hold the LRU shard (4) and the [`super::Use`] (4).
     pub(super) const SHARD_SHIFT: u32 = 24;
     pub(super) const USE_SHIFT: u32 = 28;

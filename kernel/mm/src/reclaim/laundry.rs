@@ -11,9 +11,10 @@ use super::shrink::{Scan, free_frozen, put_back};
 use crate::folio::{self, FolioGuard};
 use crate::frame::{FrameLinks, flag, frame};
 use crate::knobs::{self, Knob};
-use crate::swap::cache;
+use crate::swap::{cache, io};
 use algo::list::List;
 use arch::Pfn;
+use arch::block::Op;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use sync::{Rank, SpinLock};
 
@@ -84,6 +85,9 @@ pub(super) fn drain(scan: &mut Scan) {
 /// The write of `folio` has ended: free it, or put it back into use.
 fn finish(folio: folio::Ref, scan: &mut Scan) {
     let guard = folio::lock(folio.pfn());
+    if guard.frame().has(flag::SUSPECT) {
+        write_alone(&guard);
+    }
     // The reference goes over to who frees the frame or keeps it listed.
     let _ = folio.into_pfn();
     if may_free(&guard) && cache::remove_frozen(&guard, 1) {
@@ -93,6 +97,23 @@ fn finish(folio: folio::Ref, scan: &mut Scan) {
     }
     // Somebody uses it again, or it could not be written: it is as good as used.
     put_back(guard, true);
+}
+
+/// The folio's write failed in a request together with others: finds out whether its own slot is bad.
+fn write_alone(guard: &FolioGuard) {
+    let Some(slot) = cache::slot_of(guard) else {
+        return;
+    };
+    let f = guard.frame();
+    if f.mapcount() > 0 {
+        // In use again, and dirty: it will be written when its turn comes.
+        f.clear(flag::SUSPECT | flag::ERROR);
+        return;
+    }
+    f.clear(flag::SUSPECT | flag::ERROR | flag::DIRTY);
+    f.set(flag::WRITEBACK);
+    io::start(Op::Write, &[(slot, guard.pfn().0)]);
+    folio::wait_writeback(guard.pfn());
 }
 
 /// Unmapped, and its content is on disk.

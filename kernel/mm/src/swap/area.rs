@@ -185,7 +185,7 @@ pub(crate) fn mark_bad(slot: u32) {
 }
 
 /// What the map says of `slot`; `None` outside the area.
-pub(crate) fn state(slot: u32) -> Option<SlotState> {
+pub fn state(slot: u32) -> Option<SlotState> {
     AREA.lock().as_ref()?.map.state(slot)
 }
 

@@ -126,7 +126,7 @@ fn forget(guard: &FolioGuard, slot: u32) -> Left {
         area::mark_bad(slot);
     }
     f.set_private(0);
-    f.clear(flag::SWAPCACHE | flag::ERROR | flag::READAHEAD);
+    f.clear(flag::SWAPCACHE | flag::ERROR | flag::SUSPECT | flag::READAHEAD);
     CACHED.add(-1);
     area::clear_cache(slot)
 }

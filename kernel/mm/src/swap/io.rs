@@ -93,7 +93,7 @@ fn submit(dev: &dyn BlockDevice, i: usize) {
 pub(crate) fn start(op: Op, pages: &[PageIo]) {
     let Some(dev) = area::device() else {
         for &(_, pfn) in pages {
-            finish(op, Pfn(pfn), false);
+            finish(op, Pfn(pfn), Err(flag::ERROR));
         }
         return;
     };
@@ -157,30 +157,32 @@ pub(crate) fn done(bio: &'static Bio) {
         },
         pages,
     );
+    let alone = bio.len() == 1;
+    let failed = if alone {
+        flag::ERROR
+    } else {
+        flag::ERROR | flag::SUSPECT
+    };
     for n in 0..bio.len() {
-        finish(op, bio.frame(n), ok);
+        finish(op, bio.frame(n), if ok { Ok(()) } else { Err(failed) });
     }
     give(i);
 }
 
-/// The result of one folio's I/O. The result is in the flags before the waiters are let go.
-fn finish(op: Op, pfn: Pfn, ok: bool) {
+/// The result of one folio's I/O, `Err` with the flags that say so. It is in the flags before the waiters
+/// are let go.
+fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
     let f = frame(pfn);
-    match (op, ok) {
-        (Op::Read, true) => {
-            f.set(flag::UPTODATE);
-        }
-        (Op::Read, false) => {
-            f.set(flag::ERROR);
-        }
-        (_, true) => {}
-        (_, false) => {
-            f.set(flag::DIRTY | flag::ERROR);
-        }
-    }
     if op == Op::Read {
-        folio::end_read(pfn)
+        f.set(match result {
+            Ok(()) => flag::UPTODATE,
+            Err(failed) => failed,
+        });
+        folio::end_read(pfn);
     } else {
-        folio::end_writeback(pfn)
+        if let Err(failed) = result {
+            f.set(flag::DIRTY | failed);
+        }
+        folio::end_writeback(pfn);
     }
 }

@@ -12,7 +12,7 @@ pub mod io;
 mod on;
 pub mod readahead;
 
-pub use area::{free_slots, total_slots, validate};
+pub use area::{free_slots, state as slot_state, total_slots, validate};
 pub use on::{MIN_PAGES, SwapOpError, mkswap, swapon};
 pub(crate) use on::{SWAPON, close};
 

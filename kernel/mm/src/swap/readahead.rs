@@ -86,12 +86,25 @@ fn note_use(folio: &folio::Ref) {
     }
 }
 
+/// Whether a read may take neighbours on disk along.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Neighbours {
+    /// As many as the window says.
+    Too,
+    /// None: their sectors may be what failed the last request.
+    Never,
+}
+
 /// The folio of `slot`, possibly still being read (see `folio::wait_read`), and whether this call began the
 /// read. `None` when nothing uses the slot any more. The caller's entry named the slot a moment ago.
 ///
 /// # Errors
 /// [`Oom`] when there is no frame to read into.
-pub(crate) fn bring_in(slot: u32, gfp: Gfp) -> Result<Option<(folio::Ref, bool)>, Oom> {
+pub(crate) fn bring_in(
+    slot: u32,
+    gfp: Gfp,
+    neighbours: Neighbours,
+) -> Result<Option<(folio::Ref, bool)>, Oom> {
     let folio = loop {
         if let Some(folio) = cache::find(slot) {
             note_use(&folio);
@@ -107,7 +120,9 @@ pub(crate) fn bring_in(slot: u32, gfp: Gfp) -> Result<Option<(folio::Ref, bool)>
     };
     let mut reads = Reads::new();
     reads.push(slot, &folio);
-    read_ahead(slot, &mut reads);
+    if neighbours == Neighbours::Too {
+        read_ahead(slot, &mut reads);
+    }
     reads.submit();
     Ok(Some((folio, true)))
 }
