@@ -133,10 +133,14 @@ impl Copy<'_> {
         if f.has(flag::EXCLUSIVE) {
             f.clear(flag::EXCLUSIVE);
         }
-        if entry.is_write() {
-            from.clear_bits(pte::WRITE);
+        let entry = if entry.is_write() {
             self.weak.note(va);
-        }
+            // As it was at this very moment: a store that was faster than us has set D, which the child must
+            // have too, for its copy may be the one that outlives the other.
+            from.clear_bits(pte::WRITE)
+        } else {
+            entry
+        };
         done.pages += 1;
         Ok(entry.without(pte::WRITE | pte::ACCESSED))
     }
