@@ -284,20 +284,22 @@ fn link(chain: u32, vma_id: u32, anon: u32) {
     with_tree(anon, |t| t.insert(&ChainNodes, chain));
 }
 
-/// One reference on anon_vma `id` less. What became free goes back to the pool.
-fn put(id: u32) {
-    let anon = ANON.get(id);
-    if anon.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
-        return;
-    }
-    let (root, parent) = (root_of(id), anon.parent.load(Ordering::Relaxed));
-    anon.root.store(NIL, Ordering::Release);
-    ANON.free(id);
-    if parent != NIL {
-        put(parent);
-    }
-    if root != id {
-        put(root);
+/// One reference on anon_vma `id` less. What became free goes back to the pool: it, and its ancestors as far
+/// as it was all that kept them.
+fn put(mut id: u32) {
+    while id != NIL {
+        let anon = ANON.get(id);
+        if anon.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let (root, parent) = (root_of(id), anon.parent.load(Ordering::Relaxed));
+        anon.root.store(NIL, Ordering::Release);
+        ANON.free(id);
+        if root != id {
+            // Not the last one: the parent below still has the root, or is it.
+            put(root);
+        }
+        id = parent;
     }
 }
 
@@ -345,9 +347,8 @@ pub(crate) fn fork(child: u32, parent: u32) -> Result<(), MmError> {
         return Ok(());
     }
     clone_chains(child, parent)?;
-    if let Some(id) = reusable(child, own) {
+    if let Some(id) = take_over(child, own) {
         vma(child).set_anon(id);
-        ANON.get(id).active.fetch_add(1, Ordering::Relaxed);
         return Ok(());
     }
     let fresh = CHAINS.alloc().map_err(MmError::from).and_then(|chain| {
@@ -372,8 +373,9 @@ pub(crate) fn fork(child: u32, parent: u32) -> Result<(), MmError> {
     Ok(())
 }
 
-/// An anon_vma in `vma_id`'s chains, other than `own`, that nobody owns and with fewer than two children.
-fn reusable(vma_id: u32, own: u32) -> Option<u32> {
+/// Makes an anon_vma in `vma_id`'s chains its own, if there is one other than `own` that nobody owns and that
+/// has fewer than two children.
+fn take_over(vma_id: u32, own: u32) -> Option<u32> {
     let mut cursor = vma(vma_id).chain();
     let _lock = write(own);
     while cursor != NIL {
@@ -383,6 +385,7 @@ fn reusable(vma_id: u32, own: u32) -> Option<u32> {
             && anon.active.load(Ordering::Relaxed) == 0
             && anon.children.load(Ordering::Relaxed) < 2
         {
+            anon.active.fetch_add(1, Ordering::Relaxed);
             return Some(id);
         }
         cursor = CHAINS.get(cursor).next.load(Ordering::Relaxed);

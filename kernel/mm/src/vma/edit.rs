@@ -5,7 +5,8 @@
 //! cannot fail later; [`heal`] undoes a cut.
 //!
 //! At every moment each mapped page lies in at least one area of its anon_vma's tree: reverse walks may
-//! find a page in two areas for a moment, never in none.
+//! find a page in two areas for a moment, never in none. (Pages that [`trim`] leaves outside are about to be
+//! unmapped: a walk that misses them finds that the folio is still mapped, and gives up.)
 
 use super::set::VmaSet;
 use super::{anon, pool, vma};
@@ -152,7 +153,7 @@ pub(crate) fn grow(set: &mut VmaSet, id: u32, end: u64) {
 }
 
 /// Lets a neighbour take in the free range `start..end` of a mapping that was never touched. True when
-/// one did. As in Linux, an area that shares folios with a parent or a child does not grow this way.
+/// one did. As in Linux, an area that may share folios with a parent's does not grow this way.
 pub(crate) fn absorb(set: &mut VmaSet, start: u64, end: u64, pgoff: u32, flags: u32) -> bool {
     let (below, above) = set.neighbours(start);
     if let Some(id) = below
