@@ -34,7 +34,8 @@ static STATE: SpinLock<State> = SpinLock::new(
         limit: 0,
     },
 );
-/// One grower at a time, so that the window stays contiguous.
+/// One grower at a time, so that the window stays contiguous: who may not sleep only tries, and fails while
+/// another one grows.
 static GROW: Mutex<()> = Mutex::new(Rank::HeapGrow, ());
 
 /// The kernel's global allocator.
@@ -117,25 +118,34 @@ fn may_sleep() -> bool {
     sync::threads_ready() && sync::preempt::count() == 0 && sync::irq::enabled()
 }
 
+fn first_fit(layout: Layout) -> Option<NonNull<u8>> {
+    STATE.lock().heap.allocate_first_fit(layout).ok()
+}
+
 // SAFETY: every block comes from `linked_list_allocator`, which hands out disjoint, aligned blocks of the
 // mapped window, and goes back to it with the same layout; the spin lock serialises it.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if let Ok(p) = STATE.lock().heap.allocate_first_fit(layout) {
+        if let Some(p) = first_fit(layout) {
             return p.as_ptr();
         }
-        let sleepy = may_sleep();
-        let _one = sleepy.then(|| GROW.lock());
-        let gfp = if sleepy { Gfp::RECLAIM } else { Gfp::NOWAIT };
+        let (grower, gfp) = if may_sleep() {
+            (Some(GROW.lock()), Gfp::RECLAIM)
+        } else {
+            (GROW.try_lock(), Gfp::NOWAIT)
+        };
+        if grower.is_none() {
+            return null_mut();
+        }
         // Room for the block at any alignment, and for the allocator's own record.
         let want = layout.size() as u64 + layout.align() as u64 + 64;
-        let grown = grow(want, gfp);
-        let mut state = STATE.lock();
-        match state.heap.allocate_first_fit(layout) {
-            Ok(p) => p.as_ptr(),
-            Err(()) => {
-                debug_assert!(grown.is_err(), "the heap grew by too little");
-                null_mut()
+        let mut room = true;
+        // Another grower may have made room meanwhile, and others may take what this one adds.
+        loop {
+            match first_fit(layout) {
+                Some(p) => return p.as_ptr(),
+                None if !room => return null_mut(),
+                None => room = grow(want, gfp).is_ok(),
             }
         }
     }
