@@ -15,6 +15,7 @@ use crate::swap;
 use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
 use arch::{Pfn, VirtAddr};
+use core::sync::atomic::{Ordering, fence};
 
 impl Fault<'_> {
     pub(super) fn write_protected(&self, seen: Entry) -> Result<Step, Stop> {
@@ -51,6 +52,8 @@ impl Fault<'_> {
             drop(guard);
             return self.replace(seen, Some(pfn));
         }
+        // Pairs with the Release in `put_testzero` of whoever shared the folio: its reads are over.
+        fence(Ordering::Acquire);
         let Some(mut pte) = self.lock_same(seen) else {
             return Ok(Step::Retry);
         };
