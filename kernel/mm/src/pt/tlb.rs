@@ -92,7 +92,9 @@ pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
     let c = &CPUS[me];
     let loaded = c.loaded.load(Ordering::Relaxed);
     let Some(id) = next else {
-        c.lazy.store(loaded != NO_MM, Ordering::Relaxed);
+        // Release pairs with the Acquire in `not_lazy`: the user accesses before are over for whoever spares
+        // this CPU.
+        c.lazy.store(loaded != NO_MM, Ordering::Release);
         return;
     };
     let mm = by_id(id);
@@ -107,14 +109,15 @@ pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
         }
         return;
     }
-    // In the mask before the generation is read: a flusher either sends an IPI here or was seen. While
-    // `loaded` names neither, the handler only acknowledges; the root load below forgets everything.
+    // In the mask and not lazy before the generation is read: a flusher either sends an IPI here (served once
+    // interrupts are on again) or was seen. From the root load on the CPU may walk the new tables ahead of
+    // any access, so it must not be spared as lazy any more.
+    c.loaded.store(NO_MM, Ordering::Relaxed);
+    c.lazy.store(false, Ordering::Relaxed);
     mm.cpumask.insert(me, Ordering::SeqCst);
     fence(Ordering::SeqCst);
-    c.loaded.store(NO_MM, Ordering::Relaxed);
     let now = mm.tlb_gen.load(Ordering::Relaxed);
     arch::switch_root(mm.root());
-    c.lazy.store(false, Ordering::Relaxed);
     c.generation.store(now, Ordering::Relaxed);
     c.loaded.store(id + 1, Ordering::Relaxed);
     if let Some(old) = loaded.checked_sub(1) {
@@ -321,7 +324,8 @@ fn remote_targets(mm: &Mm, me: usize, freed_tables: bool) -> CpuMask {
 fn not_lazy(mut targets: CpuMask) -> CpuMask {
     let mut spared = 0;
     for cpu in targets.iter() {
-        if CPUS[cpu].lazy.load(Ordering::Relaxed) {
+        // Acquire pairs with the Release in `switch_mm`.
+        if CPUS[cpu].lazy.load(Ordering::Acquire) {
             targets.remove(cpu);
             spared += 1;
         }
