@@ -85,6 +85,12 @@ pub fn cpu_state(cpu: usize) -> (Option<u32>, bool, u64) {
     )
 }
 
+/// This CPU runs `mm`, so that a shootdown of it waits for this CPU's acknowledgement. Interrupts are off.
+pub(super) fn holds_off_shootdown(mm: &Mm) -> bool {
+    let (loaded, lazy, _) = cpu_state(cpu::id());
+    !lazy && loaded.is_some_and(|id| core::ptr::eq(by_id(id), mm))
+}
+
 /// The running thread changes its address space: `next` is an mm id, or `None` for a kernel thread, which
 /// stays on the loaded root and turns lazy. Called by the scheduler with interrupts off.
 pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {

@@ -1,11 +1,12 @@
 //! The lockless walk: from an address to a referenced folio without any lock (Linux's fast GUP).
 //!
-//! Interrupts stay off for the whole walk: page tables are freed only after a shootdown IPI that this CPU
-//! would have to acknowledge (rule 5), so no table goes away underneath. A reference is taken only if the
+//! Interrupts stay off for the whole walk, in the address space that the running thread has adopted: page tables
+//! are freed only after a shootdown IPI that this CPU would have to acknowledge (rule 5), so no table goes away
+//! underneath. (A CPU that does not run the address space gets no such IPI and must not walk it this way.) A reference is taken only if the
 //! count was not zero, and kept only if the entry is still the same: the frame may have been freed and
 //! reused in between. Never sleeps, never allocates.
 
-use super::PmdRef;
+use super::{PmdRef, tlb};
 use crate::folio;
 use crate::frame::frame;
 use crate::mm::Mm;
@@ -29,8 +30,13 @@ impl Drop for Held {
 }
 
 /// The folio mapped at `va`, for reading or for writing; `None` when there is none that can be had this
-/// way (not present, not writable, the zero page, or just changing): take the fault path then.
+/// way (not present, not writable, the zero page, or just changing): take the fault path then. `mm` is the
+/// address space that the running thread has adopted.
 pub fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -> Option<Held> {
+    debug_assert!(
+        tlb::holds_off_shootdown(mm),
+        "lockless walk of an address space that this CPU does not run"
+    );
     let pmd = PmdRef::lookup(mm, va)?;
     let entry = pmd.peek(va)?;
     if !entry.is_present() || entry.is_special() || (write && !entry.is_write()) {
