@@ -302,6 +302,11 @@ fn evict(
         // Rule 7 broken: the entries name a slot whose content is not there, and the cache knows nothing.
         area::clear_cache(slot);
     }
+    if how == Replace::Nothing && !gone {
+        // Some entries may be gone and one not. Its owner may soon take the folio over as the only one left:
+        // nobody else may see through a stale translation what it writes then.
+        batch.flush();
+    }
     match how {
         _ if gone => Verdict::Evict(how),
         Replace::Nothing => Verdict::Activate,
