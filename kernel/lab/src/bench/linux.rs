@@ -2,6 +2,9 @@
 //!
 //! "Lean" is a build without `init_on_alloc`, memory cgroups, security modules and some hardening: the
 //! hardest target. The swap rows were measured with the standard build (mitigations off) only.
+//!
+//! What the figures contain differs in one thing: Linux's operations are system calls from user mode (an empty
+//! one costs 323 instructions there), ours are calls from a kernel thread. Faults are exceptions in both.
 
 /// A figure of Linux's.
 pub struct Row {

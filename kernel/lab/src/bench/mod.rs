@@ -114,7 +114,8 @@ pub const COMMANDS: &[Command] = &[Command {
             bench: NAME ops=N insns_per_op=X flushes=F ipis=I ios=O linux_lean=Y ratio=X/Y\n\
             Instructions are exact under ./run-qemu.sh --bench (instruction counting, one CPU); elsewhere the\n\
             unit is the cycle counter's. flushes, ipis and ios are totals of the median repetition. Linux's\n\
-            figures: 6.1 without hardening options; its swap rows (linux=) are of the standard build.",
+            figures: 6.1 without hardening options; its swap rows (linux=) are of the standard build. Linux's\n\
+            mmap, munmap, mprotect, mremap, madvise and fork rows hold a system call each (323 when empty).",
     run: command,
     words: || {
         core::iter::once("list")

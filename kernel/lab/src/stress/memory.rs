@@ -29,35 +29,40 @@ pub fn free_slots() -> u64 {
 }
 
 /// Frames held back, so that a run meets want of memory on a large machine as well. Dropping frees them.
-pub struct Balloon(Vec<Page>);
+pub struct Balloon {
+    blocks: Vec<Page>,
+    /// Frames in them.
+    pub pages: u64,
+}
 
 impl Balloon {
-    /// Takes frames until at most `left` are free, or none is to be had in large blocks.
+    /// Takes frames until about `left` can be had before reclaim begins.
     pub fn leave(left: u64) -> Self {
-        let mut pages = Vec::with_capacity((free_pages() >> MAX_ORDER) as usize + 64);
+        let left = left + u64::from(buddy::watermarks().2);
+        let mut balloon = Self {
+            blocks: Vec::with_capacity((free_pages() >> MAX_ORDER) as usize + 64),
+            pages: 0,
+        };
         let mut order = MAX_ORDER;
-        while free_pages() > left && pages.len() < pages.capacity() {
-            if free_pages() - left < 1 << order {
-                if order == 0 {
-                    break;
+        while free_pages() > left && balloon.blocks.len() < balloon.blocks.capacity() {
+            let fits = free_pages() - left >= 1 << order;
+            match fits.then(|| buddy::alloc(order, Use::Misc, Gfp::NOWAIT)) {
+                Some(Ok(block)) => {
+                    balloon.blocks.push(block);
+                    balloon.pages += 1 << order;
                 }
-                order -= 1;
-                continue;
-            }
-            match buddy::alloc(order, Use::Misc, Gfp::NOWAIT) {
-                Ok(page) => pages.push(page),
-                Err(_) if order > 0 => order -= 1,
-                Err(_) => break,
+                _ if order > 0 => order -= 1,
+                _ => break,
             }
         }
-        Self(pages)
+        balloon
     }
 }
 
 impl Drop for Balloon {
     fn drop(&mut self) {
         // Nobody wrote to them.
-        self.0.drain(..).for_each(Page::give_back);
+        self.blocks.drain(..).for_each(Page::give_back);
     }
 }
 

@@ -53,9 +53,10 @@ pub fn run(env: &Env<'_>) -> Result<(), String> {
         .unwrap_or((most / (actors * FAMILY)).clamp(16, 1 << 20) as usize);
     writeln!(
         env.out,
-        "stress mixed: up to {} MiB in {actors} families, {} MiB of memory free, {} MiB of swap",
+        "stress mixed: up to {} MiB in {actors} families, {} MiB of memory free ({} MiB held back), {} MiB of swap",
         to_mib(window as u64 * actors * FAMILY),
         to_mib(free),
+        to_mib(balloon.pages),
         to_mib(slots)
     );
     let traffic = Traffic::start();

@@ -53,9 +53,10 @@ pub fn run(env: &Env<'_>) -> Result<(), String> {
     let sizes = choose(env, actors);
     writeln!(
         env.out,
-        "stress swap: working set {} MiB in {actors} address spaces, {} MiB of memory free, {} MiB of swap",
+        "stress swap: working set {} MiB in {actors} address spaces, {} MiB of memory free ({} MiB held back), {} MiB of swap",
         to_mib(sizes.set),
         to_mib(sizes.free),
+        to_mib(balloon.pages),
         to_mib(sizes.slots)
     );
     let traffic = Traffic::start();

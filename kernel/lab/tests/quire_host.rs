@@ -1,0 +1,100 @@
+//! `quire-host` from outside: exit statuses, messages, and the broken rules that end in a panic.
+
+use std::process::{Command, Output};
+
+fn quire(words: &[&str]) -> (i32, String) {
+    let run = Command::new(env!("CARGO_BIN_EXE_quire-host"))
+        .args(words)
+        .env("RUST_BACKTRACE", "0")
+        .output();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = run.expect("the program was built with this test");
+    let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (status.code().unwrap_or(-1), text.concat())
+}
+
+#[track_caller]
+fn expect(words: &[&str], status: i32, part: &str) {
+    let (found, text) = quire(words);
+    assert!(
+        found == status && text.contains(part),
+        "status {found}:\n{text}"
+    );
+}
+
+#[test]
+fn statuses_say_how_it_went() {
+    expect(&["--exec", "meminfo"], 0, "all accounted for");
+    expect(&["--help"], 0, "usage: quire-host");
+    expect(&["--bogus"], 2, "unknown option '--bogus'");
+    expect(&["--exec", "meminf"], 2, "did you mean meminfo?");
+    expect(&["--exec", "stress swop"], 2, "swap");
+    expect(&["--test", "no_such_test"], 2, "no test's name contains");
+    expect(
+        &["--exec", "bench first_tuch; meminfo"],
+        2,
+        "near: first_touch",
+    );
+}
+
+#[test]
+fn memory_that_runs_out_ends_one_actor() {
+    let stress = "stress swap --secs 1";
+    expect(
+        &["--mem", "32M", "--swap", "0", "--exec", stress],
+        0,
+        "ended 1 of 4 actors",
+    );
+    expect(
+        &["--mem", "32M", "--swap", "32M", "--exec", stress],
+        0,
+        "stress swap: ok",
+    );
+}
+
+/// Unreadable pages: an error of their users, and a status unless it is accepted.
+#[cfg(feature = "lab")]
+#[test]
+fn a_disk_with_read_errors_fails_the_run_that_needs_it() {
+    let run =
+        |options: &str| format!("fault-inject read --times 5; stress swap --secs 1 {options}");
+    let machine = ["--mem", "32M", "--swap", "32M", "--exec"];
+    expect(&[&machine[..], &[&run("")]].concat(), 1, "(SIGBUS)");
+    expect(
+        &[&machine[..], &[&run("--bus-ok")]].concat(),
+        0,
+        "stress swap: ok",
+    );
+    let writes = "fault-inject write --times 40; stress swap --secs 1; swap";
+    expect(
+        &[&machine[..], &[writes]].concat(),
+        0,
+        "quire_swap_write_error",
+    );
+}
+
+/// Rule 4: two tables for one PMD entry; the accounting notices the one that was lost.
+#[cfg(feature = "lab")]
+#[test]
+fn without_the_second_look_at_the_pmd_a_table_is_lost() {
+    let run = "selftest run fresh_tables --repeat 300";
+    let (kept, text) = quire(&["--exec", &run.replace("300", "3")]);
+    assert_eq!(kept, 0, "{text}");
+    let (broken, text) = quire(&["--exec", &format!("fix pmd_recheck off; {run}")]);
+    assert!(broken == 1 || broken == 3, "status {broken}:\n{text}");
+}
+
+/// Rule 6: with interrupts off, a CPU that waits for an acknowledgement could be waited for in turn.
+#[cfg(feature = "lab")]
+#[test]
+fn waiting_with_interrupts_off_is_caught() {
+    let run = "fix ack_irqs_on off; selftest run unmapped_pages_are";
+    expect(
+        &["--exec", run],
+        3,
+        "waits for another CPU with interrupts off",
+    );
+}
