@@ -191,6 +191,8 @@ pub(super) fn start_all(cpus: usize) -> usize {
     }
     for cpu in 1..cpus {
         if start(cpu).is_err() || !ONLINE.load(Ordering::Acquire).contains(cpu) {
+            // It must not arrive late, when the page that it starts on is gone.
+            apic::send_init(cpu);
             break;
         }
         COUNT.store(cpu + 1, Ordering::Release);
