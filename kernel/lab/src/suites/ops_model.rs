@@ -116,8 +116,10 @@ fn walk(seed: u64, steps: usize) -> Result<(), Wrong> {
 }
 
 /// Everything that must be as it was before, once all address spaces are gone: areas, anon_vmas and chains,
-/// anonymous pages, tables.
+/// anonymous pages, tables. Pages that were being read when their slot went stay in the swap cache until reclaim
+/// settles.
 fn left_behind() -> (usize, (usize, usize), u64, u64) {
+    mm::reclaim::settle();
     (
         mm::vma::live(),
         mm::vma::anon::live(),
