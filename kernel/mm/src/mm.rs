@@ -56,6 +56,8 @@ pub struct Mm {
     pub(crate) emptied_gen: AtomicU64,
     /// Every CPU is known to have caught up with this generation; kept only as far as `batched_gen` needs.
     pub(crate) flushed_gen: AtomicU64,
+    /// Gathers under way; more than one only while `mmap_lock` is held shared.
+    pub(crate) gathers: AtomicU32,
     /// The OOM killer's verdict: every fault and operation fails from now on.
     killed: AtomicBool,
     /// Resident anonymous pages.
@@ -81,6 +83,7 @@ impl Default for Mm {
             batched_gen: AtomicU64::new(0),
             emptied_gen: AtomicU64::new(0),
             flushed_gen: AtomicU64::new(0),
+            gathers: AtomicU32::new(0),
             killed: AtomicBool::new(false),
             anon_pages: Gauge::new(),
             swap_entries: Gauge::new(),

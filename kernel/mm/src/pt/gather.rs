@@ -3,7 +3,8 @@
 //! The order is unhook the entry → flush every CPU that may cache it → free (rule 1). It is kept by types:
 //! taking a frame out of an entry yields an [`Unflushed`]; only a [`Gather`] accepts one; only the gather's
 //! flush frees. One flush per batch. Tables go the same way, and are freed after the shootdown IPI, which
-//! lockless walkers hold off by keeping interrupts off (rule 5).
+//! lockless walkers hold off by keeping interrupts off (rule 5). Two that run in one address space at a time
+//! (under `mmap_lock` held shared) each flush for the other as well.
 //!
 //! Adding takes no lock and runs under the PTL; [`Gather::flush`] runs with no spin lock held and
 //! interrupts on. Never sleeps, never allocates.
@@ -18,8 +19,9 @@ use crate::frame::{NIL, frame};
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
 use crate::pt::{free_table, tlb};
-use arch::addr::PAGE_SIZE;
+use arch::addr::{PAGE_SIZE, USER_TOP};
 use arch::{Pfn, VirtAddr};
+use core::sync::atomic::Ordering;
 
 /// Frames in one batch: a whole PTE table's worth.
 const BATCH: usize = 512;
@@ -63,6 +65,8 @@ pub struct Gather<'a> {
 impl<'a> Gather<'a> {
     /// An empty gather for `mm`.
     pub fn new(mm_id: u32, mm: &'a Mm) -> Self {
+        // Before the first entry is taken out. Whoever finds that one gone had its PTL after us, and so sees it.
+        mm.gathers.fetch_add(1, Ordering::Relaxed);
         Self {
             mm,
             mm_id,
@@ -147,6 +151,14 @@ impl<'a> Gather<'a> {
 
 impl Drop for Gather<'_> {
     fn drop(&mut self) {
+        // Acquire pairs with the Release below: a gather that is no longer counted has flushed.
+        if self.mm.gathers.load(Ordering::Acquire) > 1 {
+            // Another one may have taken entries of the same range out, and not have flushed yet. They are
+            // promised to be gone when this operation is over (Linux commit 99baac21).
+            self.start = 0;
+            self.end = USER_TOP;
+        }
         self.flush();
+        self.mm.gathers.fetch_sub(1, Ordering::Release);
     }
 }

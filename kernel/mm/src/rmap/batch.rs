@@ -3,8 +3,8 @@
 //! Reclaim unmaps a batch of folios and flushes once, before any of them is written or freed (rule 1). Each
 //! change bumps the generation of its address space at once, so a CPU that takes the space anew, and any
 //! other flush of it, covers the change; operations that rely on the entry being gone call
-//! `tlb::flush_batched_pending`, and faults that fill an empty one `tlb::flush_emptied_pending`. (Linux: `try_to_unmap_flush`.) Takes no lock; [`Batch::flush`] needs
-//! interrupts on.
+//! `tlb::flush_batched_pending`, and faults that fill an empty one `tlb::flush_emptied_pending`. (Linux:
+//! `try_to_unmap_flush`.) Takes no lock; [`Batch::flush`] needs interrupts on.
 
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
