@@ -28,6 +28,8 @@ const FLAGS: &[(u32, &str)] = &[
     (flag::EXCLUSIVE, "exclusive"),
     (flag::READAHEAD, "readahead"),
     (flag::BUDDY, "buddy"),
+    (flag::READING, "reading"),
+    (flag::SUSPECT, "suspect"),
 ];
 
 fn pfn_argument(ctx: &Ctx<'_>) -> Result<Pfn, UsageError> {

@@ -3,8 +3,9 @@
 //! The caller collects folios under their PTLs ([`Pages::isolate`] takes the LRU lock inside), then drops the
 //! PTL and evicts them ([`Pages::evict`] sleeps for the disk).
 
+use super::evict::{Mercy, evict_folios};
 use super::laundry;
-use super::shrink::{BATCH, By, Mercy, Scan, shrink_folios};
+use super::shrink::{BATCH, By, Scan};
 use crate::frame::frame;
 use crate::lru;
 use crate::pt::gather::Room;
@@ -42,7 +43,7 @@ impl Pages {
     /// for the writes: see [`finish`].
     pub(crate) fn evict(&mut self) {
         let mut scan = Scan::new(By::Direct);
-        shrink_folios(&self.pages[..self.n], &mut scan, Mercy::None);
+        evict_folios(&self.pages[..self.n], &mut scan, Mercy::None);
         self.n = 0;
         if laundry::is_full() {
             laundry::wait_one(&mut scan);

@@ -7,7 +7,8 @@
 //!
 //! Locks: the list's (`Rank::LruLock`), alone; then the folio lock of one folio. Sleeps.
 
-use super::shrink::{Scan, free_frozen, put_back};
+use super::evict::{free_frozen, put_back};
+use super::shrink::Scan;
 use crate::folio::{self, FolioGuard};
 use crate::frame::{FrameLinks, flag, frame};
 use crate::knobs::{self, Knob};

@@ -1,6 +1,6 @@
 //! Reclaim: making free frames out of anonymous pages that are not in use.
 //!
-//! `shrink` looks at the old end of the LRU lists, unmaps what was not used and writes it to swap;
+//! `shrink` looks at the old end of the LRU lists, `evict` unmaps what was not used and writes it to swap;
 //! `laundry` frees what has been written; `kswapd` does so in the background between the watermarks, `direct`
 //! in an allocation that finds nothing free; `oom` ends an address space when all that is in vain; `advice` is
 //! what madvise asks for.
@@ -11,6 +11,7 @@
 
 pub(crate) mod advice;
 mod direct;
+mod evict;
 pub mod kswapd;
 mod laundry;
 pub mod oom;

@@ -1,40 +1,23 @@
-//! Shrinking the LRU lists: second chance by the accessed bit, then out to swap.
+//! Shrinking the LRU lists: from which list and how many, and second chance between the two.
 //!
-//! A batch goes through in steps, so that one TLB shootdown and few disk requests serve many folios:
-//! 1. isolate the oldest of the inactive list, with a reference each;
-//! 2. lock each folio that is free to lock; used ones go back (twice used: to the active list); the others get
-//!    a slot and enter the swap cache, then lose their entries;
-//! 3. one flush for all of them (rule 1);
-//! 4. clean ones are freed; dirty ones are marked, unlocked and written in the order of their slots, and go
-//!    to the `laundry` until their writes are done.
-//!
-//! Locks: an LRU shard's while isolating; folio locks by trying, up to a batch of them; what `rmap` takes.
-//! Sleeps for disk requests. No allocation.
+//! Folios go from the old end of the active list to the inactive one, with their accessed bits cleared, and
+//! from the old end of that to `evict`. Locks: an LRU shard's while isolating; what `evict` takes. Sleeps for
+//! disk requests. No allocation.
 
+use super::evict::{Mercy, evict_folios};
 use super::laundry;
-use crate::buddy;
-use crate::folio::{self, FolioGuard};
+use crate::folio;
 use crate::frame::{flag, frame};
-use crate::knobs::{self, Knob};
 use crate::lru::{self, SHARDS};
-use crate::rmap::batch::Batch;
 use crate::rmap::scan::referenced;
-use crate::rmap::unmap::{Replace, try_to_unmap};
-use crate::rmap::walk::Sync;
 use crate::stats::{Event, count_n};
-use crate::swap::io::{self, PageIo};
-use crate::swap::{area, cache};
 use arch::Pfn;
-use arch::block::Op;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Folios handled together.
 pub(super) const BATCH: usize = 32;
 /// The mildest pressure: 1/4096 of each list per round.
 pub(super) const DEF_PRIORITY: u8 = 12;
-
-/// How long a broken rule 7 stays visible.
-const BROKEN_NS: u64 = 1_000_000;
 
 /// On whose account it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,17 +31,11 @@ pub(super) struct Scan {
     by: By,
     /// Frames freed so far.
     pub(super) reclaimed: u32,
-    /// Folios looked at so far.
-    pub(super) scanned: u32,
 }
 
 impl Scan {
     pub(super) const fn new(by: By) -> Self {
-        Self {
-            by,
-            reclaimed: 0,
-            scanned: 0,
-        }
+        Self { by, reclaimed: 0 }
     }
     pub(super) fn freed(&mut self, n: u32) {
         self.reclaimed += n;
@@ -68,8 +45,7 @@ impl Scan {
         };
         count_n(event, u64::from(n));
     }
-    fn looked_at(&mut self, n: u32) {
-        self.scanned += n;
+    fn looked_at(&self, n: u32) {
         let event = match self.by {
             By::Kswapd => Event::PgScanKswapd,
             By::Direct => Event::PgScanDirect,
@@ -174,283 +150,6 @@ fn shrink_inactive(shard: usize, scan: &mut Scan, n: u32) -> u32 {
     let mut pages = [Pfn(0); BATCH];
     let got = isolate(shard, false, &mut pages[..n as usize]);
     scan.looked_at(got as u32);
-    shrink_folios(&pages[..got], scan, Mercy::SecondChance);
+    evict_folios(&pages[..got], scan, Mercy::SecondChance);
     got as u32
-}
-
-/// Whether use counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Mercy {
-    /// Used folios stay.
-    SecondChance,
-    /// Out with all (MADV_PAGEOUT).
-    None,
-}
-
-/// What is to become of a locked folio.
-enum Verdict {
-    /// It can go: try to unmap it.
-    Evict(Replace),
-    /// Not now: back to the inactive list.
-    Keep,
-    /// In use: to the active list.
-    Activate,
-}
-
-/// Free slots taken in one go for a batch.
-struct Slots {
-    slots: [u32; BATCH],
-    next: usize,
-    n: usize,
-}
-
-impl Slots {
-    const fn new() -> Self {
-        Self {
-            slots: [0; BATCH],
-            next: 0,
-            n: 0,
-        }
-    }
-    /// The next slot; takes `want` more from the area when there is none left.
-    fn take(&mut self, want: usize) -> Option<u32> {
-        if self.next == self.n {
-            self.next = 0;
-            self.n = area::alloc(&mut self.slots[..want]);
-        }
-        let slot = *self.slots[..self.n].get(self.next)?;
-        self.next += 1;
-        Some(slot)
-    }
-}
-
-impl Drop for Slots {
-    fn drop(&mut self) {
-        for &slot in &self.slots[self.next..self.n] {
-            area::clear_cache(slot);
-        }
-    }
-}
-
-/// Folios that lost all their entries, still locked (the locks are handed over).
-struct Unmapped {
-    pages: [(Pfn, Replace); BATCH],
-    n: usize,
-}
-
-/// Evicts what can be evicted of `pages`, each isolated with a reference; the rest goes back to the LRU.
-pub(super) fn shrink_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
-    let mut unmapped = Unmapped {
-        pages: [(Pfn(0), Replace::Nothing); BATCH],
-        n: 0,
-    };
-    let mut batch = Batch::default();
-    {
-        let mut slots = Slots::new();
-        for (i, &pfn) in pages.iter().enumerate() {
-            let Some(guard) = folio::try_lock(pfn) else {
-                put_back_unlocked(pfn, frame(pfn).has(flag::ACTIVE));
-                continue;
-            };
-            match evict(&guard, mercy, &mut slots, pages.len() - i, &mut batch) {
-                Verdict::Evict(how) => {
-                    unmapped.pages[unmapped.n] = (guard.hand_over(), how);
-                    unmapped.n += 1;
-                }
-                Verdict::Keep => put_back(guard, false),
-                Verdict::Activate => {
-                    // A folio in use does without its copy on disk when slots are scarce, or the copy is bad.
-                    if area::nearly_full() || guard.frame().has(flag::ERROR) {
-                        cache::try_drop(&guard);
-                    }
-                    put_back(guard, true);
-                }
-            }
-        }
-    }
-    batch.flush();
-    if !knobs::on(Knob::SlotBeforePte) {
-        // Time for an access to follow an entry that names nothing yet.
-        arch::thread::sleep_ns(BROKEN_NS);
-    }
-    dispose(&unmapped.pages[..unmapped.n], scan);
-}
-
-/// Judges a folio and, if it is to go, takes its entries out.
-fn evict(
-    guard: &FolioGuard,
-    mercy: Mercy,
-    slots: &mut Slots,
-    left: usize,
-    batch: &mut Batch,
-) -> Verdict {
-    let how = match judge(guard, mercy, slots, left) {
-        Verdict::Evict(how) => how,
-        other => return other,
-    };
-    // Reclaim has other folios if it misses an entry; a request for this very folio should not.
-    let sync = if mercy == Mercy::None {
-        Sync::Always
-    } else {
-        Sync::Hint
-    };
-    let gone = try_to_unmap(guard, how, sync, batch);
-    if let Replace::Slot(slot) = how
-        && !knobs::on(Knob::SlotBeforePte)
-        && !guard.frame().has(flag::SWAPCACHE)
-    {
-        // Rule 7 broken: the entries name a slot whose content is not there, and the cache knows nothing.
-        area::clear_cache(slot);
-    }
-    if how == Replace::Nothing && !gone {
-        // Some entries may be gone and one not. Its owner may soon take the folio over as the only one left:
-        // nobody else may see through a stale translation what it writes then.
-        batch.flush();
-    }
-    match how {
-        _ if gone => Verdict::Evict(how),
-        Replace::Nothing => Verdict::Activate,
-        Replace::Slot(_) => Verdict::Keep,
-    }
-}
-
-fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Verdict {
-    let f = guard.frame();
-    if f.flags() & (flag::WRITEBACK | flag::READING) != 0 {
-        return Verdict::Keep;
-    }
-    // Zapped or exited meanwhile: only reclaim's reference is left, or soon will be.
-    if f.mapcount() == 0 && cache::try_drop(guard) {
-        return Verdict::Keep;
-    }
-    let cached = cache::slot_of(guard);
-    // Its slot is bad: it stays until no entry names that any more. (A folio that could not be read is of no
-    // use, and goes like a clean one.)
-    if cached.is_some() && f.has(flag::ERROR | flag::UPTODATE) {
-        return Verdict::Activate;
-    }
-    let lazy = !f.has(flag::SWAPBACKED) && cached.is_none();
-    if !lazy && cached.is_none() && area::free_slots() == 0 {
-        return Verdict::Keep;
-    }
-    if f.mapcount() > 0 && mercy == Mercy::SecondChance {
-        match second_chance(guard) {
-            Verdict::Evict(_) => {}
-            other => return other,
-        }
-    }
-    if lazy {
-        return Verdict::Evict(Replace::Nothing);
-    }
-    let slot = match cached {
-        Some(slot) => slot,
-        None => {
-            let Some(slot) = slots.take(left) else {
-                return Verdict::Keep;
-            };
-            enter_cache(guard, slot);
-            slot
-        }
-    };
-    Verdict::Evict(Replace::Slot(slot))
-}
-
-/// Puts the folio into the swap cache for a fresh slot: it has no copy there yet, so it is dirty.
-fn enter_cache(guard: &FolioGuard, slot: u32) {
-    guard.frame().set(flag::DIRTY);
-    if knobs::on(Knob::SlotBeforePte) {
-        cache::add(guard.pfn(), slot);
-    }
-}
-
-/// Not used since the last look: evict. Used: once is a hint, twice (or by two entries) is a reason.
-fn second_chance(guard: &FolioGuard) -> Verdict {
-    let f = guard.frame();
-    match referenced(guard) {
-        None => Verdict::Keep,
-        Some(0) => {
-            f.clear(flag::REFERENCED);
-            Verdict::Evict(Replace::Nothing)
-        }
-        Some(n) => {
-            let before = f.set(flag::REFERENCED);
-            if n > 1 || before & flag::REFERENCED != 0 {
-                Verdict::Activate
-            } else {
-                Verdict::Keep
-            }
-        }
-    }
-}
-
-/// After the flush: frees what is clean, writes what is dirty.
-fn dispose(unmapped: &[(Pfn, Replace)], scan: &mut Scan) {
-    let mut writes: [PageIo; BATCH] = [(0, 0); BATCH];
-    let mut n = 0;
-    for &(pfn, how) in unmapped {
-        let guard = FolioGuard::take_over(pfn);
-        if let Replace::Slot(slot) = how
-            && !knobs::on(Knob::SlotBeforePte)
-            && !guard.frame().has(flag::SWAPCACHE)
-            && area::set_cache(slot).is_ok()
-        {
-            cache::add(pfn, slot);
-        }
-        let f = guard.frame();
-        let frozen = match how {
-            Replace::Nothing => f.freeze(1),
-            Replace::Slot(_) => !f.has(flag::DIRTY) && cache::remove_frozen(&guard, 1),
-        };
-        if frozen {
-            free_frozen(guard);
-            scan.freed(1);
-        } else if let Replace::Slot(slot) = how
-            && f.has(flag::DIRTY | flag::SWAPCACHE)
-        {
-            f.set(flag::WRITEBACK);
-            f.clear(flag::DIRTY);
-            writes[n] = (slot, pfn.0);
-            n += 1;
-        } else {
-            put_back(guard, true);
-        }
-    }
-    write(&mut writes[..n], scan);
-}
-
-/// Writes folios that are marked WRITEBACK, and hands them to the laundry.
-fn write(writes: &mut [PageIo], scan: &mut Scan) {
-    if writes.is_empty() {
-        return;
-    }
-    writes.sort_unstable();
-    let mut pages = [Pfn(0); BATCH];
-    for (to, &(_, pfn)) in pages.iter_mut().zip(writes.iter()) {
-        *to = Pfn(pfn);
-    }
-    io::start(Op::Write, writes);
-    laundry::add(&pages[..writes.len()]);
-    laundry::collect(scan);
-}
-
-/// Frees the frame of a folio whose references the caller has frozen.
-pub(super) fn free_frozen(guard: FolioGuard) {
-    let pfn = guard.pfn();
-    drop(guard);
-    buddy::free(pfn, 0);
-}
-
-/// Back to the LRU, with the caller's reference.
-pub(super) fn put_back(guard: FolioGuard, active: bool) {
-    let pfn = guard.pfn();
-    drop(guard);
-    if active {
-        count_n(Event::PgActivate, 1);
-    }
-    put_back_unlocked(pfn, active);
-}
-
-fn put_back_unlocked(pfn: Pfn, active: bool) {
-    lru::add(pfn, active);
-    folio::put(pfn);
 }
