@@ -3,7 +3,7 @@
 //! The thread's adopted word holds the mm's id + 1; the scheduler hands it to [`crate::pt::tlb::switch_mm`]
 //! at each switch. A thread keeps a counted handle for as long as it has adopted. Takes no lock.
 
-use crate::mm::MmRef;
+use crate::handle::MmRef;
 use crate::pt::tlb;
 
 /// The thread's user half is `mm`'s, until this is dropped. Stays on the thread that adopted.

@@ -8,6 +8,7 @@
 //! may reclaim). Allocation may use the heap and is therefore for mm operations only, never for fault, zap,
 //! reclaim or shootdown paths; freeing never allocates.
 
+use crate::error::MmError;
 use crate::frame::NIL;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -23,6 +24,12 @@ const CHUNKS: usize = 1024;
 /// The heap or the pool is exhausted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PoolEmpty;
+
+impl From<PoolEmpty> for MmError {
+    fn from(_: PoolEmpty) -> Self {
+        Self::NoMemory
+    }
+}
 
 /// What lives in a pool.
 pub trait Slot: Default + Sync + 'static {

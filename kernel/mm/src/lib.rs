@@ -1,7 +1,8 @@
 //! L3: the memory manager. Knows no instruction set: it sees the machine through `arch` only.
 //!
-//! Modules point one way: frame < buddy < pt (entry, lock, walk, gather) < vma < swap < rmap < fault <
-//! reclaim; `ops` are the system calls on top. See ARCHITECTURE.md for a page on each.
+//! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it): init, ops,
+//! reclaim, fault, adopt, handle, exit, zap, rmap, swap, pt, mm, vma, heap, folio, buddy, lru, arena, zero,
+//! frame, stats, error, knobs. See ARCHITECTURE.md for a page on each.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -9,9 +10,12 @@ extern crate alloc;
 pub mod adopt;
 pub mod arena;
 pub mod buddy;
+pub mod error;
+mod exit;
 pub mod fault;
 pub mod folio;
 pub mod frame;
+pub mod handle;
 pub mod heap;
 mod init;
 pub mod knobs;
@@ -24,9 +28,12 @@ pub(crate) mod rmap;
 pub mod stats;
 pub mod swap;
 pub mod vma;
+mod zap;
 pub mod zero;
 
 pub use adopt::Adopted;
+pub use error::MmError;
+pub use handle::MmRef;
 pub use init::{InitError, MIN_PAGES, check, cpus_known, init};
-pub use mm::{Mm, MmError, MmRef};
+pub use mm::Mm;
 pub use ops::args::{Advice, MapFlags, Prot, RemapFlags};

@@ -153,7 +153,7 @@ impl Use {
         (Use::Heap, "KernelHeap"),
         (Use::Misc, "KernelMisc"),
     ];
-    /// The use with this number (see [`crate::frame::Frame::usage`]).
+    /// The use with this number (see `Frame::usage`).
     pub fn from_bits(bits: u32) -> Self {
         Self::ALL[bits as usize % Self::ALL.len()].0
     }

@@ -26,7 +26,7 @@ pub use algo::buddy::MAX_ORDER;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Oom;
 
-impl From<Oom> for crate::mm::MmError {
+impl From<Oom> for crate::error::MmError {
     fn from(_: Oom) -> Self {
         Self::NoMemory
     }

@@ -7,13 +7,13 @@
 
 mod anon;
 mod cow;
+pub mod stack;
 pub mod swap;
 
 use crate::adopt;
 use crate::buddy::Oom;
 use crate::mm::{Mm, by_id};
-use crate::ops::stack;
-use crate::pt::{PmdRef, PteLocked};
+use crate::pt::{PmdRef, PteLocked, same};
 use crate::stats::{Event, count};
 use crate::vma::{Vma, vm};
 use arch::VirtAddr;
@@ -178,10 +178,4 @@ impl Fault<'_> {
         };
         self.vma.entry_bits() | pte::ACCESSED | write
     }
-}
-
-/// Equal but for the bits that the MMU sets.
-pub(crate) fn same(a: Entry, b: Entry) -> bool {
-    const MMU: u64 = pte::ACCESSED | pte::DIRTY;
-    a.without(MMU) == b.without(MMU)
 }

@@ -1,6 +1,6 @@
 //! The arguments of the operations: protections, flags, advice, ranges. Plain values.
 
-use crate::mm::MmError;
+use crate::error::MmError;
 use crate::vma::vm;
 use arch::VirtAddr;
 use arch::addr::{PAGE_SIZE, USER_TOP, page_align_up};

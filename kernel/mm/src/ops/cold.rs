@@ -6,8 +6,8 @@
 
 use super::args::Range;
 use crate::frame::{flag, frame};
+use crate::handle::MmRef;
 use crate::lru;
-use crate::mm::MmRef;
 use crate::pt::PteLocked;
 use crate::pt::gather::Room;
 use crate::pt::tables::{Span, Tables};

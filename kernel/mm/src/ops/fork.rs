@@ -11,9 +11,11 @@
 
 use super::weakened::Weakened;
 use super::write;
+use crate::error::MmError;
 use crate::frame::{flag, frame};
+use crate::handle::MmRef;
 use crate::knobs::Knob;
-use crate::mm::{Mm, MmError, MmRef};
+use crate::mm::Mm;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{PmdRef, PteLocked, tlb};
 use crate::swap;

@@ -4,13 +4,15 @@
 //! every mapped part of the range also when there are holes in it, as in Linux.
 
 use super::args::{Advice, Range};
-use super::{cold, lazyfree, read, zap};
-use crate::mm::{MmError, MmRef};
+use super::{cold, lazyfree, read};
+use crate::error::MmError;
+use crate::handle::MmRef;
 use crate::pt::gather::Gather;
 use crate::pt::tables::Tables;
 use crate::swap::readahead;
 use crate::vma::set::VmaSet;
 use crate::vma::vma;
+use crate::zap;
 use arch::VirtAddr;
 use arch::addr::PAGE_SIZE;
 

@@ -6,7 +6,8 @@
 use super::args::{MapFlags, Prot, Range};
 use super::munmap::{self, OldTables};
 use super::write;
-use crate::mm::{MmError, MmRef};
+use crate::error::MmError;
+use crate::handle::MmRef;
 use crate::vma::set::{MMAP_TOP, VmaSet};
 use crate::vma::{anon, edit, vm};
 use arch::addr::{PAGE_SIZE, USER_MIN, USER_TOP, page_align_up};

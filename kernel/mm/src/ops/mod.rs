@@ -5,7 +5,6 @@
 
 pub mod args;
 mod cold;
-pub mod exit;
 mod fork;
 mod lazyfree;
 mod madvise;
@@ -13,12 +12,11 @@ mod mmap;
 mod mprotect;
 mod mremap;
 mod munmap;
-pub mod stack;
 pub mod swapoff;
 mod weakened;
-pub mod zap;
 
-use crate::mm::{Mm, MmError};
+use crate::error::MmError;
+use crate::mm::Mm;
 use crate::vma::set::VmaSet;
 use sync::{ReadGuard, WriteGuard};
 

@@ -8,9 +8,10 @@
 use super::args::{Prot, Range};
 use super::weakened::Weakened;
 use super::write;
+use crate::error::MmError;
 use crate::frame::{flag, frame};
+use crate::handle::MmRef;
 use crate::knobs::Knob;
-use crate::mm::{MmError, MmRef};
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{KEPT, tlb};
 use crate::vma::set::VmaSet;

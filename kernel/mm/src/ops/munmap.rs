@@ -7,12 +7,14 @@
 //! Only cutting a hole into one area allocates, and that comes first.
 
 use super::args::Range;
-use super::{write, zap};
-use crate::mm::{MmError, MmRef};
+use super::write;
+use crate::error::MmError;
+use crate::handle::MmRef;
 use crate::pt::gather::Gather;
 use crate::vma::edit::{self, Taken};
 use crate::vma::set::VmaSet;
 use crate::vma::vma;
+use crate::zap;
 use arch::addr::USER_TOP;
 use arch::{PAGE_SHIFT, VirtAddr};
 

@@ -7,7 +7,8 @@
 
 use crate::buddy::Gfp;
 use crate::fault::{Fault, Step, Stop};
-use crate::mm::{Mm, MmRef, id_limit};
+use crate::handle::MmRef;
+use crate::mm::{Mm, id_limit};
 use crate::pt::tables::Tables;
 use crate::swap::{self, SwapOpError, area, cache};
 use arch::VirtAddr;

@@ -72,6 +72,12 @@ pub(crate) fn read(cell: &AtomicU64) -> Entry {
     Entry(cell.load(Ordering::Acquire))
 }
 
+/// Equal but for the bits that the MMU sets.
+pub(crate) fn same(a: Entry, b: Entry) -> bool {
+    const MMU: u64 = pte::ACCESSED | pte::DIRTY;
+    a.without(MMU) == b.without(MMU)
+}
+
 /// Makes an entry visible; what it points to was initialised before.
 #[inline]
 pub(crate) fn publish(cell: &AtomicU64, entry: Entry) {

@@ -48,5 +48,5 @@ pub fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -> Optio
     }
     let held = Held(pfn);
     let again = PmdRef::lookup(mm, va)?.peek(va)?;
-    crate::fault::same(again, entry).then_some(held)
+    super::same(again, entry).then_some(held)
 }

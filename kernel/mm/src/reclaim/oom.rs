@@ -11,11 +11,12 @@
 use super::kswapd;
 use crate::adopt;
 use crate::buddy::{self, KSWAPD, Progress};
-use crate::mm::{Mm, MmRef, by_id, id_limit};
-use crate::ops::zap;
+use crate::handle::MmRef;
+use crate::mm::{Mm, by_id, id_limit};
 use crate::pt::gather::Gather;
 use crate::stats::{Event, count};
 use crate::swap;
+use crate::zap;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use spin::Once;

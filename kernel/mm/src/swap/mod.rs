@@ -16,7 +16,7 @@ pub use area::{free_slots, state as slot_state, total_slots, validate};
 pub use on::{MIN_PAGES, SwapOpError, mkswap, swapon};
 pub(crate) use on::{SWAPON, close};
 
-use crate::mm::MmError;
+use crate::error::MmError;
 use crate::stats::{Event, total};
 use algo::swapmap::Left;
 

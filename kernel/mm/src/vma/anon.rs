@@ -13,8 +13,8 @@
 //! no longer mapped may hold a stale id: [`lock_folio`] finds that out under the lock.
 
 use crate::arena::{Arena, Slot};
+use crate::error::MmError;
 use crate::frame::{Frame, NIL};
-use crate::mm::MmError;
 use crate::vma::{Vma, vma};
 use algo::interval::{IntervalNodes, IntervalTree};
 use algo::tree::TreeLinks;

@@ -10,8 +10,8 @@
 
 use super::set::VmaSet;
 use super::{anon, pool, vma};
+use crate::error::MmError;
 use crate::frame::NIL;
-use crate::mm::MmError;
 use arch::PAGE_SHIFT;
 
 /// A record for a new area of `mm`: in no set, without an anon_vma.

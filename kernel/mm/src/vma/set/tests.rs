@@ -1,7 +1,7 @@
 //! The set against a map of ranges: lookups, gaps, cuts and joins.
 
 use super::*;
-use crate::mm::MmError;
+use crate::error::MmError;
 use crate::vma::edit::{self, Taken};
 use proptest::prelude::*;
 use std::collections::BTreeMap;

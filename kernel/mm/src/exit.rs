@@ -4,10 +4,10 @@
 //! be lazy on its root, and the last flush makes them leave. Sleeps (`mmap_lock`, anon_vma locks).
 
 use crate::mm::Mm;
-use crate::ops::zap;
 use crate::pt::gather::Gather;
 use crate::pt::{free_table, tlb};
 use crate::vma::{anon, pool, vma};
+use crate::zap;
 use arch::USER_TOP;
 
 pub(crate) fn teardown(id: u32, mm: &Mm) {

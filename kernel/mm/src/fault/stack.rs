@@ -2,7 +2,8 @@
 //!
 //! Takes `mmap_lock` exclusively; sleeps. The area's own anon_vma tree is adjusted with it.
 
-use crate::mm::{Mm, MmError};
+use crate::error::MmError;
+use crate::mm::Mm;
 use crate::stats::{Event, count};
 use crate::vma::{anon, vm, vma};
 use arch::VirtAddr;
