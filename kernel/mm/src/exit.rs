@@ -25,6 +25,12 @@ pub(crate) fn teardown(id: u32, mm: &Mm) {
         zap::tables(&mut gather, start, end, 0, next);
     }
     debug_assert!(mm.tables.get() == 1, "a table without an area");
+    debug_assert!(
+        mm.anon_pages.raw() == 0 && mm.swap_entries.raw() == 0,
+        "pages {} and swap entries {} counted in an empty address space",
+        mm.anon_pages.raw(),
+        mm.swap_entries.raw()
+    );
     drop(gather);
     // Even an mm without tables below its root may be some CPU's lazy root.
     if !mm.cpus().is_empty() {
