@@ -5,12 +5,9 @@
 use crate::error::MmError;
 use crate::mm::Mm;
 use crate::stats::{Event, count};
+use crate::vma::set::STACK_GUARD_GAP;
 use crate::vma::{anon, vm, vma};
 use arch::VirtAddr;
-use arch::addr::PAGE_SIZE;
-
-/// Pages that stay empty below a stack that grows, as in Linux.
-pub const GUARD_GAP: u64 = 256 * PAGE_SIZE;
 
 /// Grows the area above `va` down to it, if that is a stack and the gap below it stays.
 ///
@@ -24,9 +21,9 @@ pub(crate) fn expand(mm: &Mm, va: VirtAddr) -> Result<(), MmError> {
     if area.contains(va) {
         return Ok(());
     }
-    let floor = set
-        .prev(id)
-        .map_or(arch::addr::USER_MIN, |below| vma(below).end() + GUARD_GAP);
+    let floor = set.prev(id).map_or(arch::addr::USER_MIN, |below| {
+        vma(below).end() + STACK_GUARD_GAP
+    });
     let grown = ((area.start() - start) >> arch::PAGE_SHIFT) as u32;
     if !area.has(vm::GROWSDOWN) || start < floor || area.pgoff() < grown {
         return Err(MmError::NotMapped);
