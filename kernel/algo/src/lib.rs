@@ -1,5 +1,6 @@
 //! L0: pure algorithms of the memory manager. No `unsafe`, no allocation, no clock, no CPU:
 //! every structure lives in memory that the caller lends, so each can be tested on the host alone.
+//! (`explore`, the schedule search of the lab, allocates; it exists only with the feature of that name.)
 //!
 //! Elements are named by `u32` ids (a page frame number, an index into an arena) and reached through
 //! accessor traits whose methods take `&self`: the caller keeps links in cells of its own records.
@@ -8,10 +9,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "explore"))]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 pub mod buddy;
+#[cfg(any(test, feature = "explore"))]
+pub mod explore;
 pub mod gap;
 pub mod interval;
 pub mod list;
