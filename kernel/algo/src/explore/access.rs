@@ -141,16 +141,16 @@ impl Footprint {
     pub(super) fn hands_over_to(&self, later: &Self) -> bool {
         let gives = |lock| {
             self.accesses().iter().any(|a| {
-                a.object == lock
-                    && matches!(a.kind, AccessKind::Unlock | AccessKind::UnlockShared)
+                a.object == lock && matches!(a.kind, AccessKind::Unlock | AccessKind::UnlockShared)
             })
         };
         let takes = |a: &Access| match a.kind {
             AccessKind::Lock => gives(a.object),
             // A shared hold given back did not keep another sharer out.
-            AccessKind::LockShared => self
-                .accesses()
-                .contains(&Access { object: a.object, kind: AccessKind::Unlock }),
+            AccessKind::LockShared => self.accesses().contains(&Access {
+                object: a.object,
+                kind: AccessKind::Unlock,
+            }),
             _ => false,
         };
         later.accesses().iter().any(takes)

@@ -15,13 +15,21 @@ impl ActorId {
     /// The actor with this number, if it is below [`MAX_ACTORS`].
     #[inline]
     pub const fn new(n: usize) -> Option<Self> {
-        if n < MAX_ACTORS { Some(Self(n as u8)) } else { None }
+        if n < MAX_ACTORS {
+            Some(Self(n as u8))
+        } else {
+            None
+        }
     }
 
     /// The actor that this letter (either case) names.
     pub const fn from_letter(c: char) -> Option<Self> {
         let c = c.to_ascii_uppercase();
-        if c >= 'A' && c <= 'P' { Some(Self(c as u8 - b'A')) } else { None }
+        if c >= 'A' && c <= 'P' {
+            Some(Self(c as u8 - b'A'))
+        } else {
+            None
+        }
     }
 
     /// Its number.
@@ -98,7 +106,11 @@ impl ActorSet {
     /// The actor with the lowest number.
     #[inline]
     pub const fn first(self) -> Option<ActorId> {
-        if self.0 == 0 { None } else { Some(ActorId(self.0.trailing_zeros() as u8)) }
+        if self.0 == 0 {
+            None
+        } else {
+            Some(ActorId(self.0.trailing_zeros() as u8))
+        }
     }
     /// By ascending number.
     pub fn iter(self) -> impl Iterator<Item = ActorId> {

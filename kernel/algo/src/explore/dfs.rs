@@ -6,9 +6,7 @@
 
 use super::dpor::{self, Clock};
 use super::sleep::{Cover, Sleeper};
-use super::{
-    ActorId, ActorSet, ActorState, Choice, Divergence, Footprint, Next, Strategy, View,
-};
+use super::{ActorId, ActorSet, ActorState, Choice, Divergence, Footprint, Next, Strategy, View};
 use alloc::vec::Vec;
 
 /// How schedules are left out that are equivalent to others.
@@ -77,7 +75,11 @@ impl Node {
     }
 
     fn cover(&self, actor: ActorId, bounded: bool) -> Cover {
-        let cost = if bounded { self.cost_of(actor) } else { u32::MAX };
+        let cost = if bounded {
+            self.cost_of(actor)
+        } else {
+            u32::MAX
+        };
         self.sleepers
             .iter()
             .find(|s| s.actor == actor)
@@ -164,7 +166,12 @@ impl DepthFirst {
     /// Choices on the current path that have an alternative left, by step: how far the search still is from
     /// its end.
     pub fn frontier(&self) -> impl Iterator<Item = usize> {
-        let open = |n: &Node| !n.candidates.without(n.explored).without(ActorSet::single(n.chosen)).is_empty();
+        let open = |n: &Node| {
+            !n.candidates
+                .without(n.explored)
+                .without(ActorSet::single(n.chosen))
+                .is_empty()
+        };
         let path = self.nodes[..self.used].iter().enumerate();
         path.filter(move |(_, n)| open(n)).map(|(i, _)| i)
     }
@@ -185,7 +192,8 @@ impl DepthFirst {
             node.last = Some(parent.chosen);
             node.cost = parent.cost_of(parent.chosen);
             let after = |s: &Sleeper| s.after(parent.chosen, &parent.footprint, parent.after);
-            node.sleepers.extend(parent.sleepers.iter().filter_map(after));
+            node.sleepers
+                .extend(parent.sleepers.iter().filter_map(after));
             if parent.only_going_on && node.enabled.contains(parent.chosen) {
                 node.candidates = ActorSet::single(parent.chosen);
             }
@@ -258,8 +266,11 @@ impl Strategy for DepthFirst {
 
     fn run_finished(&mut self, end: &View<'_>) -> Next {
         self.note_after(end);
-        self.used = self.used.min(self.step);
+        let left = self.used - self.step;
         self.step = 0;
+        if left > 0 {
+            return Next::Diverged(Divergence::Ended { left: left as u64 });
+        }
         if self.reduction == Reduction::Dpor {
             dpor::races(&mut self.nodes[..self.used], self.fresh, end);
         }

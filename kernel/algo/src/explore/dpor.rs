@@ -50,11 +50,16 @@ pub(super) fn races(path: &mut [Node], fresh: usize, end: &View<'_>) {
     for (actor, state) in end.iter() {
         match state {
             ActorState::LockBlocked { lock } => {
-                let pending = Footprint::of(Access { object: lock, kind: AccessKind::Lock });
+                let pending = Footprint::of(Access {
+                    object: lock,
+                    kind: AccessKind::Lock,
+                });
                 race(path, actor, &pending, Which::Latest);
             }
             // In a deadlock: what it would have done is not known, so anything may have kept it from that.
-            ActorState::IpiWait { .. } | ActorState::Masked { .. } | ActorState::Asleep { .. } if stuck => {
+            ActorState::IpiWait { .. } | ActorState::Masked { .. } | ActorState::Asleep { .. }
+                if stuck =>
+            {
                 race(path, actor, &Footprint::EVERYTHING, Which::All);
             }
             _ => {}
@@ -111,7 +116,13 @@ fn reverse(path: &mut [Node], i: usize, actor: ActorId, step: &Footprint) {
 
 /// The run without step `i` of `skipped` and all that it happens before, then `step` of `actor`: whose first
 /// step in it has nothing before it? `after` is the path after step `i`.
-fn initials(skipped: ActorId, i: usize, after: &[Node], actor: ActorId, step: &Footprint) -> ActorSet {
+fn initials(
+    skipped: ActorId,
+    i: usize,
+    after: &[Node],
+    actor: ActorId,
+    step: &Footprint,
+) -> ActorSet {
     let mut begins = ActorSet::EMPTY;
     let mut seen = ActorSet::EMPTY;
     let kept = |j: usize| !after[j].clock.has(skipped, i);

@@ -5,8 +5,8 @@
 
 use super::stuck::CycleWatch;
 use super::{
-    ActorId, ActorState, Choice, Choices, Deadlock, Divergence, Footprint, Livelock, LockTable, Next,
-    Strategy, View,
+    ActorId, ActorState, Choice, Choices, Deadlock, Divergence, Footprint, Livelock, LockTable,
+    Next, Strategy, View,
 };
 use alloc::string::String;
 use core::fmt;
@@ -148,7 +148,6 @@ impl Trace {
     fn clear(&mut self) {
         self.choices.clear();
         self.locks.clear();
-        self.cycles.clear();
         (self.print, self.steps, self.preemptions, self.last) = (0x811c_9dc5, 0, 0, None);
     }
 
@@ -305,9 +304,17 @@ pub fn explore(
         }
         let next = strategy.run_finished(&View::new(world.actors()));
         let stop = watch(&done.progress, &trace, &verdict).is_break();
-        done.exhausted = next == Next::Exhausted;
-        if stop || done.exhausted {
-            break;
+        match next {
+            Next::Continue if !stop => {}
+            Next::Continue => break,
+            Next::Exhausted => {
+                done.exhausted = true;
+                break;
+            }
+            Next::Diverged(d) => {
+                done.diverged = Some(d);
+                break;
+            }
         }
     }
     done

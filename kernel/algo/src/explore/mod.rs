@@ -86,15 +86,31 @@ pub enum Divergence {
 impl core::fmt::Display for Divergence {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::NotReady { step, wanted, enabled } => {
+            Self::NotReady {
+                step,
+                wanted,
+                enabled,
+            } => {
                 write!(f, "step {step}: {wanted} was to run, ready are {enabled}")
             }
-            Self::Enabled { step, recorded, enabled } => {
-                write!(f, "step {step}: ready are {enabled}, before it was {recorded}")
+            Self::Enabled {
+                step,
+                recorded,
+                enabled,
+            } => {
+                write!(
+                    f,
+                    "step {step}: ready are {enabled}, before it was {recorded}"
+                )
             }
-            Self::Ended { left } => write!(f, "the run ended with {left} steps of the schedule left"),
+            Self::Ended { left } => {
+                write!(f, "the run ended with {left} steps of the schedule left")
+            }
             Self::Fingerprint { recorded, found } => {
-                write!(f, "the run's fingerprint is {found:08x}, the schedule's {recorded:08x}")
+                write!(
+                    f,
+                    "the run's fingerprint is {found:08x}, the schedule's {recorded:08x}"
+                )
             }
         }
     }
@@ -107,6 +123,8 @@ pub enum Next {
     Continue,
     /// The strategy has made every run it wants to make.
     Exhausted,
+    /// The run ended before the choices that were to be repeated did.
+    Diverged(Divergence),
 }
 
 /// Chooses who goes next.

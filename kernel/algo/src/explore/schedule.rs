@@ -94,7 +94,10 @@ impl FromStr for Choices {
 fn stretch(s: &str) -> Result<(ActorId, u32), ScheduleError> {
     let bad = || ScheduleError::Stretch(s.to_string());
     let mut chars = s.chars();
-    let actor = chars.next().and_then(ActorId::from_letter).ok_or_else(bad)?;
+    let actor = chars
+        .next()
+        .and_then(ActorId::from_letter)
+        .ok_or_else(bad)?;
     let count = number(chars.as_str()).ok_or_else(bad)?;
     match u32::try_from(count) {
         Ok(n) if n > 0 => Ok((actor, n)),
@@ -261,14 +264,26 @@ impl fmt::Display for ScheduleError {
                 f,
                 "schedule: {n} fields, expected 5 or 6: {VERSION}:SCENARIO:KNOBS:SEED:CHOICES[:PRINT]"
             ),
-            Self::Name(s) => write!(f, "schedule: '{s}' is no name: letters, digits, '_' and '-'"),
-            Self::Knob(s) => write!(f, "schedule: knob '{s}': expected NAME=on or NAME=off, or '-' for none"),
-            Self::Seed(s) => write!(f, "schedule: seed '{s}': expected a decimal number below 2^64"),
+            Self::Name(s) => write!(
+                f,
+                "schedule: '{s}' is no name: letters, digits, '_' and '-'"
+            ),
+            Self::Knob(s) => write!(
+                f,
+                "schedule: knob '{s}': expected NAME=on or NAME=off, or '-' for none"
+            ),
+            Self::Seed(s) => write!(
+                f,
+                "schedule: seed '{s}': expected a decimal number below 2^64"
+            ),
             Self::Stretch(s) => write!(
                 f,
                 "schedule: '{s}' in the choices: expected a letter A to P and a count of 1 or more, such as A5, with dots between"
             ),
-            Self::Print(s) => write!(f, "schedule: fingerprint '{s}': expected eight hexadecimal digits"),
+            Self::Print(s) => write!(
+                f,
+                "schedule: fingerprint '{s}': expected eight hexadecimal digits"
+            ),
         }
     }
 }

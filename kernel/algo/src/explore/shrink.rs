@@ -23,11 +23,7 @@ type Stretches = Vec<(ActorId, u32)>;
 ///
 /// With `most` out of the way, the result is minimal in that no stretch can be left out, no two neighbouring
 /// stretches can change places with a gain, and no stretch can be one step shorter, without the failure vanishing.
-pub fn shrink(
-    choices: &Choices,
-    most: u64,
-    fails: &mut dyn FnMut(&Choices) -> bool,
-) -> Shrunk {
+pub fn shrink(choices: &Choices, most: u64, fails: &mut dyn FnMut(&Choices) -> bool) -> Shrunk {
     let mut s = Shrinker {
         best: choices.stretches().to_vec(),
         left: most,
@@ -51,7 +47,10 @@ pub fn shrink(
 
 /// Stretches first, then steps.
 fn measure(stretches: &[(ActorId, u32)]) -> (usize, u64) {
-    (stretches.len(), stretches.iter().map(|s| u64::from(s.1)).sum())
+    (
+        stretches.len(),
+        stretches.iter().map(|s| u64::from(s.1)).sum(),
+    )
 }
 
 struct Shrinker<'a> {

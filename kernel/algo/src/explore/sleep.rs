@@ -52,7 +52,12 @@ impl Sleeper {
 
     /// Still asleep after `actor` took a step and came to be in state `after`? Then with what cost.
     #[inline]
-    pub(super) fn after(&self, actor: ActorId, step: &Footprint, after: ActorState) -> Option<Self> {
+    pub(super) fn after(
+        &self,
+        actor: ActorId,
+        step: &Footprint,
+        after: ActorState,
+    ) -> Option<Self> {
         if actor == self.actor || self.footprint.conflicts(step) {
             return None;
         }

@@ -1,7 +1,7 @@
 //! Runs that do not end: who waits for whom, and states that come back.
 
 use super::{AccessKind, ActorId, ActorSet, ActorState, Footprint, ObjectId, View};
-use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -123,9 +123,16 @@ impl fmt::Display for Deadlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("deadlock: ")?;
         for (i, e) in self.graph.iter().enumerate() {
-            write!(f, "{}{} waits for ", if i == 0 { "" } else { "; " }, e.actor)?;
+            write!(
+                f,
+                "{}{} waits for ",
+                if i == 0 { "" } else { "; " },
+                e.actor
+            )?;
             match e.state {
-                ActorState::LockBlocked { lock } => write!(f, "lock {:#x} held by {}", lock.0, e.on)?,
+                ActorState::LockBlocked { lock } => {
+                    write!(f, "lock {:#x} held by {}", lock.0, e.on)?
+                }
                 ActorState::IpiWait { .. } => write!(f, "acknowledgements of {}", e.on)?,
                 ActorState::Masked { .. } => write!(f, "interrupts of {}, which are off", e.on)?,
                 ActorState::Asleep { on } => write!(f, "a wake-up on {:#x}", on.0)?,
@@ -146,7 +153,7 @@ impl fmt::Display for Deadlock {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Livelock {
     /// The whole state after step `again` is that after step `first`, and everyone who could run in between
-    /// did: no fair scheduler gets out.
+    /// did: this may go round for ever though nobody is kept from running.
     Cycle {
         /// Steps taken when the state was first seen.
         first: usize,
@@ -164,7 +171,10 @@ impl fmt::Display for Livelock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cycle { first, again } => {
-                write!(f, "livelock: the state after step {again} is that after step {first}")
+                write!(
+                    f,
+                    "livelock: the state after step {again} is that after step {first}"
+                )
             }
             Self::TooLong { limit } => write!(f, "livelock: no end after {limit} steps"),
         }
@@ -174,34 +184,43 @@ impl fmt::Display for Livelock {
 /// Watches the hashes of the states of one run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CycleWatch {
-    /// The latest time at which each state was seen.
-    seen: BTreeMap<u64, usize>,
-    /// Per step: who ran, who could have.
-    steps: Vec<(ActorId, ActorSet)>,
+    seen: BTreeSet<u64>,
+    /// The state before each step, who took it, who could have.
+    steps: Vec<(u64, ActorId, ActorSet)>,
+    now: u64,
 }
 
 impl CycleWatch {
-    pub(super) fn clear(&mut self) {
+    /// A run starts in a state with this hash.
+    pub(super) fn start(&mut self, hash: u64) {
         self.seen.clear();
         self.steps.clear();
-    }
-
-    /// The run starts in a state with this hash.
-    pub(super) fn start(&mut self, hash: u64) {
-        self.seen.insert(hash, 0);
+        self.seen.insert(hash);
+        self.now = hash;
     }
 
     /// `actor`, one of `enabled`, took a step to a state with this hash.
-    pub(super) fn step(&mut self, actor: ActorId, enabled: ActorSet, hash: u64) -> Option<Livelock> {
-        self.steps.push((actor, enabled));
-        let again = self.steps.len();
-        let first = self.seen.insert(hash, again)?;
-        let turn = &self.steps[first..];
-        let ran: ActorSet = turn.iter().map(|s| s.0).collect();
-        let could = turn.iter().fold(ActorSet::EMPTY, |all, s| all.union(s.1));
-        could
-            .without(ran)
-            .is_empty()
-            .then_some(Livelock::Cycle { first, again })
+    pub(super) fn step(
+        &mut self,
+        actor: ActorId,
+        enabled: ActorSet,
+        hash: u64,
+    ) -> Option<Livelock> {
+        self.steps.push((self.now, actor, enabled));
+        self.now = hash;
+        if self.seen.insert(hash) {
+            return None;
+        }
+        // Any of the times it was seen will do.
+        let (mut ran, mut could) = (ActorSet::EMPTY, ActorSet::EMPTY);
+        for (first, &(before, actor, enabled)) in self.steps.iter().enumerate().rev() {
+            ran.insert(actor);
+            could = could.union(enabled);
+            if before == hash && could.without(ran).is_empty() {
+                let again = self.steps.len();
+                return Some(Livelock::Cycle { first, again });
+            }
+        }
+        None
     }
 }

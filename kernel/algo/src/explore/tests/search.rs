@@ -1,7 +1,9 @@
 //! Depth-first search with every reduction finds exactly what plain enumeration finds.
 
 use super::toy::{End, Op, Program, Toy, enumerate};
-use crate::explore::{DepthFirst, Limits, Progress, Verdict, explore};
+use crate::explore::{
+    ActorId, ActorState, DepthFirst, Footprint, Limits, Progress, View, World, explore,
+};
 use crate::testing::config;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,41 +17,90 @@ const ALL: Limits = Limits {
     failures: u64::MAX,
 };
 
-/// The final states that `search` finds, and its counts.
-fn found(program: &Program, mut search: DepthFirst) -> (BTreeSet<End>, Progress) {
-    let mut toy = Toy::new(program.clone(), |_| false);
-    let seen = std::cell::RefCell::new(BTreeMap::new());
-    // The world's state at the end of a run is only reachable from inside of it.
-    struct Recorder<'a>(&'a mut Toy, &'a std::cell::RefCell<BTreeMap<End, u64>>);
-    impl crate::explore::World for Recorder<'_> {
-        fn reset(&mut self) {
-            self.0.reset();
-        }
-        fn actors(&self) -> &[crate::explore::ActorState] {
-            self.0.actors()
-        }
-        fn step(&mut self, a: crate::explore::ActorId) -> crate::explore::Footprint {
-            let f = self.0.step(a);
-            let view = crate::explore::View::new(self.0.actors());
-            if view.enabled().is_empty() {
-                let end = End {
-                    state: self.0.state.clone(),
-                    stuck: !view.all_ended(),
-                };
-                *self.1.borrow_mut().entry(end).or_default() += 1;
-            }
-            f
+/// A toy that keeps what its runs came to.
+struct Recorder {
+    toy: Toy,
+    run: Vec<(ActorId, Footprint)>,
+    ends: BTreeSet<End>,
+    /// Complete runs in normal form: equivalent runs have the same.
+    classes: BTreeMap<Vec<ActorId>, u64>,
+}
+
+impl World for Recorder {
+    fn reset(&mut self) {
+        self.run.clear();
+        self.toy.reset();
+        self.note();
+    }
+    fn actors(&self) -> &[ActorState] {
+        self.toy.actors()
+    }
+    fn step(&mut self, actor: ActorId) -> Footprint {
+        let footprint = self.toy.step(actor);
+        self.run.push((actor, footprint));
+        self.note();
+        footprint
+    }
+}
+
+impl Recorder {
+    fn note(&mut self) {
+        let view = View::new(self.toy.actors());
+        if view.enabled().is_empty() {
+            self.ends.insert(End {
+                state: self.toy.state.clone(),
+                stuck: !view.all_ended(),
+            });
+            *self.classes.entry(normal_form(&self.run)).or_default() += 1;
         }
     }
-    let done = explore(
-        &mut Recorder(&mut toy, &seen),
-        &mut search,
-        &ALL,
-        &mut |_, _, _| Continue(()),
-    );
+}
+
+/// The equivalent run that is first in the order of actors: again and again the lowest actor that nothing left over
+/// has to precede.
+fn normal_form(run: &[(ActorId, Footprint)]) -> Vec<ActorId> {
+    let mut left = run.to_vec();
+    let mut form = Vec::new();
+    while !left.is_empty() {
+        let free = |i: &usize| {
+            let (actor, footprint) = left[*i];
+            left[..*i]
+                .iter()
+                .all(|(a, f)| *a != actor && !f.conflicts(&footprint))
+        };
+        let first = (0..left.len()).filter(free).min_by_key(|&i| left[i].0);
+        form.push(left.remove(first.expect("the first step is free")).0);
+    }
+    form
+}
+
+struct Found {
+    ends: BTreeSet<End>,
+    classes: BTreeMap<Vec<ActorId>, u64>,
+    progress: Progress,
+    most_preemptions: u32,
+}
+
+/// What `search` finds, to its end.
+fn found(program: &Program, mut search: DepthFirst) -> Found {
+    let mut world = Recorder {
+        toy: Toy::new(program.clone(), |_| false),
+        run: Vec::new(),
+        ends: BTreeSet::new(),
+        classes: BTreeMap::new(),
+    };
+    let mut most_preemptions = 0;
+    let done = explore(&mut world, &mut search, &ALL, &mut |_, trace, _| {
+        most_preemptions = most_preemptions.max(trace.preemptions());
+        Continue(())
+    });
     assert!(done.exhausted && done.diverged.is_none());
-    let ends = seen.into_inner().into_keys().collect();
-    (ends, done.progress)
+    Found {
+        ends: world.ends,
+        classes: world.classes,
+        progress: done.progress,
+        most_preemptions,
+    }
 }
 
 /// Steps without locks: they do not have to be paired.
@@ -80,6 +131,8 @@ fn block() -> impl Strategy<Value = Vec<Op>> {
         1 => few().prop_map(around(Op::IrqOff, Op::IrqOn)),
         // Not to be waited for with interrupts off; here nobody forbids it.
         1 => (0..2u8).prop_map(|c| vec![Op::Send(c), Op::Await]),
+        // May wait for ever.
+        1 => (0..3u8, 0..2u8).prop_map(|(v, n)| vec![Op::WaitWhile(v, n)]),
     ]
 }
 
@@ -109,36 +162,59 @@ proptest! {
     #[test]
     fn plain_search_is_the_enumeration(p in program(), bound in prop::option::of(0..3u32)) {
         let (ends, runs) = enumerate(&p, bound);
-        let (seen, progress) = found(&p, DepthFirst::plain(bound));
-        prop_assert_eq!(progress.schedules, runs);
-        prop_assert_eq!(progress.redundant, 0);
-        prop_assert_eq!(seen, ends);
+        let seen = found(&p, DepthFirst::plain(bound));
+        prop_assert_eq!(seen.progress.schedules, runs);
+        prop_assert_eq!(seen.progress.redundant, 0);
+        prop_assert_eq!(seen.ends, ends);
+        prop_assert!(seen.most_preemptions <= bound.unwrap_or(u32::MAX));
     }
 
     #[test]
-    fn sleep_sets_lose_no_state(p in program()) {
-        let (ends, runs) = enumerate(&p, None);
-        let (seen, progress) = found(&p, DepthFirst::sleep(None));
-        prop_assert!(progress.schedules <= runs);
-        prop_assert_eq!(seen, ends);
+    fn sleep_sets_run_one_schedule_of_each_class(p in program()) {
+        let all = found(&p, DepthFirst::plain(None));
+        let seen = found(&p, DepthFirst::sleep(None));
+        prop_assert_eq!(seen.ends, all.ends);
+        prop_assert!(seen.classes.values().all(|&n| n == 1));
+        prop_assert!(seen.classes.keys().eq(all.classes.keys()));
     }
 
     #[test]
-    fn dpor_loses_no_state(p in program()) {
-        let (ends, _) = enumerate(&p, None);
-        let (seen, progress) = found(&p, DepthFirst::dpor());
-        let (_, sleep) = found(&p, DepthFirst::sleep(None));
-        prop_assert_eq!(seen, ends);
-        // Both run one schedule of each class; DPOR gives up no more than the other.
-        prop_assert_eq!(progress.schedules, sleep.schedules);
-        prop_assert!(progress.redundant <= sleep.redundant);
+    fn dpor_runs_one_schedule_of_each_class(p in program()) {
+        let all = found(&p, DepthFirst::plain(None));
+        let seen = found(&p, DepthFirst::dpor());
+        let sleep = found(&p, DepthFirst::sleep(None));
+        prop_assert_eq!(seen.ends, all.ends);
+        prop_assert!(seen.classes.values().all(|&n| n == 1));
+        prop_assert!(seen.classes.keys().eq(all.classes.keys()));
+        prop_assert!(seen.progress.redundant <= sleep.progress.redundant);
     }
 
     #[test]
     fn bounded_sleep_sets_lose_no_state_within_the_bound(p in program(), bound in 0..4u32) {
         let (ends, runs) = enumerate(&p, Some(bound));
-        let (seen, progress) = found(&p, DepthFirst::sleep(Some(bound)));
-        prop_assert!(progress.schedules + progress.redundant <= runs);
-        prop_assert_eq!(seen, ends);
+        let seen = found(&p, DepthFirst::sleep(Some(bound)));
+        prop_assert!(seen.progress.schedules + seen.progress.redundant <= runs);
+        prop_assert!(seen.most_preemptions <= bound);
+        prop_assert_eq!(seen.ends, ends);
     }
+}
+
+/// Threads that touch nothing in common have one class of schedules, whatever the bound.
+#[test]
+fn independent_threads_need_one_schedule() {
+    let thread = |v: u8| vec![Op::Read(v), Op::Write(v, 1), Op::Read(v), Op::Write(v, 1)];
+    let p = vec![thread(0), thread(1), thread(2)];
+    assert_eq!(
+        found(&p, DepthFirst::plain(None)).progress.schedules,
+        34_650
+    );
+    let dpor = found(&p, DepthFirst::dpor()).progress;
+    assert_eq!((dpor.schedules, dpor.redundant), (1, 0));
+    assert_eq!(found(&p, DepthFirst::sleep(None)).progress.schedules, 1);
+    let plain = found(&p, DepthFirst::plain(Some(2))).progress;
+    let sleep = found(&p, DepthFirst::sleep(Some(2))).progress;
+    assert!(
+        10 * sleep.schedules < plain.schedules,
+        "{sleep:?} {plain:?}"
+    );
 }

@@ -27,8 +27,10 @@ pub(super) enum Op {
     IrqOn,
     /// Goes back this many steps while the variable is not the number (a spin, for livelocks).
     LoopUnless(u8, u8, u8),
-    /// One step that reads two variables and loops back while both are 1 (Peterson's wait).
-    LoopWhileBoth(u8, u8, u8),
+    /// Waits while the variable is the number.
+    WaitWhile(u8, u8),
+    /// Waits while the first variable is 1 and the second the number (Peterson's wait).
+    WaitWhileBoth(u8, u8, u8),
 }
 
 const VARS: usize = 4;
@@ -82,6 +84,9 @@ impl State {
                 object: ObjectId(object),
             })
         };
+        let asleep = |v| ActorState::Asleep {
+            on: ObjectId(var(v)),
+        };
         match self.op(program, t) {
             None => ActorState::Done,
             Some(Op::Lock(l)) if self.owner[l as usize].is_some() => ActorState::LockBlocked {
@@ -104,7 +109,13 @@ impl State {
             Some(Op::Send(c)) => ready(PointKind::IpiSend, mailbox(c as usize)),
             Some(Op::IrqOff | Op::IrqOn) => ready(PointKind::IrqOff, irq_flag(t)),
             Some(Op::Write(v, _) | Op::Set(v, _)) => ready(PointKind::CellWrite, var(v)),
-            Some(Op::LoopUnless(v, ..) | Op::LoopWhileBoth(v, ..)) => {
+            Some(Op::WaitWhile(v, n)) if self.vars[v as usize] == n => asleep(v),
+            Some(Op::WaitWhileBoth(a, b, n))
+                if self.vars[a as usize] == 1 && self.vars[b as usize] == n =>
+            {
+                asleep(a)
+            }
+            Some(Op::LoopUnless(v, ..) | Op::WaitWhile(v, _) | Op::WaitWhileBoth(v, ..)) => {
                 ready(PointKind::CellRead, var(v))
             }
         }
@@ -179,10 +190,8 @@ impl State {
                 }
                 touch(AccessKind::Read, var(v))
             }
-            Op::LoopWhileBoth(a, b, other) => {
-                if self.vars[a as usize] == 1 && self.vars[b as usize] == other {
-                    self.pc[t] -= 1;
-                }
+            Op::WaitWhile(v, _) => touch(AccessKind::Read, var(v)),
+            Op::WaitWhileBoth(a, b, _) => {
                 let mut f = touch(AccessKind::Read, var(a));
                 f.add(Access::new(AccessKind::Read, var(b)));
                 f
@@ -208,7 +217,7 @@ pub(super) struct Toy {
     /// The final oracle: whether the state is bad.
     bad: fn(&State) -> bool,
     hashes: bool,
-    /// Steps after which the world stops being deterministic (0: never).
+    /// Runs after which the world stops being the same (0: never).
     pub(super) drift: usize,
     runs: usize,
 }
