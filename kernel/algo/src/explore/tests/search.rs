@@ -218,3 +218,30 @@ fn independent_threads_need_one_schedule() {
         "{sleep:?} {plain:?}"
     );
 }
+
+/// B blocks on the lock that A's sleeping step gives back: in the equivalent run B would not block, and A could
+/// not go on without another preemption.
+#[test]
+fn a_free_switch_that_the_equivalent_run_pays_for_is_not_left_out() {
+    let a = vec![
+        Op::Lock(0),
+        Op::Set(0, 1),
+        Op::Unlock(0),
+        Op::Read(1),
+        Op::Write(3, 0),
+        Op::Read(2),
+    ];
+    let b = vec![
+        Op::WaitWhile(0, 0),
+        Op::Set(1, 1),
+        Op::Lock(0),
+        Op::Set(2, 1),
+        Op::Unlock(0),
+    ];
+    let p = vec![a, b];
+    // A saw the first store and not the second.
+    let between = |e: &End| e.state.vars[3] == 1 && e.state.regs[0] == 0;
+    let (ends, _) = enumerate(&p, Some(1));
+    assert!(ends.iter().any(between));
+    assert_eq!(found(&p, DepthFirst::sleep(Some(1))).ends, ends);
+}
