@@ -46,7 +46,6 @@ pub(super) fn races(path: &mut [Node], fresh: usize, end: &View<'_>) {
         now[0].clock = race(before, actor, &footprint, Which::Latest);
         now[0].clock.0[actor.index()] = k as u32 + 1;
     }
-    let stuck = end.enabled().is_empty();
     for (actor, state) in end.iter() {
         match state {
             ActorState::LockBlocked { lock } => {
@@ -56,10 +55,8 @@ pub(super) fn races(path: &mut [Node], fresh: usize, end: &View<'_>) {
                 });
                 race(path, actor, &pending, Which::Latest);
             }
-            // In a deadlock: what it would have done is not known, so anything may have kept it from that.
-            ActorState::IpiWait { .. } | ActorState::Masked { .. } | ActorState::Asleep { .. }
-                if stuck =>
-            {
+            // What it would have done is not known, so any step may have kept it from that.
+            ActorState::IpiWait { .. } | ActorState::Masked { .. } | ActorState::Asleep { .. } => {
                 race(path, actor, &Footprint::EVERYTHING, Which::All);
             }
             _ => {}
