@@ -398,6 +398,7 @@ run_tests() {
     else
         build_kernel
     fi
+    members+=(--features algo/explore)
     cargo test -q "${members[@]}" --no-run >&2 || die $E_FAILED "the host tests do not build"
     printf 'KTAP version 1\n1..%d\n' "$total"
     phase "unit and property tests" --cargo timeout --foreground -k 5 "$timeout" \
