@@ -23,7 +23,8 @@ pub enum Terminal {
 }
 
 /// Runs commands from `keys` (one byte a call, sleeps until there is one, `None` at the end of input).
-/// Returns the status of the first command that did not succeed.
+/// Returns the status of the first command that did not succeed; somebody at a terminal has seen it, so
+/// there it is always [`Status::Ok`].
 pub fn run(
     shell: &Shell,
     keys: &mut dyn FnMut() -> Option<u8>,
@@ -54,7 +55,7 @@ pub fn run(
             Event::Line(line) => {
                 cancel.clear();
                 let outcome = shell.run(&line, out, cancel);
-                if status == Status::Ok {
+                if status == Status::Ok && terminal == Terminal::Absent {
                     status = outcome.status;
                 }
                 if outcome.power_off {
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn a_session_shows_prompt_echo_and_output() {
         let (status, text) = session("sa\ty a\rsay bad\roff\rsay b\r", Terminal::Raw);
-        assert_eq!(status, Status::Failed);
+        assert_eq!(status, Status::Ok);
         assert_eq!(
             text,
             "quire> say y a\nsaid y a\nquire> say bad\nsaid bad\nquire> off\n"
@@ -136,6 +137,10 @@ mod tests {
     fn without_a_terminal_only_output_is_shown() {
         let (status, text) = session("say a\nsay b\n\x04say c\n", Terminal::Absent);
         assert_eq!((status, text.as_str()), (Status::Ok, "said a\nsaid b\n"));
+        assert_eq!(
+            session("say bad\nsay b\n", Terminal::Absent).0,
+            Status::Failed
+        );
     }
 
     #[test]

@@ -80,8 +80,8 @@ fn a_disk_with_read_errors_fails_the_run_that_needs_it() {
 #[cfg(feature = "lab")]
 #[test]
 fn without_the_second_look_at_the_pmd_a_table_is_lost() {
-    let run = "selftest run fresh_tables --repeat 300";
-    let (kept, text) = quire(&["--exec", &run.replace("300", "3")]);
+    let run = "selftest run fresh_tables --repeat 50";
+    let (kept, text) = quire(&["--exec", &run.replace("50", "3")]);
     assert_eq!(kept, 0, "{text}");
     let (broken, text) = quire(&["--exec", &format!("fix pmd_recheck off; {run}")]);
     assert!(broken == 1 || broken == 3, "status {broken}:\n{text}");

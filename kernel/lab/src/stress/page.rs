@@ -123,5 +123,8 @@ pub fn describe(word: u64, i: usize) -> alloc::string::String {
     if word == 0 {
         return "zero".into();
     }
+    if word == mm::buddy::poison::WORD {
+        return "the filling of a free frame".into();
+    }
     format!("as a stamp: {}", pattern::decode(word, i))
 }

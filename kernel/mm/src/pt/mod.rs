@@ -152,6 +152,10 @@ impl PmdRef {
             return Ok(());
         }
         let fresh = alloc_table()?;
+        if !knobs::on(Knob::PmdRecheck) {
+            // The broken twin's window, wide enough for a test to meet it.
+            sync::threads().yield_now();
+        }
         {
             let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
             if self.get().is_none() || !knobs::on(Knob::PmdRecheck) {
