@@ -85,7 +85,7 @@ events! {
     TlbFlushOne = "nr_tlb_local_flush_one",
     /// Flush requests (a gather batch, an mprotect, …).
     TlbFlush = "quire_tlb_flush",
-    /// Pages covered by flush requests.
+    /// Entries taken out or weakened that flush requests were made for.
     TlbFlushPages = "quire_tlb_flush_pages",
     /// Remote CPUs spared because they were lazy.
     TlbLazySkip = "quire_tlb_lazy_skip",

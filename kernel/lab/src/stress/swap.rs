@@ -62,12 +62,27 @@ pub fn run(env: &Env<'_>) -> Result<(), String> {
     let traffic = Traffic::start();
     let team = Team::new();
     let share = (sizes.set / actors as u64) as usize;
-    let bodies = (0..actors).map(|_| -> Body { Box::new(move |actor| work(actor, share)) });
-    let result = team::run(env, &team, bodies.collect(), false);
+    // Now, while there is memory.
+    let mut bodies: Vec<Body> = Vec::new();
+    for _ in 0..actors {
+        let versions = unwritten(share)?;
+        bodies.push(Box::new(move |actor| work(actor, versions)));
+    }
+    let result = team::run(env, &team, bodies, false);
     drop(balloon);
     report(env, &team, &traffic, &sizes);
     result?;
     judge(env, &team, actors, &sizes)
+}
+
+/// The versions of an actor's pages before anything is written.
+fn unwritten(pages: usize) -> Result<Vec<u16>, String> {
+    let mut versions = Vec::new();
+    versions
+        .try_reserve_exact(pages)
+        .map_err(|_| format!("no memory for the records of {pages} pages"))?;
+    versions.resize(pages, 0);
+    Ok(versions)
 }
 
 fn choose(env: &Env<'_>, actors: usize) -> Sizes {
@@ -128,12 +143,13 @@ struct Share {
     versions: Vec<u16>,
 }
 
-fn work(actor: &mut Actor, pages: usize) -> Result<(), Stop> {
+fn work(actor: &mut Actor, versions: Vec<u16>) -> Result<(), Stop> {
+    let pages = versions.len();
     let space = Space::new().map_err(|e| Stop::Wrong(format!("no address space: {e:?}")))?;
     let mut share = Share {
         team: actor.team.clone(),
         owner: actor.index as u16 + 1,
-        versions: alloc::vec![0; pages],
+        versions,
     };
     space
         .map(BASE, pages, Prot::RW)

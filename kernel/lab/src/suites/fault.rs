@@ -18,6 +18,7 @@ pub(super) static SUITE: Suite = Suite {
         first_touch_is_zero_and_keeps,
         reads_share_the_zero_page,
         no_mapping_no_access,
+        a_stack_grows_to_its_limit,
         dontneed_forgets,
         one_page_touched_by_many_cpus,
         fresh_tables_filled_by_many_cpus,
@@ -58,6 +59,40 @@ fn reads_share_the_zero_page(_: &mut TestCtx<'_>) -> Outcome {
     check_eq!(use_pages(Use::Anon), before.0 + 1);
     check_eq!((user::load(at(BASE, 2))?, user::load(at(BASE, 3))?), (0, 7));
     Ok(())
+}
+
+fn a_stack_grows_to_its_limit(_: &mut TestCtx<'_>) -> Outcome {
+    use crate::space::bytes;
+    use mm::vma::set::STACK_GUARD_GAP;
+    const MAX: usize = mm::fault::stack::STACK_MAX as usize / arch::PAGE_SIZE as usize;
+    without_leak(|| {
+        let space = Space::new()?;
+        let top = at(BASE, 4 * MAX);
+        let below = |pages: usize| arch::VirtAddr(top.0 - bytes(pages));
+        let stack = mm::MapFlags::FIXED | mm::MapFlags::GROWSDOWN;
+        space
+            .mm()
+            .mmap(Some(below(2)), bytes(2), mm::Prot::RW, stack)?;
+        let _adopted = space.enter();
+        user::store(below(2), 2)?;
+        user::store(below(40), 40)?;
+        check_eq!((user::load(below(2))?, user::load(below(20))?), (2, 0));
+        // Right at the limit, not beyond it.
+        user::store(below(MAX), 1)?;
+        check_eq!(user::store(below(MAX + 1), 1), Err(FaultError::Unmapped));
+        // Not into the gap above a neighbour.
+        let other = Space::new()?;
+        drop(_adopted);
+        let gap = (STACK_GUARD_GAP / arch::PAGE_SIZE) as usize;
+        other
+            .mm()
+            .mmap(Some(below(2)), bytes(2), mm::Prot::RW, stack)?;
+        other.map(below(gap + 11), 1, crate::space::Prot::RW)?;
+        let _adopted = other.enter();
+        user::store(below(10), 1)?;
+        check_eq!(user::store(below(11), 1), Err(FaultError::Unmapped));
+        Ok(())
+    })
 }
 
 fn no_mapping_no_access(_: &mut TestCtx<'_>) -> Outcome {

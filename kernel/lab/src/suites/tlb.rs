@@ -18,6 +18,7 @@ pub(super) static SUITE: Suite = Suite {
         fork_protects_everywhere,
         a_cpu_that_was_away_sees_the_change,
         a_lockless_walker_keeps_its_table,
+        a_lockless_walker_finds_what_is_mapped,
         broken_tlb_flush_is_noticed,
         broken_wp_flush_is_noticed,
         broken_table_flush_is_noticed,
@@ -208,6 +209,38 @@ fn a_lockless_walker_keeps_its_table(_: &mut TestCtx<'_>) -> Outcome {
             "a table was freed under a lockless walker"
         );
     }
+    Ok(())
+}
+
+fn a_lockless_walker_finds_what_is_mapped(_: &mut TestCtx<'_>) -> Outcome {
+    use mm::frame::frame;
+    use mm::pt::walk::follow_fast;
+    let space = mapped(3)?;
+    let _adopted = space.enter();
+    user::store(at(BASE, 0), 7)?;
+    user::load(at(BASE, 1))?;
+    let walk = |page: usize, write: bool| {
+        let irq = sync::irq::disable();
+        follow_fast(&irq, space.mm(), at(BASE, page), write)
+    };
+    let held = walk(0, true).ok_or_else(|| crate::selftest::Failure::new("no folio found"))?;
+    let word = arch::frame_words(held.pfn())[0].load(Ordering::Relaxed);
+    check_eq!((word, frame(held.pfn()).refcount()), (7, 2));
+    check!(walk(1, false).is_none(), "the zero page was handed out");
+    check!(
+        walk(2, false).is_none(),
+        "a page that was never touched was found"
+    );
+    space.protect(BASE, 1, Prot::READ)?;
+    check!(
+        walk(0, true).is_none(),
+        "found for writing without the right"
+    );
+    check!(walk(0, false).is_some(), "not found for reading");
+    space.unmap(BASE, 3)?;
+    check!(walk(0, false).is_none(), "found after the unmap");
+    let word = arch::frame_words(held.pfn())[0].load(Ordering::Relaxed);
+    check_eq!((word, frame(held.pfn()).refcount()), (7, 1));
     Ok(())
 }
 

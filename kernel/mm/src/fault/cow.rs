@@ -98,6 +98,7 @@ impl Fault<'_> {
     fn swap_frames(&self, pte: &mut PteLocked, page: Page) {
         let old = pte.clear();
         let VirtAddr(start) = self.va;
+        count(Event::TlbFlushPages);
         tlb::flush_range(self.mm_id, self.mm, start, start + PAGE_SIZE, false);
         if !old.is_special() {
             frame(old.pfn()).map_dec();

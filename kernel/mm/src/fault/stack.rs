@@ -9,10 +9,14 @@ use crate::vma::set::STACK_GUARD_GAP;
 use crate::vma::{anon, vm, vma};
 use arch::VirtAddr;
 
+/// Most bytes that an area grows to by faults (Linux's usual RLIMIT_STACK).
+pub const STACK_MAX: u64 = 8 << 20;
+
 /// Grows the area above `va` down to it, if that is a stack and the gap below it stays.
 ///
 /// # Errors
-/// [`MmError::NotMapped`] when nothing that may grow lies above, or its neighbour is too close.
+/// [`MmError::NotMapped`] when nothing that may grow lies above, or its neighbour is too close, or
+/// the area would exceed [`STACK_MAX`].
 pub(crate) fn expand(mm: &Mm, va: VirtAddr) -> Result<(), MmError> {
     let mut set = mm.mmap_lock.write();
     let id = set.find_id(va).ok_or(MmError::NotMapped)?;
@@ -25,7 +29,8 @@ pub(crate) fn expand(mm: &Mm, va: VirtAddr) -> Result<(), MmError> {
         vma(below).end() + STACK_GUARD_GAP
     });
     let grown = ((area.start() - start) >> arch::PAGE_SHIFT) as u32;
-    if !area.has(vm::GROWSDOWN) || start < floor || area.pgoff() < grown {
+    let too_large = area.end() - start > STACK_MAX;
+    if !area.has(vm::GROWSDOWN) || too_large || start < floor || area.pgoff() < grown {
         return Err(MmError::NotMapped);
     }
     anon::adjust(&[id], || {

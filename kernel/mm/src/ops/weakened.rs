@@ -6,7 +6,7 @@
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
 use crate::pt::tlb;
-use crate::stats::{Event, count};
+use crate::stats::{Event, count, count_n};
 use arch::VirtAddr;
 use arch::addr::PAGE_SIZE;
 
@@ -17,6 +17,8 @@ pub(crate) struct Weakened<'a> {
     rule: Option<Knob>,
     start: u64,
     end: u64,
+    /// Entries in it.
+    nr: u64,
     changed: bool,
 }
 
@@ -29,6 +31,7 @@ impl<'a> Weakened<'a> {
             rule,
             start: u64::MAX,
             end: 0,
+            nr: 0,
             changed: false,
         }
     }
@@ -38,6 +41,7 @@ impl<'a> Weakened<'a> {
     pub(crate) fn note(&mut self, va: VirtAddr) {
         self.start = self.start.min(va.0);
         self.end = self.end.max(va.0 + PAGE_SIZE);
+        self.nr += 1;
     }
 
     /// An entry was changed in a way that needs no flush: a CPU that still has the weaker translation
@@ -52,6 +56,7 @@ impl Drop for Weakened<'_> {
     fn drop(&mut self) {
         if self.start < self.end {
             if self.rule.is_none_or(knobs::on) {
+                count_n(Event::TlbFlushPages, self.nr);
                 tlb::flush_range(self.mm_id, self.mm, self.start, self.end, false);
             }
         } else if self.changed {

@@ -19,6 +19,7 @@ use crate::frame::{NIL, frame};
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
 use crate::pt::{free_table, tlb};
+use crate::stats::{Event, count_n};
 use arch::addr::{PAGE_SIZE, USER_TOP};
 use arch::{Pfn, VirtAddr};
 use core::sync::atomic::Ordering;
@@ -135,6 +136,7 @@ impl<'a> Gather<'a> {
             Knob::TlbFlush
         };
         if knobs::on(rule) {
+            count_n(Event::TlbFlushPages, self.nr as u64);
             tlb::flush_range(self.mm_id, self.mm, self.start, self.end, freed_tables);
         }
         folio::put_all(&self.pages[..self.nr]);

@@ -228,10 +228,6 @@ fn serve(me: usize, sender: usize) {
 /// (there is none). Spin locks such as the PTL may be held.
 pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool) {
     count(Event::TlbFlush);
-    let span = end.saturating_sub(start);
-    if span < USER_TOP {
-        count_n(Event::TlbFlushPages, span >> PAGE_SHIFT);
-    }
     let pinned = preempt::disable();
     // A full barrier: entries changed before it are changed for whoever reads this generation.
     let generation = mm.tlb_gen.fetch_add(1, Ordering::SeqCst) + 1;
