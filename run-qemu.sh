@@ -25,7 +25,7 @@ The machine:
   --mem SIZE         32M to 64G (default 512M); a SIZE is a number followed by K, M or G
   --swap SIZE        a fresh sparse swap disk, 1M to 64G (default 256M); 0: no swap disk
   --disk FILE        use this raw image as the swap disk, and write to it
-  --disk-errors LIST the swap disk fails these 512-byte sectors: read@SECTOR[+COUNT],write@SECTOR[+COUNT],...
+  --disk-errors LIST the swap disk fails these 512-byte sectors (1024 at most): read@SECTOR[+COUNT],write@SECTOR[+COUNT],...
   --uefi             boot by UEFI (OVMF) instead of BIOS; needs 48M
   --release          optimised build, no debug assertions
   --no-lab           build without the lab's broken twins and switches
@@ -82,6 +82,12 @@ check_disk_errors() {
     local rule='(read|write)@[0-9]{1,15}(\+[0-9]{1,4})?'
     [[ $1 =~ ^$rule(,$rule)*$ ]] ||
         wrong "bad value for --disk-errors: '$1'; read@SECTOR[+COUNT],write@SECTOR[+COUNT],... is accepted"
+    # Each sector is a rule on QEMU's command line, which has its limit.
+    local sectors=0 one
+    for one in ${1//,/ }; do
+        [[ $one == *+* ]] && ((sectors += 10#${one#*+})) || ((sectors += 1))
+    done
+    ((sectors <= 1024)) || wrong "--disk-errors names $sectors sectors; at most 1024 are accepted"
 }
 
 mode=console exec='' pattern='' bench='' host=no
