@@ -29,7 +29,7 @@ macro_rules! ranks {
 ranks! {
     /// One console command at a time.
     Command,
-    /// Serialises swapon, swapoff and truncation of a file.
+    /// Serialises swapon and swapoff.
     SwapOn,
     /// An address space's VMA tree (read: faults; write: mmap, munmap, mprotect).
     MmapLock,
@@ -37,7 +37,7 @@ ranks! {
     HeapGrow,
     /// A folio's content and its place in a cache; bit lock in the folio.
     FolioLock,
-    /// The reverse map of anonymous folios, or of a file's mappings.
+    /// The reverse map of one family of anonymous folios.
     AnonVma,
     /// The page tables above the PMD level (the address space's page_table_lock).
     PgtUpper,
@@ -45,7 +45,7 @@ ranks! {
     Pmd,
     /// A PTE table's entries.
     Ptl,
-    /// The cache of folios by swap slot, and the page cache's index.
+    /// The cache of folios by swap slot.
     SwapCache,
     /// The use counts of swap slots.
     SwapMap,
@@ -59,12 +59,8 @@ ranks! {
     PcpLock,
     /// The buddy allocator's free lists.
     ZoneLock,
-    /// The list of all address spaces.
-    MmList,
     /// One printed line; not taken by interrupt handlers, so outside of every lock that they take.
     Console,
-    /// The pool of block requests; taken by interrupt handlers.
-    Bio,
     /// A CPU's run queue.
     RunQueue,
     /// A wait queue or the queue of a sleeping lock; taken by interrupt handlers.
