@@ -45,7 +45,6 @@ struct Request {
     start: AtomicU64,
     end: AtomicU64,
     generation: AtomicU64,
-    freed_tables: AtomicBool,
     /// Targets that have not acknowledged.
     missing: AtomicU32,
 }
@@ -68,7 +67,6 @@ static REQUESTS: [Request; MAX_CPUS] = [const {
         start: AtomicU64::new(0),
         end: AtomicU64::new(0),
         generation: AtomicU64::new(0),
-        freed_tables: AtomicBool::new(false),
         missing: AtomicU32::new(0),
     }
 }; MAX_CPUS];
@@ -235,7 +233,7 @@ pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool
     let me = cpu::id();
     let remote = remote_targets(mm, me, freed_tables);
     if !remote.is_empty() {
-        post(me, mm_id, start, end, generation, freed_tables, remote);
+        post(me, mm_id, start, end, generation, remote);
     }
     flush_own(mm_id, mm, start, end, generation, freed_tables, me);
     if !remote.is_empty() {
@@ -276,7 +274,7 @@ pub(crate) fn flush_batch(cpus: CpuMask) {
     let me = cpu::id();
     let remote = not_lazy(cpus.without(me));
     if !remote.is_empty() {
-        post(me, ANY_MM, 0, USER_TOP, 0, false, remote);
+        post(me, ANY_MM, 0, USER_TOP, 0, remote);
     }
     {
         let _irq = sync::irq::disable();
@@ -338,7 +336,7 @@ fn not_lazy(mut targets: CpuMask) -> CpuMask {
     targets
 }
 
-fn post(me: usize, mm: u32, start: u64, end: u64, generation: u64, freed: bool, to: CpuMask) {
+fn post(me: usize, mm: u32, start: u64, end: u64, generation: u64, to: CpuMask) {
     let r = &REQUESTS[me];
     debug_assert!(
         r.missing.load(Ordering::Relaxed) == 0,
@@ -348,7 +346,6 @@ fn post(me: usize, mm: u32, start: u64, end: u64, generation: u64, freed: bool, 
     r.start.store(start, Ordering::Relaxed);
     r.end.store(end, Ordering::Relaxed);
     r.generation.store(generation, Ordering::Relaxed);
-    r.freed_tables.store(freed, Ordering::Relaxed);
     r.missing.store(to.bits(), Ordering::Relaxed);
     for cpu in to.iter() {
         // Release: pairs with the Acquire in `on_ipi`.
