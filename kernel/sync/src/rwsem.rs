@@ -47,13 +47,6 @@ impl<T: ?Sized> RwSem<T> {
         ReadGuard::new(self)
     }
 
-    /// As [`RwSem::read`] while a lock of the same rank is held; the caller orders the two.
-    #[inline]
-    pub fn read_nested(&self) -> ReadGuard<'_, T> {
-        self.down(Mode::Read, How::Nested);
-        ReadGuard::new(self)
-    }
-
     /// Waits for exclusive access.
     ///
     /// # Panics

@@ -41,8 +41,6 @@ pub(super) struct SimCpu {
     pub(super) ran_ns: AtomicU64,
     /// When the running thread last woke; 0 while it sleeps.
     pub(super) awake_since: AtomicU64,
-    /// Interrupts taken.
-    pub(super) interrupts: AtomicU64,
 }
 
 pub(super) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -65,7 +63,6 @@ impl SimCpu {
             name: Mutex::new("idle"),
             ran_ns: AtomicU64::new(0),
             awake_since: AtomicU64::new(0),
-            interrupts: AtomicU64::new(0),
         }
     }
 

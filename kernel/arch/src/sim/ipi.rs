@@ -59,8 +59,6 @@ pub(super) fn deliver() {
     let local = &CPU_LOCALS[cpu.id];
     while local.pending.swap(0, Ordering::Acquire) != 0 {
         let bits = cpu.mail.swap(0, Ordering::Acquire);
-        cpu.interrupts
-            .fetch_add(u64::from(bits.count_ones()), Ordering::Relaxed);
         if bits & mail::TLB != 0
             && let Some(up) = upcalls()
         {

@@ -6,7 +6,6 @@ use super::thread::{self, Spawn};
 use super::{disk, oracle};
 use crate::addr::{PAGE_SIZE, Pfn, VirtAddr};
 use std::sync::{Arc, Mutex};
-use sync::CpuMask;
 
 pub use super::disk::{DiskFault, FaultKind};
 pub use oracle::Violation;
@@ -122,24 +121,6 @@ pub fn generation(pfn: Pfn) -> u32 {
 /// What the oracle saw go wrong since the last call.
 pub fn take_violations() -> Vec<Violation> {
     machine().oracle.take()
-}
-
-/// Translations that `cpu`'s TLB holds now, and the interrupts it has taken.
-pub fn cpu_stats(cpu: usize) -> (usize, u64) {
-    let cpu = &machine().cpus[cpu];
-    let interrupts = cpu.interrupts.load(std::sync::atomic::Ordering::Relaxed);
-    (cpu.tlb().len(), interrupts)
-}
-
-/// CPUs that run a kernel thread now.
-pub fn busy_cpus() -> CpuMask {
-    let mut mask = CpuMask::empty();
-    for cpu in &machine().cpus {
-        if cpu.taken.load(std::sync::atomic::Ordering::Acquire) {
-            mask.insert(cpu.id);
-        }
-    }
-    mask
 }
 
 fn ram_disk() -> &'static disk::RamDisk {

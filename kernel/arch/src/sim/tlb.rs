@@ -193,9 +193,4 @@ impl Tlb {
     pub(super) fn walks_through(&self, pfn: Pfn) -> bool {
         self.root == pfn || self.tables.values().any(|t| t.table == pfn)
     }
-
-    /// Cached translations.
-    pub(super) fn len(&self) -> usize {
-        self.pages.len()
-    }
 }
