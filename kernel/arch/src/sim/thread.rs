@@ -157,6 +157,11 @@ pub(super) fn adopted_on(cpu: usize) -> u64 {
     ADOPTED[cpu].load(Relaxed)
 }
 
+/// Time in interrupt handlers while the interrupted CPU was idle: not measured here.
+pub fn idle_interrupt_time() -> u64 {
+    0
+}
+
 /// How long `t` has been running, in the unit of [`super::cycles`].
 pub fn cpu_time(t: TaskId) -> u64 {
     let Some(cpu) = machine().cpus.get(t.index()) else {

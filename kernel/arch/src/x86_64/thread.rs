@@ -321,6 +321,12 @@ pub fn cpu_time(t: TaskId) -> u64 {
     sched::cpu_time(t)
 }
 
+/// Cycles spent in interrupt handlers while the interrupted CPU was idle. A handler that interrupts a thread
+/// counts as that thread's time; the sum of both does not depend on when a device answers.
+pub fn idle_interrupt_time() -> u64 {
+    super::trap::idle_interrupt_time()
+}
+
 /// What `t` was called at its start. Never waits, for the sake of a panic.
 pub fn name(t: TaskId) -> &'static str {
     thread(t.0).name.try_lock().map_or("?", |name| *name)

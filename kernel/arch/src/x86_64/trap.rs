@@ -165,10 +165,22 @@ fn leave() {
 #[inline]
 fn handle(f: impl FnOnce()) {
     let in_handler = sync::irq::handler();
+    // The idle threads have the first numbers.
+    let idle_since = (sync::task::current().index() < sync::MAX_CPUS).then(super::cycles);
     f();
     apic::eoi();
+    if let Some(since) = idle_since {
+        IDLE_INTERRUPTS.add(super::cycles() - since);
+    }
     drop(in_handler);
     leave();
+}
+
+/// Cycles spent in interrupt handlers while a CPU was idle.
+static IDLE_INTERRUPTS: sync::Counter = sync::Counter::new();
+
+pub(super) fn idle_interrupt_time() -> u64 {
+    IDLE_INTERRUPTS.sum()
 }
 
 pub(super) extern "C" fn timer() {

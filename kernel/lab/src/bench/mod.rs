@@ -3,7 +3,7 @@
 //! The figures come from [`arch::cycles`]: under `-icount shift=0` these are guest instructions exactly, on
 //! hardware TSC ticks, on the simulator its own unit. Operations that wait for a disk are counted by the
 //! thread's CPU time in the same unit, because the clock jumps over idle time. Each figure is the median
-//! of three repetitions after a warm-up, with the shapes that Linux was measured with (see [`linux`]).
+//! of nine repetitions after a warm-up, with the shapes that Linux was measured with (see [`linux`]).
 
 use alloc::format;
 use alloc::string::String;
@@ -19,7 +19,7 @@ pub mod linux;
 mod shapes;
 
 /// Repetitions after the warm-up; odd, so that there is a median.
-const REPETITIONS: usize = 3;
+const REPETITIONS: usize = 9;
 
 /// What one repetition measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +51,12 @@ impl Meter {
         Self::with(arch::cycles)
     }
 
-    /// By the CPU time of the calling thread, for operations that sleep.
+    /// By the CPU time of the calling thread, for operations that sleep, with the interrupts that it sleeps
+    /// for: whether one comes before or after it sleeps makes no difference then.
     fn start_cpu_time() -> Self {
-        Self::with(|| arch::thread::cpu_time(sync::task::current()))
+        Self::with(|| {
+            arch::thread::cpu_time(sync::task::current()) + arch::thread::idle_interrupt_time()
+        })
     }
 
     fn with(clock: fn() -> u64) -> Self {
