@@ -13,6 +13,7 @@ pub mod addr;
 pub mod block;
 pub mod pte;
 mod regions;
+mod spawn;
 pub mod upcall;
 
 #[cfg(not(target_os = "none"))]

@@ -13,26 +13,8 @@ use std::time::Duration;
 use sync::task::{self, MAX_TASKS};
 use sync::{TaskId, Threads, WaitQueue, host::parker};
 
-/// How to start a kernel thread.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Spawn {
-    /// For messages and lists.
-    pub name: &'static str,
-    /// The CPU it shall run on, if it matters. On this machine a wish: a CPU runs one thread at a time, so
-    /// another one is taken if this one is not free.
-    pub cpu: Option<usize>,
-}
-
-/// Why a thread could not be started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SpawnError {
-    /// There are as many threads as there can be.
-    TooMany,
-    /// No memory for its stack.
-    NoMemory,
-    /// There is no such CPU.
-    NoSuchCpu,
-}
+/// `Spawn::cpu` is a wish here: a CPU runs one thread at a time, so another one is taken if it is not free.
+pub use crate::spawn::{Spawn, SpawnError};
 
 #[derive(Default)]
 struct Done {

@@ -91,25 +91,7 @@ pub(super) fn thread(t: u16) -> &'static Thread {
     &THREADS[t as usize]
 }
 
-/// How a thread is started.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Spawn {
-    /// What it is called in reports.
-    pub name: &'static str,
-    /// The only CPU it may run on; `None`: any.
-    pub cpu: Option<usize>,
-}
-
-/// Why a thread was not started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SpawnError {
-    /// All task numbers are in use.
-    TooMany,
-    /// No frames for its stack.
-    NoMemory,
-    /// There is no such CPU.
-    NoSuchCpu,
-}
+pub use crate::spawn::{Spawn, SpawnError};
 
 /// A started thread. Dropping it lets the thread run on unobserved.
 #[derive(Debug)]
