@@ -22,6 +22,7 @@ pub mod interval;
 pub mod list;
 pub mod merge;
 pub mod pattern;
+pub mod point;
 pub mod readahead;
 pub mod swapmap;
 pub mod tree;

@@ -23,6 +23,8 @@ pub mod ktap;
 pub mod line;
 pub mod oracle;
 pub mod out;
+#[cfg(feature = "lab")]
+pub mod race;
 pub mod selftest;
 pub mod shell;
 pub mod space;

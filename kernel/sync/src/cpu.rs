@@ -8,9 +8,12 @@
 use crate::MAX_CPUS;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+/// No thread's number: the explorer drives nobody on this CPU.
+pub const NO_ACTOR: u32 = u32::MAX;
+
 /// What a CPU owns. The offsets are a contract with the machine's entry code: `self_ptr` 0, `cpu_id` 8,
 /// `preempt_count` 12, `task` 16, `need_resched` 20, `irq_off` 24, `pending` 28, `irq_depth` 32,
-/// `machine` 64.
+/// `actor` 36, `quiet` 40, `machine` 64.
 #[repr(C, align(128))]
 pub struct CpuLocal {
     /// Offset 0: the address of this block, so that GS:0 loads it.
@@ -29,7 +32,11 @@ pub struct CpuLocal {
     pub pending: AtomicU32,
     /// Offset 32: interrupt handlers running on this CPU (see [`crate::irq::handler`]).
     pub irq_depth: AtomicU32,
-    reserved: [u32; 7],
+    /// Offset 36: the thread that the explorer drives on this CPU, or [`NO_ACTOR`].
+    pub actor: AtomicU32,
+    /// Offset 40: not 0 = the actor is in a section where it is not stopped (see [`crate::point`]).
+    pub quiet: AtomicU32,
+    reserved: [u32; 5],
     /// Offset 64: for the machine's own use (stack pointers of its entry code and the like).
     pub machine: [AtomicU64; 8],
 }
@@ -43,6 +50,8 @@ const _: () = {
     assert!(core::mem::offset_of!(CpuLocal, irq_off) == 24);
     assert!(core::mem::offset_of!(CpuLocal, pending) == 28);
     assert!(core::mem::offset_of!(CpuLocal, irq_depth) == 32);
+    assert!(core::mem::offset_of!(CpuLocal, actor) == 36);
+    assert!(core::mem::offset_of!(CpuLocal, quiet) == 40);
     assert!(core::mem::offset_of!(CpuLocal, machine) == 64);
     assert!(size_of::<CpuLocal>() == 128);
 };
@@ -58,7 +67,9 @@ impl CpuLocal {
             irq_off: AtomicU32::new(0),
             pending: AtomicU32::new(0),
             irq_depth: AtomicU32::new(0),
-            reserved: [0; 7],
+            actor: AtomicU32::new(NO_ACTOR),
+            quiet: AtomicU32::new(0),
+            reserved: [0; 5],
             machine: [const { AtomicU64::new(0) }; 8],
         }
     }
@@ -104,6 +115,12 @@ pub(crate) fn task() -> u32 {
 #[inline]
 pub fn set_task(task: crate::TaskId) {
     backend::set_task(u32::from(task.0));
+}
+
+/// Makes the running thread the one that the explorer drives on this CPU, or ends that.
+#[cfg(feature = "lab")]
+pub(crate) fn set_actor(yes: bool) {
+    backend::set_actor(if yes { task() } else { NO_ACTOR });
 }
 
 /// A reschedule of this CPU is asked for.
@@ -167,6 +184,27 @@ pub(crate) mod backend {
     pub(crate) fn set_task(task: u32) {
         // SAFETY: GS base points to this CPU's `CpuLocal`; one aligned store.
         unsafe { asm!("mov dword ptr gs:[16], {0:e}", in(reg) task, options(nostack)) }
+    }
+    #[cfg(feature = "lab")]
+    #[inline(always)]
+    pub(crate) fn is_actor() -> bool {
+        read_gs!(36) == read_gs!(16)
+    }
+    #[cfg(feature = "lab")]
+    pub(crate) fn set_actor(actor: u32) {
+        // SAFETY: GS base points to this CPU's `CpuLocal`; one aligned store.
+        unsafe { asm!("mov dword ptr gs:[36], {0:e}", in(reg) actor, options(nostack)) }
+    }
+    #[cfg(feature = "lab")]
+    #[inline(always)]
+    pub(crate) fn quiet() -> u32 {
+        read_gs!(40)
+    }
+    #[cfg(feature = "lab")]
+    #[inline(always)]
+    pub(crate) fn quiet_add(n: i32) {
+        // SAFETY: as above; one instruction, so no interrupt can split it.
+        unsafe { asm!("add dword ptr gs:[40], {0:e}", in(reg) n, options(nostack)) }
     }
     #[inline(always)]
     pub(crate) fn irq_depth_inc() {

@@ -75,6 +75,15 @@ pub fn install(cpu: usize) {
     CURRENT.set(p);
 }
 
+/// Makes the calling thread go on as CPU `cpu`, whose words stay as they are: for a thread that plays several
+/// CPUs in turn.
+///
+/// # Panics
+/// If `cpu` is not below [`MAX_CPUS`]. The caller sees to it that no other thread runs as that CPU meanwhile.
+pub fn become_cpu(cpu: usize) {
+    CURRENT.set(local_ptr(cpu));
+}
+
 pub(crate) fn cpu_id() -> u32 {
     with(|l| l.cpu_id.load(Relaxed))
 }
@@ -83,6 +92,26 @@ pub(crate) fn task() -> u32 {
 }
 pub(crate) fn set_task(t: u32) {
     with(|l| l.task.store(t, Relaxed));
+}
+#[cfg(feature = "lab")]
+#[inline]
+pub(crate) fn is_actor() -> bool {
+    with(|l| l.actor.load(Relaxed) == l.task.load(Relaxed))
+}
+#[cfg(feature = "lab")]
+pub(crate) fn set_actor(actor: u32) {
+    with(|l| l.actor.store(actor, Relaxed));
+}
+#[cfg(feature = "lab")]
+pub(crate) fn quiet() -> u32 {
+    with(|l| l.quiet.load(Relaxed))
+}
+#[cfg(feature = "lab")]
+pub(crate) fn quiet_add(n: i32) {
+    with(|l| {
+        l.quiet
+            .store(l.quiet.load(Relaxed).wrapping_add_signed(n), Relaxed);
+    });
 }
 pub(crate) fn preempt_count() -> u32 {
     with(|l| l.preempt_count.load(Relaxed))

@@ -16,6 +16,7 @@ pub mod irq;
 mod irqlock;
 mod mutex;
 mod percpu;
+pub mod point;
 pub mod preempt;
 pub mod rank;
 mod rawrwsem;

@@ -123,6 +123,13 @@ impl Rank {
             .fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The explorer tries every order in which locks of this rank are taken. The others are leaves, whose sections
+    /// it takes as one step.
+    pub const fn is_explored(self) -> bool {
+        let n = self as u8;
+        Rank::MmapLock as u8 <= n && n <= Rank::SwapCache as u8 && n != Rank::HeapGrow as u8
+    }
+
     /// A holder of such a lock may wait for another CPU's shootdown acknowledgement. Hence it must not be
     /// waited for with interrupts off: the two would wait for each other.
     pub const fn held_over_shootdown(self) -> bool {

@@ -7,6 +7,7 @@
 //! Acquire on taking pairs with Release on releasing; all are read-modify-writes of one word, so the last of
 //! several readers carries the release of the others.
 
+use crate::point::{self, AccessKind, Go, class};
 use crate::rawspin::RawSpin;
 use crate::task::{TaskId, wait};
 use crate::tasklist::{TaskList, is_waiting};
@@ -58,6 +59,12 @@ impl Mode {
             Mode::Write => state == 0,
         }
     }
+    const fn access(self) -> (AccessKind, AccessKind) {
+        match self {
+            Mode::Read => (AccessKind::LockShared, AccessKind::UnlockShared),
+            Mode::Write => (AccessKind::Lock, AccessKind::Unlock),
+        }
+    }
     const fn wait_kind(self) -> u8 {
         match self {
             Mode::Read => wait::READER,
@@ -84,8 +91,23 @@ impl RawRwSem {
         }
     }
 
+    fn object(&self) -> u32 {
+        point::object_at(class::LOCK, &self.state)
+    }
+
+    /// Takes the semaphore if it can be had.
     #[inline]
-    pub(crate) fn try_down(&self, mode: Mode) -> bool {
+    pub(crate) fn try_down(&self, mode: Mode, rank: Rank) -> bool {
+        point::try_lock(rank, || self.object());
+        let got = self.enter(mode);
+        if got {
+            point::tried(rank, mode.access().0, || self.object());
+        }
+        got
+    }
+
+    #[inline]
+    fn enter(&self, mode: Mode) -> bool {
         let mut s = self.state.load(Ordering::Relaxed);
         while mode.enters(s) {
             match self.state.compare_exchange_weak(
@@ -103,7 +125,11 @@ impl RawRwSem {
 
     #[inline]
     pub(crate) fn down(&self, mode: Mode, rank: Rank) {
-        if !self.try_down(mode) {
+        let free = || mode.enters(self.state.load(Ordering::Relaxed));
+        let go = point::lock(rank, mode.access().0, || self.object(), free);
+        if go == Go::Forced {
+            self.state.fetch_add(mode.unit(), Ordering::Acquire);
+        } else if !self.enter(mode) {
             self.down_slow(mode, rank);
         }
     }
@@ -114,7 +140,7 @@ impl RawRwSem {
         let mut spins = 0;
         while spins < SPIN && self.state.load(Ordering::Relaxed) & WAITERS == 0 {
             threads().relax(spins);
-            if self.try_down(mode) {
+            if self.enter(mode) {
                 return;
             }
             spins += 1;
@@ -150,7 +176,14 @@ impl RawRwSem {
     }
 
     #[inline]
-    pub(crate) fn up(&self, mode: Mode) {
+    pub(crate) fn up(&self, mode: Mode, rank: Rank) {
+        point::unlock(rank, mode.access().1, || self.object());
+        self.release(mode);
+        point::unlocked(rank);
+    }
+
+    #[inline]
+    fn release(&self, mode: Mode) {
         let old = self.state.fetch_sub(mode.unit(), Ordering::Release);
         let mine = match mode {
             Mode::Read => READERS,
@@ -164,7 +197,15 @@ impl RawRwSem {
     }
 
     /// The holding writer becomes a reader, and lets queued readers in.
-    pub(crate) fn downgrade(&self) {
+    pub(crate) fn downgrade(&self, rank: Rank) {
+        point::unlock(rank, AccessKind::Unlock, || self.object());
+        self.share();
+        point::tried(rank, AccessKind::LockShared, || self.object());
+        point::unlocked(rank);
+    }
+
+    #[inline]
+    fn share(&self) {
         let old = self.state.fetch_sub(WRITER - 1, Ordering::Release);
         debug_assert!(old & WRITER != 0, "downgrade of a semaphore not held");
         if old & WAITERS != 0 {

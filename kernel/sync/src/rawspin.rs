@@ -6,6 +6,7 @@
 //! spins passes through `take` and `give` here.
 
 use crate::check::{self, How};
+use crate::point::{self, AccessKind, Go, class};
 use crate::{Rank, irq, preempt, threads};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -63,7 +64,7 @@ impl RawSpin {
     #[inline]
     pub fn try_lock(&self, rank: Rank) -> Option<RawGuard<'_>> {
         preempt::enter();
-        if !self.try_take() {
+        if !self.try_take_at(rank) {
             preempt::exit();
             return None;
         }
@@ -95,7 +96,7 @@ impl RawSpin {
     pub fn try_lock_irq(&self, rank: Rank) -> Option<RawIrqGuard<'_>> {
         let preempt = preempt::disable();
         let irq = irq::disable();
-        if !self.try_take() {
+        if !self.try_take_at(rank) {
             return None;
         }
         check::acquire(rank, How::Try);
@@ -113,16 +114,8 @@ impl RawSpin {
         self.0.load(Ordering::Relaxed) != FREE
     }
 
-    /// Takes the lock without checker, guard or preemption count: for a scheduler, whose lock one thread takes
-    /// and the next one releases. Pairs with [`RawSpin::unlock_unchecked`].
-    pub fn lock_unchecked(&self, rank: Rank) {
-        self.take(rank);
-    }
-
-    /// Releases what [`RawSpin::lock_unchecked`] took.
-    pub fn unlock_unchecked(&self) {
-        debug_assert!(self.is_locked(), "spin lock released but not held");
-        self.give();
+    fn object(&self) -> u32 {
+        point::object_at(class::LOCK, self)
     }
 
     #[inline]
@@ -130,8 +123,28 @@ impl RawSpin {
         self.0.load(Ordering::Relaxed) == FREE && self.0.swap(TAKEN, Ordering::Acquire) == FREE
     }
 
+    /// A try that the explorer knows of.
+    #[inline]
+    fn try_take_at(&self, rank: Rank) -> bool {
+        point::try_lock(rank, || self.object());
+        let got = self.try_take();
+        if got {
+            point::tried(rank, AccessKind::Lock, || self.object());
+        }
+        got
+    }
+
     #[inline]
     fn take(&self, rank: Rank) {
+        let go = point::lock(
+            rank,
+            AccessKind::Lock,
+            || self.object(),
+            || !self.is_locked(),
+        );
+        if go == Go::Forced {
+            return;
+        }
         if self.0.swap(TAKEN, Ordering::Acquire) != FREE {
             self.take_slow(rank);
         }
@@ -148,8 +161,10 @@ impl RawSpin {
     }
 
     #[inline]
-    fn give(&self) {
+    fn give(&self, rank: Rank) {
+        point::unlock(rank, AccessKind::Unlock, || self.object());
         self.0.store(FREE, Ordering::Release);
+        point::unlocked(rank);
     }
 }
 
@@ -173,7 +188,7 @@ impl Drop for RawGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         check::release(self.rank);
-        self.lock.give();
+        self.lock.give(self.rank);
         preempt::exit();
     }
 }
@@ -201,7 +216,7 @@ impl Drop for RawIrqGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         check::release(self.rank);
-        self.lock.give();
+        self.lock.give(self.rank);
     }
 }
 

@@ -95,7 +95,7 @@ impl<T: ?Sized> RwSem<T> {
 
     #[inline]
     fn try_down(&self, mode: Mode) -> bool {
-        let got = self.raw.try_down(mode);
+        let got = self.raw.try_down(mode, self.rank);
         if got {
             check::acquire(self.rank, How::Try);
         }
@@ -139,7 +139,7 @@ impl<'a, T: ?Sized> WriteGuard<'a, T> {
     /// Becomes shared access without letting a writer in between; waiting readers enter.
     pub fn downgrade(self) -> ReadGuard<'a, T> {
         let this = ManuallyDrop::new(self);
-        this.sem.raw.downgrade();
+        this.sem.raw.downgrade(this.sem.rank);
         ReadGuard::new(this.sem)
     }
 }
@@ -174,7 +174,7 @@ impl<T: ?Sized> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         check::release(self.sem.rank);
-        self.sem.raw.up(Mode::Read);
+        self.sem.raw.up(Mode::Read, self.sem.rank);
     }
 }
 
@@ -182,7 +182,7 @@ impl<T: ?Sized> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         check::release(self.sem.rank);
-        self.sem.raw.up(Mode::Write);
+        self.sem.raw.up(Mode::Write, self.sem.rank);
     }
 }
 

@@ -9,7 +9,7 @@
 use crate::rawspin::{RawIrqGuard, RawSpin};
 use crate::task::{TaskId, wait};
 use crate::tasklist::{TaskList, is_waiting};
-use crate::{Rank, might_sleep, threads};
+use crate::{Rank, might_sleep, point, threads};
 use core::sync::atomic::{Ordering, fence};
 
 /// Threads woken per turn of the queue's lock.
@@ -43,6 +43,9 @@ impl WaitQueue {
     pub fn wait_until(&self, mut cond: impl FnMut() -> bool) {
         might_sleep("WaitQueue::wait_until");
         while !self.wait_turn(&mut cond, |me| {
+            if point::sleep(me, || !is_waiting(me)) {
+                return;
+            }
             while is_waiting(me) {
                 threads().park();
             }
@@ -59,6 +62,9 @@ impl WaitQueue {
         let mut timed_out = false;
         loop {
             let done = self.wait_turn(&mut cond, |me| {
+                if point::sleep(me, || !is_waiting(me)) {
+                    return;
+                }
                 while is_waiting(me) && !timed_out {
                     let now = threads().now_ns();
                     timed_out = now >= end;
@@ -148,7 +154,9 @@ impl WaitQueue {
                 }
             }
             for &t in &batch[..n] {
-                threads().unpark(t);
+                if !point::unpark(t) {
+                    threads().unpark(t);
+                }
             }
             woken += n;
             left = if n < BATCH { 0 } else { left - n };

@@ -1,0 +1,4 @@
+//! Races under the explorer: scenarios, and what runs them step by step.
+
+pub mod scenario;
+pub mod stage;

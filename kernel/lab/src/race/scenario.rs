@@ -1,0 +1,72 @@
+//! What a scenario is: two to four actors, what they do, and what must hold afterwards.
+
+use alloc::string::String;
+
+use mm::MmError;
+use mm::knobs::Knob;
+use sync::point::PointKind;
+
+use super::stage::Stage;
+
+/// Kinds of points.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kinds(u32);
+
+impl Kinds {
+    /// Where actors usually stop: before every lock, before page-table cells are read without a lock or changed, before
+    /// counts change, around interrupts, sleeps, disk requests and user accesses. (Giving a lock back need not be one:
+    /// what can be seen of it is seen at the next point.)
+    pub const USUAL: Self = Self::ALL.without(PointKind::Unlock);
+    /// Every kind.
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// All but `kind`: there an actor goes on, and what it touches belongs to the step before.
+    #[must_use]
+    pub const fn without(self, kind: PointKind) -> Self {
+        Self(self.0 & !(1 << kind as u8))
+    }
+
+    /// `kind` is one of them.
+    pub const fn contains(self, kind: PointKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+}
+
+/// A race to be explored. Its methods run with the explorer's rules: `setup` on the controller and `enter` on the
+/// actor's CPU are not explored (nobody is stopped in them), `run` is.
+pub trait Scenario: Sync {
+    /// Letters, digits and `-`.
+    fn name(&self) -> &'static str;
+    /// One line: who does what.
+    fn about(&self) -> &'static str;
+    /// The fixes that it shows the absence of, one at a time.
+    fn fixes(&self) -> &'static [Knob];
+    /// How many actors, 1 to 4.
+    fn actors(&self) -> usize;
+    /// It needs the swap area.
+    fn swaps(&self) -> bool {
+        false
+    }
+    /// Where they stop.
+    fn stops(&self) -> Kinds {
+        Kinds::USUAL
+    }
+    /// Makes the address spaces and what they map.
+    ///
+    /// # Errors
+    /// What an operation failed with.
+    fn setup(&self, stage: &'static Stage) -> Result<(), MmError>;
+    /// The address space (a place on the stage) that actor `me` runs in, if it has one.
+    fn space_of(&self, me: usize) -> Option<usize>;
+    /// Actor `me` prepares itself, in its address space: touches what shall be in memory or in its TLB.
+    fn enter(&self, _stage: &'static Stage, _me: usize) {}
+    /// What actor `me` does.
+    fn run(&self, stage: &'static Stage, me: usize);
+    /// What must hold when everyone has ended, beside what the oracles see.
+    ///
+    /// # Errors
+    /// A sentence saying what does not.
+    fn check(&self, _stage: &'static Stage) -> Result<(), String> {
+        Ok(())
+    }
+}

@@ -1,0 +1,502 @@
+//! Points: the places where the explorer may stop a thread and let another one go on.
+//!
+//! A thread that the explorer drives (an *actor*) calls it at every point; for all others, and in a build
+//! without the feature `lab`, a point does nothing. What an actor touches between two points is told by
+//! [`touch`] and belongs to the step that it is taking.
+//!
+//! Locks from `MmapLock` to `SwapCache` in the table of ranks are explored: taking one is a point at which an
+//! actor stands until the lock can be had. All others are leaves whose sections no actor is stopped in
+//! (*quiet* sections): points inside them only touch.
+//!
+//! Takes no lock itself. A point may be anywhere but in a real interrupt's handler, where it does nothing.
+
+pub use algo::point::{AccessKind, PointKind};
+
+use crate::{CpuMask, Rank, TaskId};
+
+/// What an actor stands at a point for.
+#[derive(Clone, Copy)]
+pub enum Until<'a> {
+    /// Nothing: it can go on.
+    Now,
+    /// A lock, until it can be had.
+    Lock(&'a (dyn Fn() -> bool + Sync)),
+    /// Acknowledgements of interrupts that it sent, until the last one.
+    Acks(&'a (dyn Fn() -> bool + Sync)),
+    /// A wake-up.
+    Woken(&'a (dyn Fn() -> bool + Sync)),
+}
+
+/// Where an actor stands.
+#[derive(Clone, Copy)]
+pub struct Stop<'a> {
+    /// What it does next.
+    pub kind: PointKind,
+    /// How that touches `object`.
+    pub access: AccessKind,
+    /// What it touches: see [`object`].
+    pub object: u32,
+    /// What it waits for.
+    pub until: Until<'a>,
+}
+
+/// How an actor goes on from a point.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Go {
+    /// What it waited for has come.
+    Free,
+    /// It has not and never will: the run is a deadlock that was reported, and everyone is being brought to an end.
+    Forced,
+}
+
+/// What happened to a CPU's translations, or to a frame that they may lead to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// The running CPU dropped its translations of the page at this address.
+    Invlpg(u64),
+    /// The running CPU dropped all its translations.
+    FlushLocal,
+    /// The running CPU loaded this frame as its root.
+    SwitchRoot(u32),
+    /// This frame is about to be free.
+    FrameFreed(u32),
+}
+
+/// What drives actors.
+pub trait Explorer: Sync {
+    /// The running actor stands at `stop`; returns when it is to go on.
+    fn stop(&self, stop: &Stop<'_>) -> Go;
+    /// The running actor's step touches `object`.
+    fn touch(&self, access: AccessKind, object: u32);
+    /// See [`Note`]. Called by actors only.
+    fn note(&self, note: Note);
+    /// The running actor sends the TLB interrupt to `to`.
+    fn tlb_ipi(&self, to: CpuMask);
+    /// The running actor wakes `task`; false when that is no actor.
+    fn unpark(&self, task: TaskId) -> bool;
+}
+
+/// A number for a thing of class `class` that is known by `key`, an address for instance. Two things with one number
+/// only make the search do more than it has to.
+#[inline]
+pub const fn object(class: u8, key: u64) -> u32 {
+    let mixed = (key ^ (class as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as u32
+}
+
+/// The number of the thing at `at`.
+#[inline]
+pub fn object_at<T: ?Sized>(class: u8, at: &T) -> u32 {
+    object(class, core::ptr::from_ref(at).cast::<()>().addr() as u64)
+}
+
+/// Classes of [`object`]s.
+pub mod class {
+    /// A lock, by its address.
+    pub const LOCK: u8 = 1;
+    /// A page-table cell, by its physical address.
+    pub const CELL: u8 = 2;
+    /// A frame's reference and map counts, by its number.
+    pub const COUNT: u8 = 3;
+    /// A frame's flags, by its number.
+    pub const FLAGS: u8 = 4;
+    /// A frame's content, by its number.
+    pub const CONTENT: u8 = 5;
+    /// A thread's sleep, by its number.
+    pub const SLEEP: u8 = 6;
+    /// A CPU's mailbox, by its number.
+    pub const MAILBOX: u8 = 7;
+    /// A CPU's interrupt flag, by its number.
+    pub const IRQ: u8 = 8;
+    /// A CPU's translations, by its number.
+    pub const TLB: u8 = 9;
+    /// An address space's record of who may hold translations of it, by its address.
+    pub const SPACE: u8 = 10;
+    /// What a TLB request waits for, by its address.
+    pub const ACKS: u8 = 11;
+    /// A disk's queue.
+    pub const DISK: u8 = 12;
+    /// Whatever a scenario names.
+    pub const OWN: u8 = 13;
+}
+
+/// A point: the running actor is about to touch `object` as `access` says.
+#[inline(always)]
+pub fn at(kind: PointKind, access: AccessKind, object: impl FnOnce() -> u32) {
+    if imp::is_actor() {
+        imp::stop(&Stop {
+            kind,
+            access,
+            object: object(),
+            until: Until::Now,
+        });
+    }
+}
+
+/// The step that the running actor is taking touches `object`.
+#[inline(always)]
+pub fn touch(access: AccessKind, object: impl FnOnce() -> u32) {
+    if imp::is_actor() {
+        imp::touch(access, object());
+    }
+}
+
+/// A point before taking a lock of `rank` as `access` says. When [`Go::Free`] comes back to an actor, `free` holds.
+#[inline(always)]
+pub fn lock(
+    rank: Rank,
+    access: AccessKind,
+    object: impl FnOnce() -> u32,
+    free: impl Fn() -> bool + Sync,
+) -> Go {
+    if !imp::is_actor() {
+        return Go::Free;
+    }
+    imp::lock(rank, access, object(), &free)
+}
+
+/// A point before a try at a lock of `rank`, which does not wait.
+#[inline(always)]
+pub fn try_lock(rank: Rank, object: impl FnOnce() -> u32) {
+    if imp::is_actor() {
+        imp::try_lock(rank, object());
+    }
+}
+
+/// After such a try that succeeded.
+#[inline(always)]
+pub fn tried(rank: Rank, access: AccessKind, object: impl FnOnce() -> u32) {
+    if imp::is_actor() {
+        imp::tried(rank, access, object());
+    }
+}
+
+/// A point before a lock of `rank` is given back, as `access` says.
+#[inline(always)]
+pub fn unlock(rank: Rank, access: AccessKind, object: impl FnOnce() -> u32) {
+    if imp::is_actor() {
+        imp::unlock(rank, access, object());
+    }
+}
+
+/// A quiet section ends: for a lock of a leaf rank, after it was given back.
+#[inline(always)]
+pub fn unlocked(rank: Rank) {
+    if imp::is_actor() {
+        imp::unlocked(rank);
+    }
+}
+
+/// The running actor waits for acknowledgements; true when it has them, false when it is no actor and has to wait
+/// by itself.
+#[inline(always)]
+pub fn wait_acks(object: impl FnOnce() -> u32, came: &(dyn Fn() -> bool + Sync)) -> bool {
+    imp::is_actor() && {
+        imp::stop(&Stop {
+            kind: PointKind::IpiWait,
+            access: AccessKind::Read,
+            object: object(),
+            until: Until::Acks(came),
+        });
+        true
+    }
+}
+
+/// The running actor sleeps until `woken`; false when it is no actor and has to sleep by itself.
+#[inline(always)]
+pub fn sleep(task: TaskId, woken: impl Fn() -> bool + Sync) -> bool {
+    imp::is_actor() && {
+        imp::stop(&Stop {
+            kind: PointKind::Wake,
+            access: AccessKind::Write,
+            object: object(class::SLEEP, u64::from(task.0)),
+            until: Until::Woken(&woken),
+        });
+        true
+    }
+}
+
+/// The running actor wakes `task`; false when the two are not both actors.
+#[inline(always)]
+pub fn unpark(task: TaskId) -> bool {
+    imp::is_actor() && imp::unpark(task)
+}
+
+/// See [`Note`].
+#[inline(always)]
+pub fn note(note: impl FnOnce() -> Note) {
+    if imp::is_actor() {
+        imp::note(note());
+    }
+}
+
+/// The running actor sends the TLB interrupt to `to`; false when it is no actor and the machine has to.
+#[inline(always)]
+pub fn tlb_ipi(to: CpuMask) -> bool {
+    imp::is_actor() && imp::tlb_ipi(to)
+}
+
+#[cfg(feature = "lab")]
+pub use imp::{Delivery, Quiet, is_actor, make_actor, set_explorer};
+
+#[cfg(feature = "lab")]
+mod imp {
+    use super::{AccessKind, Explorer, Go, Note, PointKind, Stop, Until};
+    use crate::cpu::{self, backend};
+    use crate::{CpuMask, Rank, TaskId, irq};
+    use core::marker::PhantomData;
+
+    static EXPLORER: spin::Once<&'static dyn Explorer> = spin::Once::new();
+
+    /// Registers what drives actors; later calls have no effect.
+    pub fn set_explorer(e: &'static dyn Explorer) {
+        EXPLORER.call_once(|| e);
+    }
+
+    /// Makes the running thread an actor, on the CPU where it is and stays, or ends that.
+    pub fn make_actor(yes: bool) {
+        cpu::set_actor(yes);
+    }
+
+    /// The running thread is an actor.
+    #[inline(always)]
+    pub fn is_actor() -> bool {
+        backend::is_actor()
+    }
+
+    /// In [`crate::cpu::CpuLocal::quiet`]: the handler that runs here is the explorer's doing.
+    const DELIVERY: u32 = 1 << 16;
+
+    /// The explorer, unless a real interrupt came in between: its handler is no part of the step.
+    fn explorer() -> Option<&'static dyn Explorer> {
+        if irq::in_handler() && backend::quiet() & DELIVERY == 0 {
+            return None;
+        }
+        EXPLORER.get().copied()
+    }
+
+    /// Until it is dropped, points of the running actor only touch.
+    pub struct Quiet {
+        by: u32,
+        not_send: PhantomData<*const ()>,
+    }
+
+    impl Quiet {
+        /// Begins a quiet section.
+        #[must_use = "the section ends when this is dropped"]
+        pub fn begin() -> Self {
+            Self::of(1)
+        }
+
+        fn of(by: u32) -> Self {
+            backend::quiet_add(by as i32);
+            Self {
+                by,
+                not_send: PhantomData,
+            }
+        }
+    }
+
+    impl Drop for Quiet {
+        fn drop(&mut self) {
+            backend::quiet_add(-(self.by as i32));
+        }
+    }
+
+    /// Until it is dropped, the running CPU serves an interrupt that the explorer chose to deliver: a quiet section
+    /// in interrupt context, with interrupts off.
+    pub struct Delivery {
+        // Dropped in this order.
+        _handler: irq::HandlerGuard,
+        _irq: irq::IrqGuard,
+        _quiet: Quiet,
+    }
+
+    impl Delivery {
+        /// Begins the handler.
+        #[must_use = "the handler ends when this is dropped"]
+        pub fn begin() -> Self {
+            Self {
+                _quiet: Quiet::of(DELIVERY),
+                _irq: irq::disable(),
+                _handler: irq::handler(),
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn stop(stop: &Stop<'_>) -> Go {
+        let Some(e) = explorer() else {
+            return Go::Free;
+        };
+        let waits = !matches!(stop.until, Until::Now);
+        if backend::quiet() != 0 && !waits {
+            e.touch(stop.access, stop.object);
+            return Go::Free;
+        }
+        e.stop(stop)
+    }
+
+    #[cold]
+    pub(super) fn touch(access: AccessKind, object: u32) {
+        if let Some(e) = explorer() {
+            e.touch(access, object);
+        }
+    }
+
+    #[cold]
+    pub(super) fn lock(
+        rank: Rank,
+        access: AccessKind,
+        object: u32,
+        free: &(dyn Fn() -> bool + Sync),
+    ) -> Go {
+        if rank.is_explored() {
+            return self::stop(&Stop {
+                kind: PointKind::Lock,
+                access,
+                object,
+                until: Until::Lock(free),
+            });
+        }
+        touch(AccessKind::Write, object);
+        backend::quiet_add(1);
+        Go::Free
+    }
+
+    #[cold]
+    pub(super) fn try_lock(rank: Rank, object: u32) {
+        if rank.is_explored() {
+            self::stop(&Stop {
+                kind: PointKind::Lock,
+                access: AccessKind::Write,
+                object,
+                until: Until::Now,
+            });
+        } else {
+            touch(AccessKind::Write, object);
+        }
+    }
+
+    #[cold]
+    pub(super) fn tried(rank: Rank, access: AccessKind, object: u32) {
+        if rank.is_explored() {
+            touch(access, object);
+        } else {
+            backend::quiet_add(1);
+        }
+    }
+
+    #[cold]
+    pub(super) fn unlock(rank: Rank, access: AccessKind, object: u32) {
+        if rank.is_explored() {
+            self::stop(&Stop {
+                kind: PointKind::Unlock,
+                access,
+                object,
+                until: Until::Now,
+            });
+            // A kind that does not stop, or a quiet section, has said so already.
+        }
+    }
+
+    #[cold]
+    pub(super) fn unlocked(rank: Rank) {
+        if !rank.is_explored() {
+            backend::quiet_add(-1);
+        }
+    }
+
+    #[cold]
+    pub(super) fn unpark(task: TaskId) -> bool {
+        explorer().is_some_and(|e| e.unpark(task))
+    }
+
+    #[cold]
+    pub(super) fn note(note: Note) {
+        if let Some(e) = explorer() {
+            e.note(note);
+        }
+    }
+
+    #[cold]
+    pub(super) fn tlb_ipi(to: CpuMask) -> bool {
+        match explorer() {
+            Some(e) => {
+                e.tlb_ipi(to);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Without the lab nobody is an actor, and nothing of the above remains.
+#[cfg(not(feature = "lab"))]
+mod imp {
+    use super::{AccessKind, Go, Note, Stop};
+    use crate::{CpuMask, Rank, TaskId};
+
+    #[inline(always)]
+    pub(super) const fn is_actor() -> bool {
+        false
+    }
+    pub(super) fn stop(_: &Stop<'_>) -> Go {
+        Go::Free
+    }
+    pub(super) fn touch(_: AccessKind, _: u32) {}
+    pub(super) fn lock(_: Rank, _: AccessKind, _: u32, _: &(dyn Fn() -> bool + Sync)) -> Go {
+        Go::Free
+    }
+    pub(super) fn try_lock(_: Rank, _: u32) {}
+    pub(super) fn tried(_: Rank, _: AccessKind, _: u32) {}
+    pub(super) fn unlock(_: Rank, _: AccessKind, _: u32) {}
+    pub(super) fn unlocked(_: Rank) {}
+    pub(super) fn unpark(_: TaskId) -> bool {
+        false
+    }
+    pub(super) fn note(_: Note) {}
+    pub(super) fn tlb_ipi(_: CpuMask) -> bool {
+        false
+    }
+}
+
+/// What a stopped actor waits for, where the controller can ask for it.
+#[cfg(feature = "lab")]
+pub struct Slot(spin::Mutex<Option<&'static (dyn Fn() -> bool + Sync)>>);
+
+#[cfg(feature = "lab")]
+impl Slot {
+    /// Nobody is stopped here.
+    pub const fn new() -> Self {
+        Self(spin::Mutex::new(None))
+    }
+
+    /// Runs `stopped`, during which [`Slot::holds`] asks `cond`.
+    pub fn during<R>(&self, cond: &(dyn Fn() -> bool + Sync), stopped: impl FnOnce() -> R) -> R {
+        struct Clear<'a>(&'a Slot);
+        impl Drop for Clear<'_> {
+            fn drop(&mut self) {
+                *self.0.0.lock() = None;
+            }
+        }
+        // SAFETY: only the lifetime changes. `Clear` empties the slot before this function returns or unwinds, hence
+        // while `cond` still lives; and `holds` keeps the lock for as long as it uses the reference.
+        let cond: &'static (dyn Fn() -> bool + Sync) = unsafe { core::mem::transmute(cond) };
+        *self.0.lock() = Some(cond);
+        let _clear = Clear(self);
+        stopped()
+    }
+
+    /// Whether the condition of who is stopped here is true; true too when nobody is.
+    pub fn holds(&self) -> bool {
+        self.0.lock().is_none_or(|cond| cond())
+    }
+}
+
+#[cfg(feature = "lab")]
+impl Default for Slot {
+    fn default() -> Self {
+        Self::new()
+    }
+}
