@@ -1,0 +1,50 @@
+//! The scenarios by name.
+
+mod planted;
+
+use super::scenario::Scenario;
+
+/// Every scenario that must hold, in the order of `race list`.
+pub static ALL: &[&dyn Scenario] = &[];
+
+/// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
+pub static PLANTED: &[(&dyn Scenario, &str)] = &[
+    (&planted::LostUpdate, "an update was lost"),
+    (&planted::Deadlock, "cycle A -> B -> A"),
+    (&planted::Livelock, "livelock: "),
+];
+
+/// Every scenario, the planted ones last.
+pub fn every() -> impl Iterator<Item = &'static dyn Scenario> {
+    let planted = PLANTED.iter().map(|p| p.0);
+    ALL.iter().copied().chain(planted)
+}
+
+/// The scenario of this name.
+pub fn find(name: &str) -> Option<&'static dyn Scenario> {
+    every().find(|s| s.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_different_and_fit_into_a_schedule() {
+        let names: Vec<&str> = every().map(|s| s.name()).collect();
+        for (i, name) in names.iter().enumerate() {
+            assert!(!names[..i].contains(name), "{name} twice");
+            assert!(algo::explore::Schedule::new(name, &[], 0).is_ok(), "{name}");
+            assert_eq!(find(name).map(|s| s.name()), Some(*name));
+        }
+        assert!(find("all").is_none() && find("").is_none());
+    }
+
+    #[test]
+    fn there_are_letters_for_the_actors() {
+        for s in every() {
+            assert!((1..=4).contains(&s.actors()), "{}", s.name());
+            assert!(!s.about().contains('\n'), "{}", s.name());
+        }
+    }
+}
