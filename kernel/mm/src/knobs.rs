@@ -25,6 +25,11 @@ knobs! {
     AckIrqsOn = "ack_irqs_on", rule 6, "interrupts stay on while waiting for an acknowledgement";
     ReclaimFlush = "reclaim_flush", rule 1, "reclaim flushes every CPU between unmapping and writing or freeing";
     SlotBeforePte = "slot_before_pte", rule 7, "the folio is in the swap cache before its entry names the slot";
+    CowFlush = "cow_flush", rule 1, "a copy on write flushes every CPU before the copy is mapped";
+    BatchedPending = "batched_pending", rule 1, "operations flush first what reclaim has put off";
+    LazyFlush = "lazy_flush", rule 3, "MADV_FREE flushes after clearing dirty bits";
+    PteRecheck = "pte_recheck", rule 4, "a fault looks at the entry again under its lock";
+    SwapinWait = "swapin_wait", rule 7, "a page is mapped only after it was read from the disk";
     FreeAfterWrite = "free_after_write", rule 7, "a frame is freed only after its swap write has succeeded";
 }
 

@@ -236,6 +236,12 @@ pub fn tlb_ipi(to: CpuMask) -> bool {
     imp::is_actor() && imp::tlb_ipi(to)
 }
 
+/// The running thread is an actor: what it does is judged by the explorer's oracles.
+#[inline(always)]
+pub fn exploring() -> bool {
+    imp::is_actor()
+}
+
 #[cfg(feature = "lab")]
 pub use imp::{Delivery, Quiet, is_actor, make_actor, set_explorer};
 
@@ -286,6 +292,11 @@ mod imp {
         #[must_use = "the section ends when this is dropped"]
         pub fn begin() -> Self {
             Self::of(1)
+        }
+
+        /// The running CPU's actor is in one.
+        pub fn is_on() -> bool {
+            backend::quiet() != 0
         }
 
         fn of(by: u32) -> Self {

@@ -9,6 +9,7 @@ use super::{Fault, Step, Stop};
 use crate::buddy::{self, Gfp, Page};
 use crate::folio;
 use crate::frame::{flag, frame};
+use crate::knobs::{self, Knob};
 use crate::pt::{PteLocked, tlb};
 use crate::stats::{Event, Use, count};
 use crate::swap;
@@ -99,7 +100,9 @@ impl Fault<'_> {
         let old = pte.clear();
         let VirtAddr(start) = self.va;
         count(Event::TlbFlushPages);
-        tlb::flush_range(self.mm_id, self.mm, start, start + PAGE_SIZE, false);
+        if knobs::on(Knob::CowFlush) {
+            tlb::flush_range(self.mm_id, self.mm, start, start + PAGE_SIZE, false);
+        }
         if !old.is_special() {
             frame(old.pfn()).map_dec();
         }

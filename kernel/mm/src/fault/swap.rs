@@ -9,6 +9,7 @@ use super::{Fault, Step, Stop};
 use crate::buddy::Gfp;
 use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
+use crate::knobs::{self, Knob};
 use crate::pt::PteLocked;
 use crate::stats::{Event, count};
 use crate::swap::readahead::{self, Neighbours};
@@ -63,12 +64,15 @@ impl Fault<'_> {
         if own {
             count(Event::PgMajFault);
         }
-        folio::wait_read(folio.pfn());
+        let waits = knobs::on(Knob::SwapinWait);
+        if waits {
+            folio::wait_read(folio.pfn());
+        }
         let guard = folio::lock(folio.pfn());
         if cache::slot_of(&guard) != Some(slot) {
             return retry;
         }
-        if !guard.frame().has(flag::UPTODATE) {
+        if waits && !guard.frame().has(flag::UPTODATE) {
             cache::drop_failed(&guard);
             return Ok(Outcome::Unreadable { own });
         }

@@ -37,7 +37,7 @@ impl MmRef {
             let mut copy = Copy {
                 parent: self,
                 child: &child,
-                weak: Weakened::new(self.id(), self, Some(Knob::WpFlush)),
+                weak: Weakened::new(self.id(), self, Knob::WpFlush),
             };
             copy.areas(&set)
         };

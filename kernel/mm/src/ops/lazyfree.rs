@@ -13,6 +13,7 @@ use super::weakened::Weakened;
 use crate::folio;
 use crate::frame::{flag, frame};
 use crate::handle::MmRef;
+use crate::knobs::Knob;
 use crate::lru;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{PteLocked, tlb};
@@ -31,7 +32,7 @@ pub(super) struct Lazy<'a> {
 pub(super) fn with<R>(mm: &MmRef, f: impl FnOnce(&mut Lazy<'_>) -> R) -> R {
     f(&mut Lazy {
         mm,
-        cleaned: Weakened::new(mm.id(), mm, None),
+        cleaned: Weakened::new(mm.id(), mm, Knob::LazyFlush),
     })
 }
 

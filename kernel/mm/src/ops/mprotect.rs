@@ -32,7 +32,7 @@ impl MmRef {
         };
         let mut set = write(self)?;
         check_mapped(&set, range)?;
-        let mut weak = Weakened::new(self.id(), self, Some(Knob::WpFlush));
+        let mut weak = Weakened::new(self.id(), self, Knob::WpFlush);
         if shift_boundary(&mut set, range, prot) {
             change(self, &mut weak, area_at(&set, range.start), range);
             return Ok(());

@@ -14,7 +14,7 @@ use arch::addr::PAGE_SIZE;
 pub(crate) struct Weakened<'a> {
     mm_id: u32,
     mm: &'a Mm,
-    rule: Option<Knob>,
+    rule: Knob,
     start: u64,
     end: u64,
     /// Entries in it.
@@ -24,7 +24,7 @@ pub(crate) struct Weakened<'a> {
 
 impl<'a> Weakened<'a> {
     /// Nothing yet. The flush belongs to `rule`, which a test may break.
-    pub(crate) fn new(mm_id: u32, mm: &'a Mm, rule: Option<Knob>) -> Self {
+    pub(crate) fn new(mm_id: u32, mm: &'a Mm, rule: Knob) -> Self {
         Self {
             mm_id,
             mm,
@@ -55,7 +55,7 @@ impl<'a> Weakened<'a> {
 impl Drop for Weakened<'_> {
     fn drop(&mut self) {
         if self.start < self.end {
-            if self.rule.is_none_or(knobs::on) {
+            if knobs::on(self.rule) {
                 count_n(Event::TlbFlushPages, self.nr);
                 tlb::flush_range(self.mm_id, self.mm, self.start, self.end, false);
             }

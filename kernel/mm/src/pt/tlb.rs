@@ -292,7 +292,7 @@ pub(crate) fn flush_batch(cpus: CpuMask) {
 pub(crate) fn flush_batched_pending(mm_id: u32, mm: &Mm) {
     // Acquire pairs with the Release in `note_batched`.
     let batched = mm.batched_gen.load(Ordering::Acquire);
-    if batched > mm.flushed_gen.load(Ordering::Acquire) {
+    if batched > mm.flushed_gen.load(Ordering::Acquire) && knobs::on(Knob::BatchedPending) {
         flush_range(mm_id, mm, 0, USER_TOP, false);
     }
 }
@@ -304,7 +304,7 @@ pub(crate) fn flush_batched_pending(mm_id: u32, mm: &Mm) {
 pub(crate) fn flush_emptied_pending(mm_id: u32, mm: &Mm) {
     // Acquire pairs with the Release in `note_emptied`.
     let emptied = mm.emptied_gen.load(Ordering::Acquire);
-    if emptied > mm.flushed_gen.load(Ordering::Acquire) {
+    if emptied > mm.flushed_gen.load(Ordering::Acquire) && knobs::on(Knob::BatchedPending) {
         flush_range(mm_id, mm, 0, USER_TOP, false);
     }
 }
