@@ -6,9 +6,11 @@
 //! block-device interface and the calls the machine makes upwards.
 #![cfg_attr(target_os = "none", no_std)]
 
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", feature = "lab"))]
 extern crate alloc;
 
+#[cfg(feature = "lab")]
+pub mod actor;
 pub mod addr;
 pub mod block;
 pub mod pte;

@@ -32,6 +32,8 @@ mod imp {
     pub(crate) fn wait_for_ipi() {}
     #[inline(always)]
     pub(crate) fn held(_f: &mut dyn FnMut(Rank)) {}
+    #[cfg(not(target_os = "none"))]
+    pub(crate) fn forget_held() {}
 }
 
 #[cfg(debug_assertions)]
@@ -196,10 +198,17 @@ mod imp {
     pub(crate) fn held(f: &mut dyn FnMut(Rank)) {
         ctx().held.iter().for_each(f);
     }
+
+    #[cfg(not(target_os = "none"))]
+    pub(crate) fn forget_held() {
+        ctx().held.n.store(0, Relaxed);
+    }
 }
 
 #[cfg(debug_assertions)]
 pub(crate) use imp::HeldLocks;
+#[cfg(not(target_os = "none"))]
+pub(crate) use imp::forget_held;
 pub(crate) use imp::{acquire, release};
 
 /// Panics (in checked builds) if the caller must not sleep here; `what` names the operation.

@@ -4,9 +4,9 @@
 //! that nobody else has, a CPU number that it may share (per-CPU data is `Sync`, so sharing costs speed only).
 //! "Interrupts off" is a flag in the block; while it is set the simulator delivers nothing to that CPU.
 
-use crate::cpu::{CPU_LOCALS, CpuLocal, local_ptr};
+use crate::cpu::{CPU_LOCALS, CpuLocal, NO_ACTOR, local_ptr};
 use crate::task::{self, TaskId};
-use crate::{MAX_CPUS, threads};
+use crate::{MAX_CPUS, check, threads};
 use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -67,12 +67,22 @@ fn with<R>(f: impl FnOnce(&CpuLocal) -> R) -> R {
 /// # Panics
 /// If `cpu` is not below [`MAX_CPUS`]. The caller sees to it that no other thread is that CPU.
 pub fn install(cpu: usize) {
-    let p = local_ptr(cpu);
-    let local = &CPU_LOCALS[cpu];
-    local.task.store(cpu as u32, Relaxed);
-    local.preempt_count.store(0, Relaxed);
-    local.irq_off.store(0, Relaxed);
-    CURRENT.set(p);
+    CURRENT.set(local_ptr(cpu));
+    CPU_LOCALS[cpu].task.store(cpu as u32, Relaxed);
+    restart();
+}
+
+/// Puts the running CPU's words, and what its thread is known to hold, back to what they are when a thread starts: after
+/// one was unwound, whose sections did not all end in order.
+pub fn restart() {
+    with(|l| {
+        l.preempt_count.store(0, Relaxed);
+        l.irq_off.store(0, Relaxed);
+        l.irq_depth.store(0, Relaxed);
+        l.actor.store(NO_ACTOR, Relaxed);
+        l.quiet.store(0, Relaxed);
+    });
+    check::forget_held();
 }
 
 /// Makes the calling thread go on as CPU `cpu`, whose words stay as they are: for a thread that plays several
@@ -191,29 +201,33 @@ impl Parker {
     pub fn park(&self, timeout: Option<Duration>, interrupted: impl Fn() -> bool) -> bool {
         let mut token = self.token();
         if !*token && !interrupted() {
-            token = match timeout {
-                None => self.cv.wait(token).unwrap_or_else(PoisonError::into_inner),
-                Some(d) => {
-                    self.cv
-                        .wait_timeout(token, d)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
+            token = self.wait(token, timeout);
         }
         std::mem::take(&mut *token)
     }
 
+    fn wait<'a>(
+        &self,
+        token: MutexGuard<'a, bool>,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'a, bool> {
+        match timeout {
+            None => self.cv.wait(token).unwrap_or_else(PoisonError::into_inner),
+            Some(d) => {
+                self.cv
+                    .wait_timeout(token, d)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        }
+    }
+
     /// Sleeps until woken, `interrupted` or `timeout`, and leaves the token where it is: for a CPU that halts
-    /// in the middle of a thread's work.
-    pub fn halt(&self, timeout: Duration, interrupted: impl Fn() -> bool) {
+    /// in the middle of a thread's work, or without one.
+    pub fn halt(&self, timeout: Option<Duration>, interrupted: impl Fn() -> bool) {
         let token = self.token();
         if !interrupted() {
-            drop(
-                self.cv
-                    .wait_timeout(token, timeout)
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
+            drop(self.wait(token, timeout));
         }
     }
 

@@ -273,9 +273,14 @@ mod imp {
     /// In [`crate::cpu::CpuLocal::quiet`]: the handler that runs here is the explorer's doing.
     const DELIVERY: u32 = 1 << 16;
 
-    /// The explorer, unless a real interrupt came in between: its handler is no part of the step.
+    /// The explorer, unless a real interrupt came in between: its handler is no part of the step. Nor is the unwinding
+    /// of an actor that panicked (on the host): nobody may be stopped in it.
     fn explorer() -> Option<&'static dyn Explorer> {
         if irq::in_handler() && backend::quiet() & DELIVERY == 0 {
+            return None;
+        }
+        #[cfg(not(target_os = "none"))]
+        if std::thread::panicking() {
             return None;
         }
         EXPLORER.get().copied()

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use sync::TaskId;
+use sync::cpu::CPU_LOCALS;
 
 /// A function call that this CPU asks of others (see [`super::ipi::call_on`]). Written by this CPU only.
 #[derive(Default)]
@@ -34,6 +35,9 @@ pub(super) struct SimCpu {
     pub(super) halted: AtomicBool,
     /// A kernel thread runs here (or is about to).
     pub(super) taken: AtomicBool,
+    /// An OS thread runs as this CPU. Its own one does so until it has started, for a kernel thread's life and while it serves
+    /// an interrupt; in between another one may (see [`super::actor`]).
+    seat: AtomicBool,
     pub(super) job: Mutex<Option<Job>>,
     /// What the last thread here was called.
     pub(super) name: Mutex<&'static str>,
@@ -59,6 +63,7 @@ impl SimCpu {
             completions: Mutex::new(VecDeque::with_capacity(super::disk::QUEUE)),
             halted: AtomicBool::new(false),
             taken: AtomicBool::new(false),
+            seat: AtomicBool::new(true),
             job: Mutex::new(None),
             name: Mutex::new("idle"),
             ran_ns: AtomicU64::new(0),
@@ -68,6 +73,46 @@ impl SimCpu {
 
     pub(super) fn tlb(&self) -> MutexGuard<'_, Tlb> {
         lock(&self.tlb)
+    }
+
+    /// Waits until no OS thread runs as this CPU. From here to [`SimCpu::rise`] the caller does.
+    pub(super) fn sit(&self) {
+        while !self.try_sit() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn try_sit(&self) -> bool {
+        // Acquire pairs with the Release in `rise`: the CPU's words are as the one before left them.
+        !self.seat.swap(true, Ordering::Acquire)
+    }
+
+    /// The end of [`SimCpu::sit`]. The CPU's own thread serves what has come in and was not served.
+    pub(super) fn rise(&self) {
+        // SeqCst, with the loads that `idle` sleeps on: it sees the seat free, or the mailbox is seen full here.
+        self.seat.swap(false, Ordering::SeqCst);
+        if CPU_LOCALS[self.id].pending.load(Ordering::SeqCst) != 0 {
+            sync::host::parker(self.task()).interrupt();
+        }
+    }
+
+    /// There is something to do for this CPU's own thread, and it can.
+    fn called(&self) -> bool {
+        lock(&self.job).is_some()
+            || CPU_LOCALS[self.id].pending.load(Ordering::SeqCst) != 0
+                && !self.seat.load(Ordering::SeqCst)
+    }
+
+    /// Serves the mailbox, whatever the interrupt flag of a stopped actor is.
+    fn serve(&self) {
+        if !self.try_sit() {
+            return;
+        }
+        let irq_off = &CPU_LOCALS[self.id].irq_off;
+        let was = irq_off.swap(0, Ordering::Relaxed);
+        sync::irq::poll();
+        irq_off.store(was, Ordering::Relaxed);
+        self.rise();
     }
 
     /// CPU `i` always runs task `i`.
@@ -103,16 +148,25 @@ pub(super) fn start_all() {
 
 fn idle(cpu: &'static SimCpu) -> ! {
     sync::cpu::install(cpu.id);
+    cpu.rise();
     loop {
         let job = lock(&cpu.job).take();
-        match job {
-            Some(job) => super::thread::run(cpu, job),
-            None => {
-                sync::irq::poll();
-                cpu.halted.store(true, Ordering::Release);
-                sync::host::parker(cpu.task()).park(None, || super::ipi::pending(cpu.id));
-                cpu.halted.store(false, Ordering::Release);
-            }
+        if let Some(job) = job {
+            cpu.sit();
+            super::thread::run(cpu, job);
+            cpu.rise();
         }
+        cpu.serve();
+        cpu.halted.store(true, Ordering::Release);
+        // The token stays: it is the one of an actor, if that has this CPU and sleeps.
+        sync::host::parker(cpu.task()).halt(None, || cpu.called());
+        cpu.halted.store(false, Ordering::Release);
     }
 }
+
+/// Without actors no OS thread leaves its CPU.
+#[cfg(not(feature = "lab"))]
+pub(super) fn poll_left() {}
+
+#[cfg(feature = "lab")]
+pub(super) use super::actor::poll_left;

@@ -130,6 +130,7 @@ pub fn wait_for(cond: &dyn Fn() -> bool) {
     let mut spins = 0;
     loop {
         irq::poll();
+        super::cpu::poll_left();
         if cond() {
             return;
         }
@@ -148,10 +149,10 @@ fn halt() {
     match try_this_cpu() {
         Some(cpu) => {
             cpu.halted.store(true, Ordering::Release);
-            parker.halt(TICK, || pending(cpu.id));
+            parker.halt(Some(TICK), || pending(cpu.id));
             cpu.halted.store(false, Ordering::Release);
         }
-        None => parker.halt(TICK, || false),
+        None => parker.halt(Some(TICK), || false),
     }
 }
 

@@ -8,6 +8,8 @@
 //!
 //! Nothing but [`simctl::boot`] makes the machine; everything else here needs it.
 
+#[cfg(feature = "lab")]
+pub(crate) mod actor;
 mod board;
 mod clock;
 mod cpu;

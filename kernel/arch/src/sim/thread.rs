@@ -58,7 +58,8 @@ impl JoinHandle {
     }
 }
 
-fn claim(cpu: &SimCpu) -> bool {
+/// Takes `cpu` for a thread if none has it.
+pub(super) fn claim(cpu: &SimCpu) -> bool {
     cpu.taken
         .compare_exchange(false, true, AcqRel, Relaxed)
         .is_ok()
@@ -85,7 +86,7 @@ pub fn spawn(opts: Spawn, f: Box<dyn FnOnce() + Send>) -> Result<JoinHandle, Spa
         f,
         done: done.clone(),
     });
-    parker(cpu.task()).unpark();
+    parker(cpu.task()).interrupt();
     Ok(JoinHandle {
         task: cpu.task(),
         done,
@@ -98,21 +99,13 @@ pub(super) fn run(cpu: &'static SimCpu, job: Job) {
     cpu.ran_ns.store(0, Relaxed);
     cpu.awake_since.store(super::now_ns().max(1), Relaxed);
     let result = catch_unwind(AssertUnwindSafe(job.f));
-    set_adopted(0);
-    if let Some(up) = upcalls() {
-        let irq = sync::irq::disable();
-        up.switch_mm(&irq, 0);
-    }
+    leave_space();
     if let Err(panic) = result {
-        let text = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("panic");
         eprintln!(
-            "kernel thread {} on CPU {}: {text}",
+            "kernel thread {} on CPU {}: {}",
             name(cpu.task()),
-            cpu.id
+            cpu.id,
+            message(&*panic)
         );
         *lock(&job.done.panic) = Some(panic);
     }
@@ -120,6 +113,24 @@ pub(super) fn run(cpu: &'static SimCpu, job: Job) {
     cpu.taken.store(false, Release);
     job.done.flag.store(true, Release);
     job.done.queue.wake_all();
+}
+
+/// The running thread ends: it has no address space any more.
+pub(super) fn leave_space() {
+    set_adopted(0);
+    if let Some(up) = upcalls() {
+        let irq = sync::irq::disable();
+        up.switch_mm(&irq, 0);
+    }
+}
+
+/// What a panic said.
+pub(super) fn message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic")
 }
 
 static ADOPTED: [AtomicU64; MAX_TASKS] = [const { AtomicU64::new(0) }; MAX_TASKS];
@@ -223,6 +234,7 @@ impl Threads for SimThreads {
     }
     fn yield_now(&self) {
         sync::irq::poll();
+        super::cpu::poll_left();
         std::thread::yield_now();
     }
     fn relax(&self, _spins: u32) {

@@ -3,6 +3,8 @@
 //! One machine serves all tests of the process; each test works in RAM and user addresses of its own (its
 //! `Space`), and those that need quiet (violations, the disk) take [`alone`].
 
+#[cfg(feature = "lab")]
+mod actor;
 mod cpus;
 mod disk;
 mod mmu;
