@@ -53,6 +53,7 @@ point_kinds! {
     CellRead = "cell-read", "About to read a page-table cell.";
     CellWrite = "cell-write", "About to change a page-table cell.";
     Count = "count", "About to change a reference or map count, or a folio's flags.";
+    Space = "space", "About to change, or to ask for, what an address space or a CPU says of who may translate.";
     IpiSend = "ipi-send", "About to send an interrupt.";
     IpiServe = "ipi-serve", "About to serve the mailbox of a CPU.";
     IpiWait = "ipi-wait", "About to go on after the last acknowledgement.";

@@ -1,12 +1,14 @@
 //! Folios: the references, the lock and the writeback state of a frame that holds user data.
 //!
-//! Locks: the folio lock is a bit in the frame with a sleeping slow path (`Rank::FolioLock`). The last
+//! Locks: the folio lock is a bit in the frame with a sleeping slow path (`Rank::FolioLock`); the explorer lets
+//! an actor go on only where it is free, so that none sleeps for it. The last
 //! reference takes the folio off the LRU (`Rank::LruLock`) and frees it. [`put`] never sleeps.
 
 use crate::buddy;
 use crate::frame::{Frame, flag, frame};
 use crate::lru;
 use arch::Pfn;
+use sync::point::{self, AccessKind, Go};
 use sync::{Rank, WaitQueue};
 
 /// Sleepers on folio locks and on writeback, hashed by frame number.
@@ -47,7 +49,7 @@ impl FolioGuard {
     }
     /// Takes a lock over from [`FolioGuard::hand_over`].
     pub(crate) fn take_over(pfn: Pfn) -> Self {
-        debug_assert!(frame(pfn).has(flag::LOCKED));
+        debug_assert!(frame(pfn).is_locked());
         sync::lock_acquired(Rank::FolioLock, true);
         Self { pfn }
     }
@@ -56,13 +58,15 @@ impl FolioGuard {
 impl Drop for FolioGuard {
     fn drop(&mut self) {
         sync::lock_released(Rank::FolioLock);
-        wake(self.pfn, flag::LOCKED);
+        let f = self.frame();
+        point::unlock(Rank::FolioLock, AccessKind::Unlock, || f.lock_object());
+        wake(self.pfn, f.unlock());
     }
 }
 
-/// Clears `bit` and wakes whoever waits for that. May be called from interrupt context (writeback).
-fn wake(pfn: Pfn, bit: u32) {
-    let before = frame(pfn).clear(bit);
+/// A bit was cleared in the flags `before`: wakes whoever waits for that. May be called from interrupt context
+/// (writeback).
+fn wake(pfn: Pfn, before: u32) {
     if before & flag::WAITERS != 0 {
         frame(pfn).clear(flag::WAITERS);
         queue(pfn).wake_all();
@@ -71,27 +75,30 @@ fn wake(pfn: Pfn, bit: u32) {
 
 /// Locks a folio that the caller holds a reference on. Sleeps.
 pub fn lock(pfn: Pfn) -> FolioGuard {
-    loop {
-        if let Some(guard) = take(pfn, false) {
-            return guard;
-        }
+    let f = frame(pfn);
+    let go = point::lock(
+        Rank::FolioLock,
+        AccessKind::Lock,
+        || f.lock_object(),
+        || !f.is_locked(),
+    );
+    while !f.try_lock() && go == Go::Free {
         wait_clear(pfn, flag::LOCKED);
     }
+    sync::lock_acquired(Rank::FolioLock, false);
+    FolioGuard { pfn }
 }
 
 /// Locks the folio if nobody has it. Never waits, so it may be tried under a PTL as well.
 #[inline]
 pub fn try_lock(pfn: Pfn) -> Option<FolioGuard> {
-    take(pfn, true)
-}
-
-#[inline]
-fn take(pfn: Pfn, tried: bool) -> Option<FolioGuard> {
-    // Acquire (in `set`) pairs with the Release (in `clear`) of the last unlock.
-    if frame(pfn).set(flag::LOCKED) & flag::LOCKED != 0 {
+    let f = frame(pfn);
+    point::try_lock(Rank::FolioLock, || f.lock_object());
+    if !f.try_lock() {
         return None;
     }
-    sync::lock_acquired(Rank::FolioLock, tried);
+    point::tried(Rank::FolioLock, AccessKind::Lock, || f.lock_object());
+    sync::lock_acquired(Rank::FolioLock, true);
     Some(FolioGuard { pfn })
 }
 
@@ -104,6 +111,7 @@ fn wait_clear(pfn: Pfn, bits: u32) {
         }
         // The waker clears the bit first and looks at WAITERS in the same operation: setting it before
         // looking again means that one of us sees the other.
+        f.flags_point();
         f.set(flag::WAITERS);
         f.flags() & bits == 0
     });
@@ -116,7 +124,9 @@ pub fn wait_writeback(pfn: Pfn) {
 
 /// The write of the folio is done. May be called from interrupt context.
 pub fn end_writeback(pfn: Pfn) {
-    wake(pfn, flag::WRITEBACK);
+    let f = frame(pfn);
+    f.flags_point();
+    wake(pfn, f.clear(flag::WRITEBACK));
 }
 
 /// Sleeps until no read of the folio is in flight. The caller holds a reference.
@@ -126,7 +136,9 @@ pub fn wait_read(pfn: Pfn) {
 
 /// The read of the folio is done. May be called from interrupt context.
 pub fn end_read(pfn: Pfn) {
-    wake(pfn, flag::READING);
+    let f = frame(pfn);
+    f.flags_point();
+    wake(pfn, f.clear(flag::READING));
 }
 
 /// A reference, given up when this is dropped.

@@ -4,6 +4,10 @@
 //! on the frame's [`Use`], and who may write it on the lock named at its accessor. No lock is taken here,
 //! nothing sleeps.
 //!
+//! For the explorer a record is three objects: each count, and all the rest but the links (`class::FLAGS`). A
+//! change of a count is a point; everything else only touches, because some lock guards it nearly everywhere:
+//! where not, [`Frame::flags_point`] comes before. The links belong to their list's lock.
+//!
 //! | word | free block | anonymous folio | page-table page |
 //! |---|---|---|---|
 //! | `flags` | use, order | state bits, use, LRU shard | use |
@@ -18,6 +22,7 @@ use crate::stats::Use;
 use arch::Pfn;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use sync::RawSpin;
+use sync::point::{self, AccessKind, PointKind, class};
 
 /// End of a list, no frame.
 pub const NIL: u32 = u32::MAX;
@@ -79,50 +84,90 @@ pub struct Frame {
 const _: () = assert!(size_of::<Frame>() == 32);
 
 macro_rules! word {
-    ($get:ident, $set:ident, $doc:literal) => {
+    ($get:ident, $set:ident, $touch:ident, $doc:literal) => {
         #[doc = $doc]
         #[inline]
         pub fn $get(&self) -> u32 {
+            self.$touch(AccessKind::Read);
             self.$get.load(Ordering::Relaxed)
         }
         #[doc = concat!("Sets: ", $doc)]
         #[inline]
         pub fn $set(&self, v: u32) {
+            self.$touch(AccessKind::Write);
             self.$get.store(v, Ordering::Relaxed);
         }
     };
+}
+
+/// A point before a change of a count.
+#[inline(always)]
+fn counting(count: &AtomicU32) {
+    point::at(PointKind::Count, AccessKind::Write, || {
+        point::object_at(class::COUNT, count)
+    });
+}
+
+/// A look at a count, or the first value of one.
+#[inline(always)]
+fn touch_count(access: AccessKind, count: &AtomicU32) {
+    point::touch(access, || point::object_at(class::COUNT, count));
 }
 
 impl Frame {
     word!(
         next,
         set_next,
+        no_touch,
         "The next frame in the list that owns this one."
     );
     word!(
         prev,
         set_prev,
+        no_touch,
         "The previous frame in the list that owns this one."
     );
     word!(
         mapping,
         set_mapping,
+        touch,
         "anon_vma id + 1, 0 for none. Written under the folio lock or before the folio is visible."
     );
     word!(
         index,
         set_index,
+        touch,
         "Page index in the anon_vma's address order."
     );
     word!(
         private,
         set_private,
+        touch,
         "Swap slot + 1 (under the folio lock), or the order of a free block."
     );
+
+    #[inline(always)]
+    fn no_touch(&self, _: AccessKind) {}
+
+    fn object(&self) -> u32 {
+        point::object_at(class::FLAGS, self)
+    }
+
+    #[inline(always)]
+    fn touch(&self, access: AccessKind) {
+        point::touch(access, || self.object());
+    }
+
+    /// A point before a change of the flags that others look at without the lock it is made under.
+    #[inline(always)]
+    pub(crate) fn flags_point(&self) {
+        point::at(PointKind::Count, AccessKind::Write, || self.object());
+    }
 
     /// State bits, shard and use.
     #[inline]
     pub fn flags(&self) -> u32 {
+        self.touch(AccessKind::Read);
         self.flags.load(Ordering::Relaxed)
     }
     /// All of `bits` are set.
@@ -133,12 +178,35 @@ impl Frame {
     /// Sets `bits`; returns the flags before.
     #[inline]
     pub fn set(&self, bits: u32) -> u32 {
+        self.touch(AccessKind::Write);
         self.flags.fetch_or(bits, Ordering::AcqRel)
     }
     /// Clears `bits`; returns the flags before.
     #[inline]
     pub fn clear(&self, bits: u32) -> u32 {
+        self.touch(AccessKind::Write);
         self.flags.fetch_and(!bits, Ordering::AcqRel)
+    }
+    /// The folio lock's bit, for `folio`: an object of its own.
+    #[inline]
+    pub(crate) fn lock_object(&self) -> u32 {
+        point::object_at(class::LOCK, &self.flags)
+    }
+    /// The folio is locked; only a hint unless the caller holds the lock.
+    #[inline]
+    pub(crate) fn is_locked(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & flag::LOCKED != 0
+    }
+    /// Sets LOCKED; false when it was set. Acquire: pairs with the Release of [`Frame::unlock`].
+    #[inline]
+    pub(crate) fn try_lock(&self) -> bool {
+        self.flags.fetch_or(flag::LOCKED, Ordering::AcqRel) & flag::LOCKED == 0
+    }
+    /// Clears LOCKED; returns the flags before.
+    #[inline]
+    pub(crate) fn unlock(&self) -> u32 {
+        self.touch(AccessKind::Read);
+        self.flags.fetch_and(!flag::LOCKED, Ordering::AcqRel)
     }
     /// Sets state, shard and use at once, of a frame that nobody else can see.
     #[inline]
@@ -151,27 +219,33 @@ impl Frame {
     /// What the frame is used for.
     #[inline]
     pub fn usage(&self) -> Use {
-        Use::from_bits(self.flags() >> flag::USE_SHIFT)
+        // Stays as it is for as long as the frame is somebody's: no touch.
+        Use::from_bits(self.flags.load(Ordering::Relaxed) >> flag::USE_SHIFT)
     }
     /// The LRU shard that the folio belongs to, 0 to 15.
     #[inline]
     pub fn shard(&self) -> usize {
-        ((self.flags() >> flag::SHARD_SHIFT) & 15) as usize
+        // As with the use.
+        ((self.flags.load(Ordering::Relaxed) >> flag::SHARD_SHIFT) & 15) as usize
     }
 
     /// Holders of the frame.
     #[inline]
     pub fn refcount(&self) -> u32 {
+        touch_count(AccessKind::Read, &self.refcount);
         self.refcount.load(Ordering::Relaxed)
     }
-    /// Sets the count of a frame that nobody else can see.
+    /// Sets the count of a frame that nobody else can see, but for lockless walkers that come too late and try
+    /// for a reference.
     #[inline]
     pub fn init_refcount(&self, n: u32) {
+        touch_count(AccessKind::Write, &self.refcount);
         self.refcount.store(n, Ordering::Relaxed);
     }
     /// One more holder; the caller already is one.
     #[inline]
     pub fn get(&self) {
+        counting(&self.refcount);
         let was = self.refcount.fetch_add(1, Ordering::Relaxed);
         debug_assert!(was != 0, "reference taken on a free frame");
     }
@@ -179,6 +253,7 @@ impl Frame {
     /// [`Frame::unfreeze`] and of the store that made the frame findable.
     #[inline]
     pub fn try_get(&self) -> bool {
+        counting(&self.refcount);
         self.refcount
             .try_update(Ordering::Acquire, Ordering::Relaxed, |n| {
                 if n == 0 { None } else { Some(n + 1) }
@@ -189,6 +264,7 @@ impl Frame {
     /// the Acquire side is in the same operation of the last holder.
     #[inline]
     pub fn put_testzero(&self) -> bool {
+        counting(&self.refcount);
         let was = self.refcount.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(was != 0, "refcount below zero");
         was == 1
@@ -196,6 +272,7 @@ impl Frame {
     /// From exactly `expected` holders to none, so that nobody can take a reference any more.
     #[inline]
     pub fn freeze(&self, expected: u32) -> bool {
+        counting(&self.refcount);
         self.refcount
             .compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
@@ -203,17 +280,20 @@ impl Frame {
     /// Ends a freeze with `n` holders.
     #[inline]
     pub fn unfreeze(&self, n: u32) {
+        counting(&self.refcount);
         self.refcount.store(n, Ordering::Release);
     }
 
     /// Page-table entries that map the folio.
     #[inline]
     pub fn mapcount(&self) -> u32 {
+        touch_count(AccessKind::Read, &self.mapcount);
         self.mapcount.load(Ordering::Relaxed)
     }
     /// One more entry maps it. Under the PTL of that entry.
     #[inline]
     pub fn map_inc(&self) {
+        counting(&self.mapcount);
         self.mapcount.fetch_add(1, Ordering::Relaxed);
     }
     /// Sets the count of a folio that nobody else can see.
@@ -227,6 +307,7 @@ impl Frame {
     /// If no entry was counted: an entry was dropped twice.
     #[inline]
     pub fn map_dec(&self) {
+        counting(&self.mapcount);
         let was = self.mapcount.fetch_sub(1, Ordering::Release);
         assert!(was != 0, "mapcount below zero");
     }

@@ -33,9 +33,9 @@ impl MmRef {
         if id >= id_limit() {
             return None;
         }
-        pool()
-            .get(id)
-            .users
+        let mm = pool().get(id);
+        mm.users_point();
+        mm.users
             .try_update(Ordering::Acquire, Ordering::Relaxed, |n| {
                 if n == 0 { None } else { Some(n + 1) }
             })
@@ -48,6 +48,7 @@ impl MmRef {
     /// # Errors
     /// The handle, when dropping it would tear the address space down.
     pub(crate) fn put_unless_last(self) -> Result<(), Self> {
+        self.users_point();
         // Release: what was done through this handle comes before the teardown.
         let before = self
             .users
@@ -77,6 +78,7 @@ impl MmRef {
 
 impl Clone for MmRef {
     fn clone(&self) -> Self {
+        self.users_point();
         self.users.fetch_add(1, Ordering::Relaxed);
         Self(self.0)
     }
@@ -92,6 +94,7 @@ impl core::ops::Deref for MmRef {
 
 impl Drop for MmRef {
     fn drop(&mut self) {
+        self.users_point();
         if self.users.fetch_sub(1, Ordering::AcqRel) == 1 {
             exit::teardown(self.0, pool().get(self.0));
             pool().free(self.0);

@@ -9,6 +9,7 @@ use crate::stats::Gauge;
 use crate::vma::set::VmaSet;
 use arch::Pfn;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use sync::point::{self, AccessKind, PointKind, class};
 use sync::{AtomicCpuMask, Rank, RwSem, SpinLock};
 
 /// An address space.
@@ -122,18 +123,49 @@ impl Mm {
     /// Ended by the OOM killer.
     #[inline]
     pub fn is_killed(&self) -> bool {
+        point::touch(AccessKind::Read, || self.killed_object());
         self.killed.load(Ordering::Relaxed)
     }
     /// Makes every later fault and operation fail.
     pub fn kill(&self) {
+        point::at(PointKind::Space, AccessKind::Write, || self.killed_object());
         self.killed.store(true, Ordering::Release);
+    }
+    fn killed_object(&self) -> u32 {
+        point::object_at(class::SPACE, &self.killed)
+    }
+    /// For the explorer: the running actor looks at, or changes, the generations and the mask of CPUs.
+    #[inline(always)]
+    pub(crate) fn touch_tlb(&self, access: AccessKind) {
+        point::touch(access, || point::object_at(class::SPACE, self));
+    }
+    /// As [`Mm::touch_tlb`], and stands at a point before.
+    #[inline(always)]
+    pub(crate) fn tlb_point(&self, access: AccessKind) {
+        point::at(PointKind::Space, access, || {
+            point::object_at(class::SPACE, self)
+        });
+    }
+    /// A point before the number of handles changes.
+    #[inline(always)]
+    pub(crate) fn users_point(&self) {
+        point::at(PointKind::Count, AccessKind::Write, || {
+            point::object_at(class::COUNT, &self.users)
+        });
+    }
+    /// For the explorer: the running actor looks at, or changes, how many gathers are under way.
+    #[inline(always)]
+    pub(crate) fn touch_gathers(&self, access: AccessKind) {
+        point::touch(access, || point::object_at(class::COUNT, &self.gathers));
     }
     /// CPUs that may hold translations.
     pub fn cpus(&self) -> sync::CpuMask {
+        self.touch_tlb(AccessKind::Read);
         self.cpumask.load(Ordering::SeqCst)
     }
     /// The current TLB generation.
     pub fn generation(&self) -> u64 {
+        self.touch_tlb(AccessKind::Read);
         self.tlb_gen.load(Ordering::Relaxed)
     }
     /// Resident pages (anonymous ones; there are no others yet).

@@ -79,6 +79,7 @@ fn unhook(gather: &mut Gather<'_>, _ptl: &PteLocked, va: VirtAddr, old: Entry) -
     let f = frame(pfn);
     if f.has(flag::SWAPCACHE) {
         if old.is_dirty() {
+            f.flags_point();
             f.set(flag::DIRTY);
         }
         f.map_dec();

@@ -94,11 +94,11 @@ pub fn object_at<T: ?Sized>(class: u8, at: &T) -> u32 {
 pub mod class {
     /// A lock, by its address.
     pub const LOCK: u8 = 1;
-    /// A page-table cell, by its physical address.
+    /// A page-table cell, by its address.
     pub const CELL: u8 = 2;
-    /// A frame's reference and map counts, by its number.
+    /// A count of references or mappings, by its address.
     pub const COUNT: u8 = 3;
-    /// A frame's flags, by its number.
+    /// A frame's record but for counts and links, by its address.
     pub const FLAGS: u8 = 4;
     /// A frame's content, by its number.
     pub const CONTENT: u8 = 5;
@@ -110,7 +110,8 @@ pub mod class {
     pub const IRQ: u8 = 8;
     /// A CPU's translations, by its number.
     pub const TLB: u8 = 9;
-    /// An address space's record of who may hold translations of it, by its address.
+    /// An address space's record of who may hold translations of it, by its address; its other words that are read
+    /// without a lock, by theirs.
     pub const SPACE: u8 = 10;
     /// What a TLB request waits for, by its address.
     pub const ACKS: u8 = 11;
@@ -118,6 +119,10 @@ pub mod class {
     pub const DISK: u8 = 12;
     /// Whatever a scenario names.
     pub const OWN: u8 = 13;
+    /// An anon_vma's counts and whose family it is, by its address.
+    pub const ANON: u8 = 14;
+    /// What of the swap area and of reclaim is read without a lock, by its address.
+    pub const SWAP: u8 = 15;
 }
 
 /// A point: the running actor is about to touch `object` as `access` says.

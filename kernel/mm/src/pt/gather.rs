@@ -23,6 +23,7 @@ use crate::stats::{Event, count_n};
 use arch::addr::{PAGE_SIZE, USER_TOP};
 use arch::{Pfn, VirtAddr};
 use core::sync::atomic::Ordering;
+use sync::point::AccessKind;
 
 /// Frames in one batch: a whole PTE table's worth.
 const BATCH: usize = 512;
@@ -67,6 +68,7 @@ impl<'a> Gather<'a> {
     /// An empty gather for `mm`.
     pub fn new(mm_id: u32, mm: &'a Mm) -> Self {
         // Before the first entry is taken out. Whoever finds that one gone had its PTL after us, and so sees it.
+        mm.touch_gathers(AccessKind::Write);
         mm.gathers.fetch_add(1, Ordering::Relaxed);
         Self {
             mm,
@@ -153,6 +155,7 @@ impl<'a> Gather<'a> {
 
 impl Drop for Gather<'_> {
     fn drop(&mut self) {
+        self.mm.touch_gathers(AccessKind::Read);
         // Acquire pairs with the Release below: a gather that is no longer counted has flushed.
         if self.mm.gathers.load(Ordering::Acquire) > 1 {
             // Another one may have taken entries of the same range out, and not have flushed yet. They are
@@ -161,6 +164,7 @@ impl Drop for Gather<'_> {
             self.end = USER_TOP;
         }
         self.flush();
+        self.mm.touch_gathers(AccessKind::Write);
         self.mm.gathers.fetch_sub(1, Ordering::Release);
     }
 }

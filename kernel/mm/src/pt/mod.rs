@@ -10,6 +10,7 @@
 //! again. Nothing here sleeps, except that allocating a table may reclaim: no lock below `mmap_lock` may
 //! be held then.
 
+mod cells;
 pub mod gather;
 pub(crate) mod tables;
 pub mod tlb;
@@ -23,7 +24,9 @@ use crate::stats::{Event, Use, count};
 use arch::addr::ENTRIES;
 use arch::pte::{self, Entry};
 use arch::{Pfn, VirtAddr};
+use cells::cell;
 use core::sync::atomic::{AtomicU64, Ordering};
+use sync::point::{self, AccessKind, PointKind};
 use sync::{Rank, RawGuard};
 
 /// Bits of an entry that points to a table.
@@ -47,6 +50,7 @@ fn alloc_table() -> Result<Pfn, Oom> {
 
 /// Frees a table that no CPU can walk any more.
 pub(crate) fn free_table(pfn: Pfn) {
+    point::at(PointKind::Count, AccessKind::Write, || cells::content(pfn));
     count(Event::TableFree);
     buddy::free(pfn, 0);
 }
@@ -65,29 +69,10 @@ pub(crate) fn alloc_root() -> Result<Pfn, Oom> {
     Ok(root)
 }
 
-/// Reads a cell that hardware or another CPU may change. Acquire: pairs with the Release of [`publish`], so
-/// that the contents of a table are seen by whoever finds the table.
-#[inline]
-pub(crate) fn read(cell: &AtomicU64) -> Entry {
-    Entry(cell.load(Ordering::Acquire))
-}
-
 /// Equal but for the bits that the MMU sets.
 pub(crate) fn same(a: Entry, b: Entry) -> bool {
     const MMU: u64 = pte::ACCESSED | pte::DIRTY;
     a.without(MMU) == b.without(MMU)
-}
-
-/// Makes an entry visible; what it points to was initialised before.
-#[inline]
-pub(crate) fn publish(cell: &AtomicU64, entry: Entry) {
-    cell.store(entry.0, Ordering::Release);
-}
-
-/// The cell for `va` in the table of `level`.
-#[inline]
-pub(crate) fn cell(table: Pfn, va: VirtAddr, level: u32) -> &'static AtomicU64 {
-    arch::pt_cell(table, va.table_index(level))
 }
 
 /// The place of a PMD entry: its table (whose lock guards it) and its cell.
@@ -103,11 +88,12 @@ impl PmdRef {
     pub fn lookup(mm: &Mm, va: VirtAddr) -> Option<Self> {
         let mut table = mm.root();
         for level in [3, 2] {
-            let entry = read(cell(table, va, level));
+            let entry = cells::read(cell(table, va, level));
             if !entry.is_present() {
                 return None;
             }
             table = entry.pfn();
+            cells::relies_on(table);
         }
         Some(Self {
             table,
@@ -124,7 +110,7 @@ impl PmdRef {
         let mut table = mm.root();
         for level in [3, 2] {
             let c = cell(table, va, level);
-            let entry = read(c);
+            let entry = cells::read(c);
             table = if entry.is_present() {
                 entry.pfn()
             } else {
@@ -140,7 +126,13 @@ impl PmdRef {
     /// The entry as it is now.
     #[inline]
     pub fn get(self) -> Entry {
-        read(self.cell)
+        cells::look(self.table, self.cell)
+    }
+
+    /// The entry, where a lock that is held keeps it as it is, or tells what it may change to.
+    #[inline]
+    fn locked(self) -> Entry {
+        cells::read(self.cell)
     }
 
     /// Makes sure that a PTE table (or something that is no table) is here. May reclaim.
@@ -158,8 +150,8 @@ impl PmdRef {
         }
         {
             let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
-            if self.get().is_none() || !knobs::on(Knob::PmdRecheck) {
-                publish(self.cell, Entry::from_bits(fresh, TABLE_BITS));
+            if self.locked().is_none() || !knobs::on(Knob::PmdRecheck) {
+                cells::publish(self.cell, Entry::from_bits(fresh, TABLE_BITS));
                 mm.tables.add(1);
                 return Ok(());
             }
@@ -195,7 +187,7 @@ impl PmdRef {
         let table = entry.pfn();
         let guard = lock(table);
         // Under the lock the PMD must still name the table that was locked.
-        if self.get().0 & pte::ADDR_MASK != entry.0 & pte::ADDR_MASK {
+        if self.locked().0 & pte::ADDR_MASK != entry.0 & pte::ADDR_MASK {
             return None;
         }
         Some(PteLocked {
@@ -210,7 +202,7 @@ impl PmdRef {
     #[inline]
     pub fn peek(self, va: VirtAddr) -> Option<Entry> {
         let table = self.table()?;
-        Some(read(cell(table, va, PTE_LEVEL)))
+        Some(cells::look(table, cell(table, va, PTE_LEVEL)))
     }
 
     /// The PTE table under this PMD, if there is one.
@@ -231,10 +223,10 @@ impl PmdRef {
         // One lock at a time, they may be the same: nobody looks for the table in between.
         let entry = {
             let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
-            self.cell.swap(0, Ordering::AcqRel)
+            cells::exchange(self.cell, Entry::NONE)
         };
         let _pmd = frame(to.table).ptl().lock(Rank::Pmd);
-        publish(to.cell, Entry(entry));
+        cells::publish(to.cell, entry);
         true
     }
 }
@@ -254,7 +246,7 @@ impl UpperRef {
     pub(crate) fn lookup(mm: &Mm, va: VirtAddr, level: u32) -> Result<Self, u32> {
         let mut table = mm.root();
         for above in (level + 1..=3).rev() {
-            let entry = read(cell(table, va, above));
+            let entry = cells::read(cell(table, va, above));
             if !entry.is_present() {
                 return Err(above);
             }
@@ -287,17 +279,17 @@ impl UpperRef {
     #[inline]
     pub(crate) fn detach(&self, mm: &Mm) -> Option<Pfn> {
         let cell = arch::pt_cell(self.table, self.index);
-        if !read(cell).is_present() {
+        if !cells::read(cell).is_present() {
             return None;
         }
         let old = if self.level == 1 {
             let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
-            cell.swap(0, Ordering::AcqRel)
+            cells::exchange(cell, Entry::NONE)
         } else {
             let _upper = mm.pgt_lock.lock();
-            cell.swap(0, Ordering::AcqRel)
+            cells::exchange(cell, Entry::NONE)
         };
-        Some(Entry(old).pfn())
+        Some(old.pfn())
     }
 }
 
@@ -306,9 +298,9 @@ fn install_upper(mm: &Mm, c: &AtomicU64) -> Result<Pfn, Oom> {
     let fresh = alloc_table()?;
     let found = {
         let _upper = mm.pgt_lock.lock();
-        let now = read(c);
+        let now = cells::read(c);
         if now.is_none() {
-            publish(c, Entry::from_bits(fresh, TABLE_BITS));
+            cells::publish(c, Entry::from_bits(fresh, TABLE_BITS));
             mm.tables.add(1);
             return Ok(fresh);
         }
@@ -338,48 +330,37 @@ impl PteLocked {
     /// The entry at the cursor.
     #[inline]
     pub fn get(&self) -> Entry {
-        read(self.cell())
+        cells::read(self.cell())
     }
     /// Replaces an entry that the MMU cannot be changing (none, swap, or made unreachable before).
     #[inline]
     pub fn set(&mut self, entry: Entry) {
-        publish(self.cell(), entry);
+        cells::publish(self.cell(), entry);
     }
     /// Takes the entry out and returns it with the A and D bits the MMU had set.
     #[inline]
     pub fn clear(&mut self) -> Entry {
-        Entry(self.cell().swap(0, Ordering::AcqRel))
+        cells::exchange(self.cell(), Entry::NONE)
     }
     /// Takes the entry out and puts another in, in one step.
     #[inline]
     pub fn exchange(&mut self, entry: Entry) -> Entry {
-        Entry(self.cell().swap(entry.0, Ordering::AcqRel))
+        cells::exchange(self.cell(), entry)
     }
     /// Gives a present entry the rights `bits` and keeps its frame and its A, D and software bits. Returns the
     /// entry before.
     #[inline]
     pub(crate) fn set_rights(&mut self, bits: u64) -> Entry {
-        let mut old = self.get();
-        loop {
-            let new = old.0 & KEPT | bits;
-            let done =
-                self.cell()
-                    .compare_exchange_weak(old.0, new, Ordering::AcqRel, Ordering::Relaxed);
-            match done {
-                Ok(_) => return old,
-                // The MMU set A or D meanwhile.
-                Err(now) => old = Entry(now),
-            }
-        }
+        cells::replace_bits(self.cell(), KEPT, bits)
     }
     /// Clears `bits`, keeping what the MMU sets meanwhile. Returns the entry before.
     #[inline]
     pub fn clear_bits(&mut self, bits: u64) -> Entry {
-        Entry(self.cell().fetch_and(!bits, Ordering::AcqRel))
+        cells::clear_bits(self.cell(), bits)
     }
     /// Sets `bits`. Returns the entry before.
     #[inline]
     pub fn set_bits(&mut self, bits: u64) -> Entry {
-        Entry(self.cell().fetch_or(bits, Ordering::AcqRel))
+        cells::set_bits(self.cell(), bits)
     }
 }

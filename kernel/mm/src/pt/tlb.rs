@@ -18,6 +18,7 @@ use arch::addr::{PAGE_SHIFT, PAGE_SIZE};
 use arch::{USER_TOP, VirtAddr};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use sync::irq::IrqGuard;
+use sync::point::{self, AccessKind, PointKind, class};
 use sync::{CpuMask, MAX_CPUS, cpu, preempt};
 
 /// Up to this many pages are flushed one by one; above it the whole TLB goes (Linux's default).
@@ -38,6 +39,23 @@ struct CpuTlb {
     generation: AtomicU64,
 }
 
+impl CpuTlb {
+    /// For the explorer: the running actor looks at, or changes, the record of CPU `cpu`.
+    #[inline(always)]
+    fn touched(cpu: usize, access: AccessKind) -> &'static Self {
+        point::touch(access, || point::object(class::TLB, cpu as u64));
+        &CPUS[cpu]
+    }
+
+    /// As [`CpuTlb::touched`], and stands at a point before.
+    #[inline(always)]
+    fn point(cpu: usize) {
+        point::at(PointKind::Space, AccessKind::Write, || {
+            point::object(class::TLB, cpu as u64)
+        });
+    }
+}
+
 /// A request of one CPU, for all its targets. Written by that CPU only, except for `missing`.
 #[repr(align(64))]
 struct Request {
@@ -49,9 +67,30 @@ struct Request {
     missing: AtomicU32,
 }
 
+impl Request {
+    /// What its sender waits for, and with it all that the targets read.
+    fn object(&self) -> u32 {
+        point::object_at(class::ACKS, &self.missing)
+    }
+}
+
 /// CPUs whose request this CPU has still to serve.
 #[repr(align(64))]
 struct Mailbox(AtomicU32);
+
+fn mailbox(cpu: usize) -> u32 {
+    point::object(class::MAILBOX, cpu as u64)
+}
+
+/// For the explorer: touches the mailboxes of all CPUs in `to` but one, whose object it returns.
+fn mailboxes(mut to: CpuMask) -> u32 {
+    let one = to.iter().next().unwrap_or_default();
+    to.remove(one);
+    for cpu in to.iter() {
+        point::touch(AccessKind::Write, || mailbox(cpu));
+    }
+    mailbox(one)
+}
 
 static CPUS: [CpuTlb; MAX_CPUS] = [const {
     CpuTlb {
@@ -75,7 +114,7 @@ static MAILBOXES: [Mailbox; MAX_CPUS] = [const { Mailbox(AtomicU32::new(0)) }; M
 
 /// What a CPU has loaded, for the `tlb` command: (mm id, lazy, generation).
 pub fn cpu_state(cpu: usize) -> (Option<u32>, bool, u64) {
-    let c = &CPUS[cpu];
+    let c = CpuTlb::touched(cpu, AccessKind::Read);
     (
         c.loaded.load(Ordering::Relaxed).checked_sub(1),
         c.lazy.load(Ordering::Relaxed),
@@ -93,6 +132,7 @@ pub(super) fn holds_off_shootdown(mm: &Mm) -> bool {
 /// stays on the loaded root and turns lazy. Called by the scheduler with interrupts off.
 pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
     let me = cpu::id();
+    CpuTlb::point(me);
     let c = &CPUS[me];
     let loaded = c.loaded.load(Ordering::Relaxed);
     let Some(id) = next else {
@@ -106,8 +146,10 @@ pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
         c.lazy.store(false, Ordering::Relaxed);
         // Either the flusher sees this CPU not lazy, or this CPU sees the flusher's generation.
         fence(Ordering::SeqCst);
+        mm.tlb_point(AccessKind::Read);
         let now = mm.tlb_gen.load(Ordering::Relaxed);
         if c.generation.load(Ordering::Relaxed) != now {
+            CpuTlb::touched(me, AccessKind::Write);
             flush_all_local();
             c.generation.store(now, Ordering::Relaxed);
         }
@@ -118,19 +160,24 @@ pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
     // any access, so it must not be spared as lazy any more.
     c.loaded.store(NO_MM, Ordering::Relaxed);
     c.lazy.store(false, Ordering::Relaxed);
+    mm.tlb_point(AccessKind::Write);
     mm.cpumask.insert(me, Ordering::SeqCst);
     fence(Ordering::SeqCst);
+    mm.tlb_point(AccessKind::Read);
     let now = mm.tlb_gen.load(Ordering::Relaxed);
+    CpuTlb::touched(me, AccessKind::Write);
     arch::switch_root(mm.root());
     c.generation.store(now, Ordering::Relaxed);
     c.loaded.store(id + 1, Ordering::Relaxed);
     if let Some(old) = loaded.checked_sub(1) {
+        by_id(old).tlb_point(AccessKind::Write);
         by_id(old).cpumask.remove(me, Ordering::SeqCst);
     }
 }
 
 /// Leaves a borrowed root for the kernel's own.
 fn leave_lazy(c: &CpuTlb, id: u32, me: usize) {
+    by_id(id).touch_tlb(AccessKind::Write);
     arch::switch_root(arch::kernel_root());
     c.loaded.store(NO_MM, Ordering::Relaxed);
     c.lazy.store(false, Ordering::Relaxed);
@@ -154,6 +201,7 @@ fn flush_pages_local(start: u64, end: u64) {
 /// Brings this CPU's TLB up to `mm`'s current generation, for a request for `start..end` that was given
 /// generation `generation`. Interrupts are off.
 fn catch_up(c: &CpuTlb, mm: &Mm, start: u64, end: u64, generation: u64) {
+    mm.touch_tlb(AccessKind::Read);
     let local = c.generation.load(Ordering::Relaxed);
     // Acquire pairs with the bump in `flush_range`: entries changed before it are seen as changed.
     let now = mm.tlb_gen.load(Ordering::Acquire);
@@ -185,6 +233,7 @@ fn catch_up_loaded(c: &CpuTlb) {
 pub fn on_ipi() {
     count(Event::TlbRemoteFlushReceived);
     let me = cpu::id();
+    point::touch(AccessKind::Write, || mailbox(me));
     // Acquire pairs with the Release that put the bit in: the request's fields are seen.
     let senders = CpuMask::from_bits(MAILBOXES[me].0.swap(0, Ordering::AcqRel));
     for sender in senders.iter() {
@@ -194,7 +243,8 @@ pub fn on_ipi() {
 
 fn serve(me: usize, sender: usize) {
     let r = &REQUESTS[sender];
-    let c = &CPUS[me];
+    point::touch(AccessKind::Write, || r.object());
+    let c = CpuTlb::touched(me, AccessKind::Write);
     let id = r.mm.load(Ordering::Relaxed);
     if id == ANY_MM {
         catch_up_loaded(c);
@@ -227,6 +277,7 @@ fn serve(me: usize, sender: usize) {
 pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool) {
     count(Event::TlbFlush);
     let pinned = preempt::disable();
+    mm.tlb_point(AccessKind::Write);
     // A full barrier: entries changed before it are changed for whoever reads this generation.
     let generation = mm.tlb_gen.fetch_add(1, Ordering::SeqCst) + 1;
     fence(Ordering::SeqCst);
@@ -240,6 +291,7 @@ pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool
         wait_acknowledged(&REQUESTS[me]);
     }
     drop(pinned);
+    mm.tlb_point(AccessKind::Write);
     if mm.batched_gen.load(Ordering::Relaxed) > mm.flushed_gen.load(Ordering::Relaxed) {
         // A CPU that missed batched changes before this request flushed everything for it. Release: whoever
         // sees this number skips its flush on the strength of this one.
@@ -250,10 +302,13 @@ pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool
 /// Reclaim took an entry of `mm` out and will flush later, with many others. Adds the CPUs that may cache
 /// the entry to `cpus`. Under the PTL of the entry, after the change. Returns the generation that covers it.
 pub(crate) fn note_batched(mm: &Mm, cpus: &mut CpuMask) -> u64 {
+    mm.tlb_point(AccessKind::Write);
     // As in `flush_range`: who reads this generation sees the entry changed.
     let generation = mm.tlb_gen.fetch_add(1, Ordering::SeqCst) + 1;
     fence(Ordering::SeqCst);
+    mm.tlb_point(AccessKind::Read);
     *cpus = cpus.or(mm.cpumask.load(Ordering::SeqCst));
+    mm.touch_tlb(AccessKind::Write);
     // Release pairs with the Acquire in `flush_batched_pending`. The PTL orders it too for that entry.
     mm.batched_gen.fetch_max(generation, Ordering::Release);
     generation
@@ -262,6 +317,7 @@ pub(crate) fn note_batched(mm: &Mm, cpus: &mut CpuMask) -> u64 {
 /// As [`note_batched`], for an entry that is empty now.
 pub(crate) fn note_emptied(mm: &Mm, cpus: &mut CpuMask) {
     let generation = note_batched(mm, cpus);
+    mm.tlb_point(AccessKind::Write);
     // Release pairs with the Acquire in `flush_emptied_pending`.
     mm.emptied_gen.fetch_max(generation, Ordering::Release);
 }
@@ -278,7 +334,7 @@ pub(crate) fn flush_batch(cpus: CpuMask) {
     }
     {
         let _irq = sync::irq::disable();
-        catch_up_loaded(&CPUS[me]);
+        catch_up_loaded(CpuTlb::touched(me, AccessKind::Write));
     }
     if !remote.is_empty() {
         wait_acknowledged(&REQUESTS[me]);
@@ -290,6 +346,7 @@ pub(crate) fn flush_batch(cpus: CpuMask) {
 /// an entry of this one being gone for good calls this first, under the PTL.
 #[inline]
 pub(crate) fn flush_batched_pending(mm_id: u32, mm: &Mm) {
+    mm.touch_tlb(AccessKind::Read);
     // Acquire pairs with the Release in `note_batched`.
     let batched = mm.batched_gen.load(Ordering::Acquire);
     if batched > mm.flushed_gen.load(Ordering::Acquire) && knobs::on(Knob::BatchedPending) {
@@ -302,6 +359,7 @@ pub(crate) fn flush_batched_pending(mm_id: u32, mm: &Mm) {
 /// slot needs no such care: the folio is locked until the flush.)
 #[inline]
 pub(crate) fn flush_emptied_pending(mm_id: u32, mm: &Mm) {
+    mm.touch_tlb(AccessKind::Read);
     // Acquire pairs with the Release in `note_emptied`.
     let emptied = mm.emptied_gen.load(Ordering::Acquire);
     if emptied > mm.flushed_gen.load(Ordering::Acquire) && knobs::on(Knob::BatchedPending) {
@@ -311,6 +369,7 @@ pub(crate) fn flush_emptied_pending(mm_id: u32, mm: &Mm) {
 
 /// The other CPUs that must act on a request; lazy ones are spared unless tables are freed.
 fn remote_targets(mm: &Mm, me: usize, freed_tables: bool) -> CpuMask {
+    mm.tlb_point(AccessKind::Read);
     let mut targets = mm.cpumask.load(Ordering::SeqCst);
     targets.remove(me);
     if freed_tables {
@@ -325,7 +384,8 @@ fn not_lazy(mut targets: CpuMask) -> CpuMask {
     let mut spared = 0;
     for cpu in targets.iter() {
         // Acquire pairs with the Release in `switch_mm`.
-        if CPUS[cpu].lazy.load(Ordering::Acquire) {
+        let c = CpuTlb::touched(cpu, AccessKind::Read);
+        if c.lazy.load(Ordering::Acquire) {
             targets.remove(cpu);
             spared += 1;
         }
@@ -342,24 +402,28 @@ fn post(me: usize, mm: u32, start: u64, end: u64, generation: u64, to: CpuMask) 
         r.missing.load(Ordering::Relaxed) == 0,
         "a TLB request is still under way"
     );
+    point::touch(AccessKind::Write, || r.object());
     r.mm.store(mm, Ordering::Relaxed);
     r.start.store(start, Ordering::Relaxed);
     r.end.store(end, Ordering::Relaxed);
     r.generation.store(generation, Ordering::Relaxed);
     r.missing.store(to.bits(), Ordering::Relaxed);
     for cpu in to.iter() {
+        point::touch(AccessKind::Write, || mailbox(cpu));
         // Release: pairs with the Acquire in `on_ipi`.
         MAILBOXES[cpu].0.fetch_or(1 << me, Ordering::Release);
     }
     count(Event::TlbRemoteFlush);
     count_n(Event::TlbIpi, to.count() as u64);
+    point::at(PointKind::IpiSend, AccessKind::Write, || r.object());
+    point::touch(AccessKind::Write, || mailboxes(to));
     arch::send_tlb_ipi(to);
 }
 
 /// The sender's own TLB, while the remote CPUs work.
 fn flush_own(mm_id: u32, mm: &Mm, start: u64, end: u64, generation: u64, freed: bool, me: usize) {
     let _irq = sync::irq::disable();
-    let c = &CPUS[me];
+    let c = CpuTlb::touched(me, AccessKind::Write);
     if c.loaded.load(Ordering::Relaxed) != mm_id + 1 {
         return;
     }
