@@ -183,6 +183,13 @@ impl<'a> SwapMap<'a> {
         Ok(new)
     }
 
+    /// As new, over the same storage: every slot is free, bad ones too.
+    pub fn reset(&mut self) {
+        if let Ok(new) = Self::new(self.map, self.clusters) {
+            *self = new;
+        }
+    }
+
     /// Slots of the area, bad ones included.
     pub fn slots(&self) -> u32 {
         self.map.len() as u32

@@ -12,6 +12,8 @@ use crate::error::MmError;
 use crate::frame::NIL;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+#[cfg(feature = "lab")]
+use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
 use sync::{Rank, SpinLock};
@@ -41,6 +43,8 @@ struct Free {
     head: u32,
     chunks: usize,
     live: usize,
+    /// No chunk is added (see `hold`).
+    held: bool,
 }
 
 /// A pool of `T`.
@@ -60,6 +64,7 @@ impl<T: Slot> Arena<T> {
                     head: NIL,
                     chunks: 0,
                     live: 0,
+                    held: false,
                 },
             ),
         }
@@ -77,6 +82,9 @@ impl<T: Slot> Arena<T> {
                 free.head = self.get(id).link().load(Ordering::Relaxed);
                 free.live += 1;
                 return Ok(id);
+            }
+            if free.held {
+                return Err(PoolEmpty);
             }
             let chunks = free.chunks;
             drop(free);
@@ -156,5 +164,128 @@ fn new_chunk<T: Slot>(base: u32) -> Result<Box<[T; CHUNK]>, PoolEmpty> {
 impl<T: Slot> Default for Arena<T> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Free objects that a held pool has.
+#[cfg(feature = "lab")]
+const HELD: usize = 64;
+
+/// What a held pool goes back to.
+#[cfg(feature = "lab")]
+pub(crate) struct Held {
+    /// What is free, in the order in which it is handed out.
+    ids: [u32; HELD],
+    /// What is free beyond that, set aside.
+    rest: AtomicU32,
+    live: AtomicUsize,
+}
+
+#[cfg(feature = "lab")]
+impl Held {
+    /// The object was free when the pool began to be held.
+    pub(crate) fn has(&self, id: u32) -> bool {
+        self.ids.contains(&id)
+    }
+}
+
+/// For the explorer: a pool that hands out the same objects in the same order, run after run.
+#[cfg(feature = "lab")]
+impl<T: Slot> Arena<T> {
+    /// Leaves some free objects in the pool and sets the others aside; it does not grow until [`Arena::let_go`].
+    ///
+    /// # Errors
+    /// [`PoolEmpty`] when there are not so many, and no memory for more.
+    pub(crate) fn hold(&self) -> Result<Held, PoolEmpty> {
+        let mut ids = [NIL; HELD];
+        for n in 0..HELD {
+            match self.alloc() {
+                Ok(id) => ids[n] = id,
+                Err(e) => {
+                    ids[..n].iter().for_each(|&id| self.free(id));
+                    return Err(e);
+                }
+            }
+        }
+        let mut free = self.free.lock();
+        free.held = true;
+        let held = Held {
+            ids,
+            rest: AtomicU32::new(free.head),
+            live: AtomicUsize::new(free.live - HELD),
+        };
+        self.relink(&mut free, &held, NIL);
+        Ok(held)
+    }
+
+    /// Back to what the pool was after [`Arena::hold`]. False when something is wrong: `lost` has been called with
+    /// each object that was free then and is not now, if that is what.
+    pub(crate) fn rewind(&self, held: &Held, mut lost: impl FnMut(u32)) -> bool {
+        let mut free = self.free.lock();
+        let mut found = [NIL; HELD];
+        let mut n = 0;
+        for id in self.listed(&free) {
+            if n < HELD {
+                found[n] = id;
+            }
+            n += 1;
+        }
+        let sum = |ids: &[u32]| ids.iter().fold(0u64, |s, &id| s + u64::from(id).pow(2));
+        let good = n == HELD
+            && sum(&found) == sum(&held.ids)
+            && free.live == held.live.load(Ordering::Relaxed);
+        if !good {
+            for id in held.ids {
+                if !self.listed(&free).any(|i| i == id) {
+                    lost(id);
+                }
+            }
+            self.keep_strangers(&free, held);
+        }
+        self.relink(&mut free, held, NIL);
+        good
+    }
+
+    /// The pool is one like others again. To be called after [`Arena::rewind`].
+    pub(crate) fn let_go(&self, held: &Held) {
+        let mut free = self.free.lock();
+        free.held = false;
+        self.relink(&mut free, held, held.rest.load(Ordering::Relaxed));
+    }
+
+    /// The objects in the list; an end where a double free has made a circle of it.
+    fn listed<'a>(&'a self, free: &Free) -> impl Iterator<Item = u32> + use<'a, T> {
+        let next = |id: u32| (id != NIL).then_some(id);
+        core::iter::successors(next(free.head), move |&id| {
+            next(self.get(id).link().load(Ordering::Relaxed))
+        })
+        .take(free.chunks * CHUNK)
+    }
+
+    /// Sets objects aside that were in use when the pool began to be held, and are free now.
+    fn keep_strangers(&self, free: &Free, held: &Held) {
+        let mut at = free.head;
+        for _ in 0..free.chunks * CHUNK {
+            if at == NIL {
+                return;
+            }
+            let link = self.get(at).link();
+            let next = link.load(Ordering::Relaxed);
+            if !held.ids.contains(&at) {
+                link.store(held.rest.swap(at, Ordering::Relaxed), Ordering::Relaxed);
+                held.live.fetch_sub(1, Ordering::Relaxed);
+            }
+            at = next;
+        }
+    }
+
+    fn relink(&self, free: &mut Free, held: &Held, rest: u32) {
+        let mut next = rest;
+        for &id in held.ids.iter().rev() {
+            self.get(id).link().store(next, Ordering::Relaxed);
+            next = id;
+        }
+        free.head = next;
+        free.live = held.live.load(Ordering::Relaxed);
     }
 }

@@ -1,6 +1,6 @@
 //! L3: the memory manager. Knows no instruction set: it sees the machine through `arch` only.
 //!
-//! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it): init, ops,
+//! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it): explore, init, ops,
 //! reclaim, fault, adopt, handle, exit, zap, rmap, swap, pt, mm, vma, heap, folio, buddy, lru, arena, zero,
 //! frame, stats, error, knobs. See ARCHITECTURE.md for a page on each.
 #![cfg_attr(target_os = "none", no_std)]
@@ -12,6 +12,8 @@ pub mod arena;
 pub mod buddy;
 pub mod error;
 mod exit;
+#[cfg(feature = "lab")]
+pub mod explore;
 pub mod fault;
 pub mod folio;
 pub mod frame;

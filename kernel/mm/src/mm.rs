@@ -112,8 +112,28 @@ impl Mm {
             gauge.reset();
         }
         self.tables.add(1);
+        // No CPU has it loaded, so nobody knows a generation of the life before.
+        for generation in [
+            &self.tlb_gen,
+            &self.batched_gen,
+            &self.emptied_gen,
+            &self.flushed_gen,
+        ] {
+            generation.store(0, Ordering::Relaxed);
+        }
         // Release pairs with the Acquire of `MmRef::by_id_live`: who finds users > 0 sees the fields above.
         self.users.store(1, Ordering::Release);
+    }
+    /// For the explorer: makes an address space that was never torn down a free object; its frames go by
+    /// themselves. False when `mmap_lock` is held, and the areas stay.
+    #[cfg(feature = "lab")]
+    pub(crate) fn abandon(&self) -> bool {
+        self.users.store(0, Ordering::Relaxed);
+        self.gathers.store(0, Ordering::Relaxed);
+        self.cpumask
+            .store(sync::CpuMask::default(), Ordering::SeqCst);
+        let set = self.mmap_lock.try_write();
+        set.map(|mut set| *set = VmaSet::new()).is_some()
     }
     /// The PGD's frame.
     #[inline]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// Top first, as in `src/lib.rs`.
 const ORDER: &[&str] = &[
-    "init", "ops", "reclaim", "fault", "adopt", "handle", "exit", "zap", "rmap", "swap", "pt",
-    "mm", "vma", "heap", "folio", "buddy", "lru", "arena", "zero", "frame", "stats", "error",
+    "explore", "init", "ops", "reclaim", "fault", "adopt", "handle", "exit", "zap", "rmap", "swap",
+    "pt", "mm", "vma", "heap", "folio", "buddy", "lru", "arena", "zero", "frame", "stats", "error",
     "knobs",
 ];
 

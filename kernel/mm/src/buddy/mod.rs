@@ -7,7 +7,27 @@
 //! below is for reclaim itself ([`Gfp::MEMALLOC`]), so that freeing memory never fails for want of memory.
 
 pub mod pcp;
+#[cfg(feature = "lab")]
+pub(crate) mod pocket;
 pub mod poison;
+
+#[cfg(not(feature = "lab"))]
+mod pocket {
+    //! Without the lab nobody opens one.
+    use super::{Pfn, Use};
+
+    #[inline(always)]
+    pub(super) const fn serves(_: u8, _: Use) -> bool {
+        false
+    }
+    pub(super) const fn take(_: Use) -> Option<Pfn> {
+        None
+    }
+    #[inline(always)]
+    pub(super) const fn put(_: Pfn, _: u8, _: Use) -> bool {
+        false
+    }
+}
 
 use crate::frame::{Frame, FrameLinks, NIL, flag, frame};
 use crate::stats::{Event, Use, count_n, move_use};
@@ -270,6 +290,9 @@ pub fn alloc(order: u8, usage: Use, gfp: Gfp) -> Result<Page, Oom> {
 
 #[inline]
 fn take(order: u8, usage: Use, gfp: Gfp) -> Option<Pfn> {
+    if pocket::serves(order, usage) {
+        return pocket::take(usage);
+    }
     let pfn = pcp::alloc(order, usage, gfp.floor()).or_else(|| from_zone(order, usage, gfp));
     if is_low() && gfp != Gfp::MEMALLOC && !KSWAPD_RESTS.load(Ordering::Relaxed) {
         KSWAPD.wake_all();
@@ -291,6 +314,9 @@ fn from_zone(order: u8, usage: Use, gfp: Gfp) -> Option<Pfn> {
 
 #[cold]
 fn slow(order: u8, usage: Use, gfp: Gfp) -> Result<Pfn, Oom> {
+    if pocket::serves(order, usage) {
+        return Err(Oom);
+    }
     pcp::drain();
     loop {
         if let Some(pfn) = take(order, usage, gfp) {
@@ -335,7 +361,7 @@ fn release(pfn: Pfn, order: u8, touched: bool) {
         poison::fill(pfn, order);
     }
     count_n(Event::PgFree, 1 << order);
-    if pcp::free(pfn, order, usage) {
+    if pocket::put(pfn, order, usage) || pcp::free(pfn, order, usage) {
         return;
     }
     let mut zone = ZONE.lock();

@@ -447,3 +447,39 @@ fn wait_acknowledged(r: &Request) {
         arch::wait_for(&done);
     }
 }
+
+/// For the explorer, while nobody runs: a request that is not acknowledged everywhere, as (who sent it, who is
+/// missing), or one that waits in the mailbox of a CPU, as (`None`, which).
+#[cfg(feature = "lab")]
+pub(crate) fn unserved() -> Option<(Option<usize>, CpuMask)> {
+    let asked = (0..MAX_CPUS).find_map(|cpu| {
+        let missing = REQUESTS[cpu].missing.load(Ordering::Acquire);
+        (missing != 0).then(|| (Some(cpu), CpuMask::from_bits(missing)))
+    });
+    let posted = || {
+        let full = |&cpu: &usize| MAILBOXES[cpu].0.load(Ordering::Acquire) != 0;
+        (0..MAX_CPUS)
+            .find(full)
+            .map(|cpu| (None, CpuMask::from_bits(1 << cpu)))
+    };
+    asked.or_else(posted)
+}
+
+/// For the explorer: no request waits for anything.
+#[cfg(feature = "lab")]
+pub(crate) fn forget_requests() {
+    for cpu in 0..MAX_CPUS {
+        MAILBOXES[cpu].0.store(0, Ordering::Relaxed);
+        REQUESTS[cpu].missing.store(0, Ordering::Relaxed);
+    }
+}
+
+/// For the explorer: the running CPU goes back to the kernel's own root. Interrupts are off.
+#[cfg(feature = "lab")]
+pub(crate) fn leave_root() {
+    let me = cpu::id();
+    let loaded = CPUS[me].loaded.load(Ordering::Relaxed);
+    if let Some(id) = loaded.checked_sub(1) {
+        leave_lazy(&CPUS[me], id, me);
+    }
+}

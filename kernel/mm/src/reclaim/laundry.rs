@@ -83,6 +83,12 @@ pub(super) fn drain(scan: &mut Scan) {
     while wait_one(scan) {}
 }
 
+/// For the explorer: lets go of all folios, and keeps their references. How many.
+#[cfg(feature = "lab")]
+pub(super) fn forget() -> usize {
+    core::iter::from_fn(pop).map(folio::Ref::into_pfn).count()
+}
+
 /// The write of `folio` has ended: free it, or put it back into use.
 fn finish(folio: folio::Ref, scan: &mut Scan) {
     let guard = folio::lock(folio.pfn());

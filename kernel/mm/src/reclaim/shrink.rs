@@ -57,6 +57,12 @@ impl Scan {
 /// Which shard comes first; moves on, so that all take their turns.
 static TURN: AtomicU32 = AtomicU32::new(0);
 
+/// For the explorer: the first shard comes first.
+#[cfg(feature = "lab")]
+pub(super) fn reset_turn() {
+    TURN.store(0, Ordering::Relaxed);
+}
+
 /// One round over all shards: a share of each list by `priority` (0: all of it), until `target` frames are
 /// free in all.
 pub(super) fn round(scan: &mut Scan, priority: u8, target: u32) {

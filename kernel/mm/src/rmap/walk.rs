@@ -32,7 +32,7 @@ pub(crate) enum Step {
 
 /// The entry maps `pfn`, whether the MMU may use it or not.
 #[inline]
-fn maps(entry: Entry, pfn: Pfn) -> bool {
+pub(crate) fn maps(entry: Entry, pfn: Pfn) -> bool {
     entry.is_mapped() && !entry.is_special() && entry.pfn() == pfn
 }
 

@@ -221,3 +221,32 @@ pub(crate) fn next_in_use(from: u32) -> Option<u32> {
 pub fn validate() -> Result<(), algo::Corrupt> {
     AREA.lock().as_ref().map_or(Ok(()), |a| a.map.validate())
 }
+
+/// For the explorer: the bad slots, `None` without an area or while slots are in use.
+#[cfg(feature = "lab")]
+pub(crate) fn bad_slots() -> Option<alloc::vec::Vec<u32>> {
+    let area = AREA.lock();
+    let map = &area.as_ref()?.map;
+    let is_bad = |&slot: &u32| map.state(slot).is_some_and(SlotState::is_bad);
+    (map.used() == 0).then(|| (0..map.slots()).filter(is_bad).collect())
+}
+
+/// For the explorer: slots in use.
+#[cfg(feature = "lab")]
+pub(crate) fn used() -> u32 {
+    usage().0
+}
+
+/// For the explorer: the area is as new, open, and none but `bad` is bad. O(slots).
+#[cfg(feature = "lab")]
+pub(crate) fn reset(bad: &[u32]) {
+    with(|a| {
+        a.map.reset();
+        for &slot in bad {
+            // Outside of the area there is nothing to mark.
+            let _ = a.map.mark_bad(slot);
+        }
+        a.open = true;
+        a.cursors = [Cursor::new(); MAX_CPUS];
+    });
+}

@@ -222,3 +222,21 @@ pub(crate) fn drop_unused(slot: u32) {
         try_drop(&guard);
     }
 }
+
+/// For the explorer, while nobody runs: the folio of `slot`, if the cache has one. Takes no reference; `None` too when
+/// somebody was stopped in the middle of a change.
+#[cfg(feature = "lab")]
+pub(crate) fn peek(slot: u32) -> Option<Pfn> {
+    let (lock, i) = shard(slot);
+    let pfn = *lock.try_lock()?.get(i)?;
+    (pfn != NONE).then_some(Pfn(pfn))
+}
+
+/// For the explorer: the cache knows no folio any more.
+#[cfg(feature = "lab")]
+pub(crate) fn forget_all() {
+    for shard in &TABLE {
+        shard.0.lock().fill(NONE);
+    }
+    CACHED.reset();
+}

@@ -186,3 +186,12 @@ fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
         folio::end_writeback(pfn);
     }
 }
+
+/// For the explorer: requests that never completed fail, unknown to whoever waits for them.
+#[cfg(feature = "lab")]
+pub(crate) fn give_up() {
+    let busy = !IDLE.swap(u64::MAX, Ordering::AcqRel);
+    for (_, bio) in BIOS.iter().enumerate().filter(|(i, _)| busy & 1 << i != 0) {
+        bio.complete(Err(IoError));
+    }
+}

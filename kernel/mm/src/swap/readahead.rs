@@ -19,6 +19,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The state of [`Readahead`]; a lost update costs a guess.
 static STATE: AtomicU64 = AtomicU64::new(0);
+
+/// For the explorer: what was learned so far is forgotten.
+#[cfg(feature = "lab")]
+pub(crate) fn forget() {
+    STATE.store(0, Ordering::Relaxed);
+}
+
 /// Pages of one [`will_need`] batch, and of a window with the page itself.
 const BATCH: usize = 32;
 const _: () = assert!(MAX_WINDOW as usize <= BATCH);

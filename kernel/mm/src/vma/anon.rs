@@ -167,12 +167,17 @@ pub struct AnonGuard {
 
 impl AnonGuard {
     /// Calls `f` with each area that may map page `index`, until it returns false.
-    pub fn for_each_vma(&self, index: u32, mut f: impl FnMut(&'static Vma) -> bool) {
-        let tree = IntervalTree::from_id(ANON.get(self.id).tree.load(Ordering::Relaxed));
-        for chain in tree.overlapping(&ChainNodes, index, index) {
-            if !f(chain_vma(chain)) {
-                return;
-            }
+    pub fn for_each_vma(&self, index: u32, f: impl FnMut(&'static Vma) -> bool) {
+        for_each_area(self.id, index, f);
+    }
+}
+
+/// See [`AnonGuard::for_each_vma`]. The family's lock is held, or nobody runs.
+fn for_each_area(id: u32, index: u32, mut f: impl FnMut(&'static Vma) -> bool) {
+    let tree = IntervalTree::from_id(ANON.get(id).tree.load(Ordering::Relaxed));
+    for chain in tree.overlapping(&ChainNodes, index, index) {
+        if !f(chain_vma(chain)) {
+            return;
         }
     }
 }
@@ -200,6 +205,31 @@ pub fn lock_folio(folio: &Frame) -> Option<AnonGuard> {
             return Some(AnonGuard { id, _lock: lock });
         }
     }
+}
+
+/// For the explorer, while nobody runs: calls `f` with each area that a reverse walk from `folio` comes to.
+#[cfg(feature = "lab")]
+pub(crate) fn peek_folio(folio: &Frame, mut f: impl FnMut(&'static Vma)) {
+    let id = folio.mapping().checked_sub(1);
+    if let Some(id) = id.filter(|&id| root_of(id) != NIL) {
+        for_each_area(id, folio.index(), |area| {
+            f(area);
+            true
+        });
+    }
+}
+
+/// For the explorer: the pools of anon_vmas and of chains.
+#[cfg(feature = "lab")]
+pub(crate) fn pools() -> (&'static Arena<AnonVma>, &'static Arena<Chain>) {
+    (&ANON, &CHAINS)
+}
+
+/// For the explorer: makes an anon_vma that still had users a free object. False when its lock is held.
+#[cfg(feature = "lab")]
+pub(crate) fn abandon(id: u32) -> bool {
+    ANON.get(id).root.store(NIL, Ordering::Release);
+    ANON.get(id).lock.try_write().is_some()
 }
 
 /// The family lock is held exclusively, or the family just changed.

@@ -1,0 +1,173 @@
+//! The explorer's pocket: while it is open, page tables and anonymous pages of actors, and of the thread that opened
+//! it, come from one block of frames, so that every run gets the same frames in the same order.
+//!
+//! Frames lie in shares, one for each actor's CPU and one for everybody else, as in the per-CPU lists that they stand
+//! for: an allocation takes the lowest frame of its CPU's share (of the next share that has one when it is empty), a
+//! frame that is freed goes to the share of the CPU that frees it. So allocations on two CPUs do not depend on each
+//! other. When all are empty the allocation fails: frames from elsewhere would not be the same in every run. A
+//! free frame counts as one in a per-CPU list ([`Use::Pcp`]), and is poisoned as such.
+//!
+//! Locks: `Rank::PcpLock` of one share at a time; `Rank::ZoneLock` to open and to close. Never sleeps.
+
+use super::{Gfp, Oom, alloc, free_locked, poison, publish_free, zone};
+use crate::frame::{flag, frame};
+use crate::lru;
+use crate::stats::{Use, move_use};
+use arch::Pfn;
+use core::sync::atomic::{AtomicU32, Ordering};
+use sync::{Rank, SpinLock, cpu, point, task};
+
+/// Most frames.
+pub(crate) const MAX: usize = 1 << super::MAX_ORDER;
+const SHARES: usize = 8;
+
+/// The frames of the pocket that are free in one share, a bit each.
+type Free = [u64; MAX / 64];
+
+#[repr(align(64))]
+struct Share(SpinLock<Free>);
+
+static FREE: [Share; SHARES] =
+    [const { Share(SpinLock::new(Rank::PcpLock, [0; MAX / 64])) }; SHARES];
+/// First frame.
+static BASE: AtomicU32 = AtomicU32::new(0);
+/// Number of frames; 0 while it is closed.
+static LEN: AtomicU32 = AtomicU32::new(0);
+/// The thread that opened it.
+static OPENER: AtomicU32 = AtomicU32::new(0);
+
+/// A block of this order and use comes from the pocket, or not at all.
+#[inline]
+pub(super) fn serves(order: u8, usage: Use) -> bool {
+    LEN.load(Ordering::Relaxed) != 0
+        && order == 0
+        && matches!(usage, Use::Anon | Use::Table)
+        && (point::is_actor() || u32::from(task::current().0) == OPENER.load(Ordering::Relaxed))
+}
+
+/// Which frame of the pocket `pfn` is.
+#[inline]
+fn place(pfn: Pfn) -> Option<usize> {
+    let n = pfn.0.wrapping_sub(BASE.load(Ordering::Relaxed));
+    (n < LEN.load(Ordering::Relaxed)).then_some(n as usize)
+}
+
+fn nth(n: usize) -> Pfn {
+    Pfn(BASE.load(Ordering::Relaxed) + n as u32)
+}
+
+/// The share of who is running.
+fn own_share() -> usize {
+    if point::is_actor() {
+        1 + cpu::id() % (SHARES - 1)
+    } else {
+        0
+    }
+}
+
+/// The lowest free frame of the caller's share.
+pub(super) fn take(usage: Use) -> Option<Pfn> {
+    let own = own_share();
+    let n = (own..own + SHARES).find_map(|i| {
+        let mut free = FREE[i % SHARES].0.lock();
+        let (word, bits) = free.iter_mut().enumerate().find(|(_, bits)| **bits != 0)?;
+        let bit = bits.trailing_zeros();
+        *bits &= *bits - 1;
+        Some(word * 64 + bit as usize)
+    })?;
+    move_use(Use::Pcp, usage, 1);
+    Some(nth(n))
+}
+
+/// Takes back a frame of the pocket, which `release` has made a free one; false when it is none.
+#[inline]
+pub(super) fn put(pfn: Pfn, order: u8, usage: Use) -> bool {
+    let Some(n) = place(pfn) else {
+        return false;
+    };
+    debug_assert!(order == 0, "a frame of the pocket in a larger block");
+    FREE[own_share()].0.lock()[n / 64] |= 1 << (n % 64);
+    move_use(usage, Use::Pcp, 1);
+    true
+}
+
+/// Takes a block of `2^order` frames for the pocket. The calling thread is served from it, as actors are.
+///
+/// # Errors
+/// [`Oom`] when there is no such block.
+///
+/// # Panics
+/// If it is open.
+pub(crate) fn open(order: u8) -> Result<Pfn, Oom> {
+    assert!(LEN.load(Ordering::Relaxed) == 0, "two pockets");
+    let pfn = alloc(order, Use::Pcp, Gfp::NOWAIT)?.into_pfn();
+    frame(pfn).init_refcount(0);
+    poison::fill(pfn, order);
+    BASE.store(pfn.0, Ordering::Relaxed);
+    OPENER.store(u32::from(task::current().0), Ordering::Relaxed);
+    LEN.store(1 << order, Ordering::Relaxed);
+    share_out();
+    Ok(pfn)
+}
+
+/// Gives the block back, all of whose frames are free.
+pub(crate) fn close() {
+    let (base, len) = (nth(0), LEN.swap(0, Ordering::Relaxed));
+    let mut zone = zone().lock();
+    free_locked(&mut zone, base, len.trailing_zeros() as u8);
+    publish_free(&zone);
+    drop(zone);
+    move_use(Use::Pcp, Use::Free, u64::from(len));
+}
+
+/// Gives each share its frames: all are free.
+pub(crate) fn share_out() {
+    let len = LEN.load(Ordering::Relaxed) as usize;
+    for (i, share) in FREE.iter().enumerate() {
+        let own = i * len / SHARES..(i + 1) * len / SHARES;
+        let mut free = share.0.lock();
+        for (word, bits) in free.iter_mut().enumerate() {
+            let from = own.start.clamp(word * 64, word * 64 + 64) - word * 64;
+            let to = own.end.clamp(word * 64, word * 64 + 64) - word * 64;
+            *bits = below(to) & !below(from);
+        }
+    }
+}
+
+/// The lowest `n` bits, of 64.
+fn below(n: usize) -> u64 {
+    1u64.checked_shl(n as u32).map_or(u64::MAX, |bit| bit - 1)
+}
+
+/// Calls `f` with each frame that is in use. No frame is handed out or taken back meanwhile.
+pub(crate) fn for_each_used(mut f: impl FnMut(Pfn)) {
+    let mut free: Free = [0; MAX / 64];
+    for share in &FREE {
+        for (all, bits) in free.iter_mut().zip(share.0.lock().iter()) {
+            *all |= bits;
+        }
+    }
+    let len = LEN.load(Ordering::Relaxed) as usize;
+    for (word, bits) in free.iter().enumerate() {
+        let mut used = !bits & below(len.saturating_sub(word * 64).min(64));
+        while used != 0 {
+            f(nth(word * 64 + used.trailing_zeros() as usize));
+            used &= used - 1;
+        }
+    }
+}
+
+/// Makes a frame that is in use a free one, whoever still refers to it: nobody will go on.
+pub(crate) fn seize(pfn: Pfn) {
+    let f = frame(pfn);
+    lru::remove(pfn);
+    move_use(f.usage(), Use::Pcp, 1);
+    f.init_refcount(0);
+    f.init_mapcount(0);
+    f.set_mapping(0);
+    f.set_private(0);
+    debug_assert!(!f.has(flag::LRU));
+    f.init_flags(0, 0, Use::Pcp);
+    arch::frame_freed(pfn);
+    poison::fill(pfn, 0);
+}

@@ -1,0 +1,95 @@
+//! Looking at everything while nobody runs: no lock is taken (the swap cache's only where it is free), nothing
+//! is changed. Never sleeps.
+
+use crate::frame::{flag, frame};
+use crate::mm::{Mm, by_id, id_limit};
+use crate::pt::tables::Tables;
+use crate::pt::{self, PmdRef, tlb};
+use crate::rmap::walk;
+use crate::swap::cache;
+use crate::vma::anon;
+use alloc::format;
+use alloc::string::String;
+use arch::addr::{PAGE_SIZE, USER_TOP};
+use arch::pte::Entry;
+use arch::{Pfn, VirtAddr};
+use core::sync::atomic::Ordering;
+
+/// Calls `f` with the id and record of every live address space.
+pub fn each_space(f: &mut dyn FnMut(u32, &'static Mm)) {
+    for id in 0..id_limit() {
+        if by_id(id).users.load(Ordering::Acquire) != 0 {
+            f(id, by_id(id));
+        }
+    }
+}
+
+/// Calls `f` with every entry of a PTE table of `mm` that is not empty, whether an area covers it or not.
+pub fn each_entry(mm: &Mm, f: &mut dyn FnMut(VirtAddr, Entry)) {
+    for span in Tables::new(mm, 0, USER_TOP) {
+        let Some(table) = span.pmd.table() else {
+            continue;
+        };
+        for va in (span.start..span.end).step_by(PAGE_SIZE as usize) {
+            let entry = pt::read(pt::cell(table, VirtAddr(va), 0));
+            if !entry.is_none() {
+                f(VirtAddr(va), entry);
+            }
+        }
+    }
+}
+
+/// How many entries that map the frame its own reverse walk finds.
+pub fn mapped_by_rmap(pfn: Pfn) -> usize {
+    let f = frame(pfn);
+    let mut found = 0;
+    anon::peek_folio(f, |area| {
+        let entry = area
+            .address_of(f.index())
+            .and_then(|va| PmdRef::lookup(by_id(area.mm()), va)?.peek(va));
+        found += usize::from(entry.is_some_and(|e| walk::maps(e, pfn)));
+    });
+    found
+}
+
+/// Where the page is that an entry stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// In this frame, mapped or in the swap cache: `arch::frame_words` has it.
+    Frame(Pfn),
+    /// On the disk only, in this slot.
+    Slot(u32),
+}
+
+/// Where the page is that `entry` stands for; `None` for an empty entry.
+pub fn content(entry: Entry) -> Option<Content> {
+    if entry.is_none() {
+        return None;
+    }
+    if !entry.is_swap() {
+        return Some(Content::Frame(entry.pfn()));
+    }
+    let slot = entry.swap_slot();
+    let cached = cache::peek(slot).filter(|&pfn| frame(pfn).has(flag::UPTODATE));
+    Some(cached.map_or(Content::Slot(slot), Content::Frame))
+}
+
+/// A TLB request that is not served everywhere, or a gather under way in `mm`: what there is.
+pub fn pending(mm: &Mm) -> Option<String> {
+    let gathers = mm.gathers.load(Ordering::Relaxed);
+    if gathers != 0 {
+        return Some(format!("{gathers} gathers have not flushed"));
+    }
+    requests()
+}
+
+/// A TLB request that is not served everywhere.
+pub(super) fn requests() -> Option<String> {
+    tlb::unserved().map(|(sender, cpus)| match sender {
+        Some(sender) => format!(
+            "the TLB request of CPU {sender} waits for CPUs {:#x}",
+            cpus.bits()
+        ),
+        None => format!("CPUs {:#x} have a TLB request to serve", cpus.bits()),
+    })
+}
