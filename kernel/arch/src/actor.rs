@@ -9,7 +9,6 @@
 use alloc::string::String;
 use core::fmt;
 
-#[cfg(not(target_os = "none"))]
 pub use crate::machine::actor::{Actors, interrupt, suspend};
 
 /// Most actors at a time.
@@ -44,7 +43,7 @@ impl fmt::Display for ActorError {
         match self {
             Self::TooFewCpus { wanted, found } => write!(
                 f,
-                "{wanted} actors want a CPU each beside the caller's, and {found} are free"
+                "{wanted} actors want a CPU each beside the caller's, and {found} are free (see --cpus)"
             ),
             Self::NoThread => f.write_str("there is no thread or no stack for an actor"),
         }

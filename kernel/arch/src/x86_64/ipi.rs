@@ -19,7 +19,7 @@ const SPIN_TURNS: u32 = 2000;
 /// A wait with interrupts off that lasts this long is a deadlock.
 const DEADLOCK_NS: u64 = 5_000_000_000;
 
-/// Set around a halt in [`wait_for`]: [`kick`] has to interrupt this CPU.
+/// Set around a halt in [`halt_until`]: [`kick`] has to interrupt this CPU.
 static HALTING: [AtomicBool; MAX_X86_CPUS] = [const { AtomicBool::new(false) }; MAX_X86_CPUS];
 
 /// Sends the TLB interrupt to every CPU of `to` but this one; each runs the `tlb_ipi` upcall. Does not wait.
@@ -32,10 +32,10 @@ pub fn send_tlb_ipi(to: CpuMask) {
     apic::send(to, irq::TLB);
 }
 
-/// Wakes `cpu` if it halts in [`wait_for`]. Called after making what it waits for true.
+/// Wakes `cpu` if it halts in [`halt_until`]. Called after making what it waits for true.
 #[inline]
 pub fn kick(cpu: usize) {
-    // Pairs with the fence in `wait_for`: either this sees HALTING, or the waiter sees the condition.
+    // Pairs with the fence in `halt_until`: either this sees HALTING, or the waiter sees the condition.
     fence(Ordering::SeqCst);
     if HALTING[cpu].load(Ordering::Relaxed) {
         apic::send(CpuMask::single(cpu), irq::KICK);
@@ -51,24 +51,30 @@ pub fn kick(cpu: usize) {
 pub fn wait_for(cond: &dyn Fn() -> bool) {
     sync::might_wait_for_ipi();
     let _pinned = sync::preempt::disable();
-    let turns = if time::counts_instructions() {
-        1
-    } else {
-        SPIN_TURNS
-    };
-    for _ in 0..turns {
+    for _ in 0..turns(SPIN_TURNS) {
         if cond() {
             return;
         }
     }
     if sync::irq::enabled() {
-        wait_halting(cond);
+        halt_until(cond);
     } else {
         wait_deaf(cond);
     }
 }
 
-fn wait_halting(cond: &dyn Fn() -> bool) {
+/// How often to look before halting. When instructions are counted only one CPU runs at a time: spinning is in vain.
+pub(super) fn turns(wanted: u32) -> u32 {
+    if time::counts_instructions() {
+        1
+    } else {
+        wanted
+    }
+}
+
+/// Halts until `cond` holds. Whoever makes it true calls [`kick`]. Interrupts are on and preemption is off, before and
+/// after.
+pub(super) fn halt_until(cond: &dyn Fn() -> bool) {
     let halting = &HALTING[sync::cpu::id()];
     loop {
         interrupts::disable();

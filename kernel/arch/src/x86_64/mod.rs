@@ -5,6 +5,8 @@
 //! frames), then [`idle`] for the boot context.
 
 mod acpi;
+#[cfg(feature = "lab")]
+pub(crate) mod actor;
 mod apic;
 mod audit;
 mod boot;

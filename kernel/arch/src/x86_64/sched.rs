@@ -10,6 +10,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use sync::cpu::CPU_LOCALS;
+use sync::irq::HandlerGuard;
 use sync::task::current;
 use sync::{AtomicCpuMask, CpuMask, TaskId};
 use x86_64::instructions::interrupts;
@@ -22,6 +23,9 @@ use crate::upcall::upcalls;
 
 /// CPUs that look for work.
 static IDLE: AtomicCpuMask = AtomicCpuMask::new();
+
+/// CPUs on which only threads run that are pinned there: those of the explorer's actors.
+static RESERVED: AtomicCpuMask = AtomicCpuMask::new();
 
 /// What becomes of the thread that is switched away from, once its stack is left.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,6 +72,8 @@ pub(super) fn init_cpu(cpu: usize) {
 /// Gives the CPU to the next thread, or goes on if there is none. Interrupts are off.
 pub(super) fn schedule(leave: Leave) {
     debug_assert!(!sync::irq::enabled(), "schedule with interrupts on");
+    // Whatever happens here is no part of what an actor does that is switched away from.
+    let not_a_step = sync::irq::handler();
     let cpu = sync::cpu::id();
     let prev = current().0;
     let next = {
@@ -85,11 +91,11 @@ pub(super) fn schedule(leave: Leave) {
         next
     };
     if next != prev {
-        switch_to(cpu, prev, next, leave);
+        switch_to(cpu, prev, next, leave, not_a_step);
     }
 }
 
-fn switch_to(cpu: usize, prev: u16, next: u16, leave: Leave) {
+fn switch_to(cpu: usize, prev: u16, next: u16, leave: Leave, not_a_step: HandlerGuard) {
     let local = &CPU_LOCALS[cpu];
     let mine = &PER_CPU[cpu];
     let (p, n) = (thread(prev), thread(next));
@@ -108,6 +114,7 @@ fn switch_to(cpu: usize, prev: u16, next: u16, leave: Leave) {
     {
         u.switch_mm(&sync::irq::disable(), mm);
     }
+    drop(not_a_step);
     n.on_cpu.store(true, Ordering::Relaxed);
     n.cpu.store(cpu as u32, Ordering::Relaxed);
     let count = local.preempt_count.load(Ordering::Relaxed);
@@ -163,10 +170,25 @@ pub(super) fn enqueue(t: u16) {
     push(t, cpu);
 }
 
+/// Those of `allowed` that run and are not reserved, or are all that is allowed.
+fn open(allowed: CpuMask) -> CpuMask {
+    let online = allowed.and(smp::online());
+    let reserved = RESERVED.load(Ordering::Relaxed);
+    let open = CpuMask::from_bits(online.bits() & !reserved.bits());
+    if open.is_empty() { online } else { open }
+}
+
+/// Where thread `t` may run.
+fn allowed(t: u16) -> CpuMask {
+    open(CpuMask::from_bits(
+        thread(t).allowed.load(Ordering::Relaxed),
+    ))
+}
+
 /// Where a woken thread shall run.
 fn select(t: u16) -> usize {
     let last = thread(t).cpu.load(Ordering::Relaxed) as usize;
-    let allowed = CpuMask::from_bits(thread(t).allowed.load(Ordering::Relaxed)).and(smp::online());
+    let allowed = allowed(t);
     let mut idle = IDLE.load(Ordering::Relaxed).and(allowed);
     if idle.contains(last) {
         return last;
@@ -185,7 +207,7 @@ fn select(t: u16) -> usize {
 
 /// Where a new thread shall run: an idle CPU, else the one with the fewest waiting.
 pub(super) fn select_new(allowed: CpuMask) -> usize {
-    let allowed = allowed.and(smp::online());
+    let allowed = open(allowed);
     let idle = IDLE.load(Ordering::Relaxed).and(allowed);
     let claimed = idle.iter().find(|cpu| IDLE.remove(*cpu, Ordering::Relaxed));
     claimed
@@ -259,11 +281,48 @@ fn steal(cpu: usize) -> Option<u16> {
         .filter(|c| waiting(*c) > 0);
     let victim = busy.max_by_key(|c| waiting(*c))?;
     let may_take = |t: u16| {
-        let allowed = CpuMask::from_bits(thread(t).allowed.load(Ordering::Relaxed));
         // Acquire: pairs with the Release in `finish_switch`.
-        allowed.contains(cpu) && !thread(t).on_cpu.load(Ordering::Acquire)
+        allowed(t).contains(cpu) && !thread(t).on_cpu.load(Ordering::Acquire)
     };
     queue(victim).lock().take(may_take)
+}
+
+/// Reserves `n` CPUs for the threads that are pinned there, the boot CPU last because devices interrupt it. The caller's is
+/// not among them, and the caller does not come there. One caller at a time.
+///
+/// # Errors
+/// How many there are, if not `n`.
+#[cfg(feature = "lab")]
+pub(super) fn reserve(n: usize) -> Result<CpuMask, usize> {
+    let _here = sync::preempt::disable();
+    let others = smp::online().without(sync::cpu::id());
+    if others.count() < n {
+        return Err(others.count());
+    }
+    let mut cpus = CpuMask::empty();
+    let boot_last = others.without(0).iter().chain([0]);
+    boot_last.take(n).for_each(|cpu| cpus.insert(cpu));
+    RESERVED.store(cpus, Ordering::Relaxed);
+    Ok(cpus)
+}
+
+/// Any thread may run on `cpu` again.
+#[cfg(feature = "lab")]
+pub(super) fn unreserve(cpu: usize) {
+    RESERVED.remove(cpu, Ordering::Relaxed);
+}
+
+/// Sends the threads that wait for this CPU, which is reserved, to where they may run.
+#[cfg(feature = "lab")]
+pub(super) fn evict() {
+    let cpu = sync::cpu::id();
+    let unwanted = |t: u16| !allowed(t).contains(cpu);
+    loop {
+        let Some(t) = queue(cpu).lock().take(unwanted) else {
+            return;
+        };
+        push(t, select(t));
+    }
 }
 
 /// The idle thread of the calling CPU: runs what is ready, pulls work, halts.
