@@ -4,7 +4,7 @@
 use crate::frame::{flag, frame};
 use crate::mm::{Mm, by_id, id_limit};
 use crate::pt::tables::Tables;
-use crate::pt::{self, PmdRef, tlb};
+use crate::pt::{PmdRef, tlb};
 use crate::rmap::walk;
 use crate::swap::cache;
 use crate::vma::anon;
@@ -31,7 +31,9 @@ pub fn each_entry(mm: &Mm, f: &mut dyn FnMut(VirtAddr, Entry)) {
             continue;
         };
         for va in (span.start..span.end).step_by(PAGE_SIZE as usize) {
-            let entry = pt::read(pt::cell(table, VirtAddr(va), 0));
+            // Acquire pairs with the Release that published the entry.
+            let cell = arch::pt_cell(table, VirtAddr(va).table_index(0));
+            let entry = Entry(cell.load(Ordering::Acquire));
             if !entry.is_none() {
                 f(VirtAddr(va), entry);
             }
