@@ -15,6 +15,7 @@ pub mod addr;
 pub mod block;
 pub mod pte;
 mod regions;
+mod seen;
 mod spawn;
 pub mod upcall;
 
@@ -28,3 +29,8 @@ mod machine;
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, USER_TOP, VirtAddr};
 pub use machine::*;
 pub use regions::{MemRegion, RegionKind};
+// In place of the machine's own.
+pub use seen::{
+    copy_frame, fill_frame, flush_local, frame_freed, invlpg, send_tlb_ipi, switch_root, wait_for,
+    zero_frame,
+};

@@ -29,6 +29,9 @@ type Pause = Yielder<bool, Option<String>>;
 /// Bytes of an actor's stack; the host backs what is touched.
 const STACK: usize = 1 << 20;
 
+/// How many more calls of [`suspend`] an actor may make after it was told to end.
+const DEPTH: usize = 64;
+
 /// How the actor of each CPU gives the token back. Used by the OS thread that plays it only.
 static PAUSES: [AtomicPtr<Pause>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
 
@@ -181,11 +184,16 @@ impl Actors {
 impl Drop for Actors {
     /// Every actor stands in the outermost [`suspend`] of its main, or has panicked: they are told to end, and the CPUs are
     /// given back.
+    ///
+    /// # Panics
+    /// If one goes on nevertheless; its CPU is lost.
     fn drop(&mut self) {
         for (i, actor) in self.actors.iter().enumerate() {
             let done = |body: &RefCell<Option<Body>>| body.borrow().as_ref().is_none_or(Body::done);
-            if !done(&actor.body) {
-                actor.resume(false);
+            for _ in 0..DEPTH {
+                if !done(&actor.body) {
+                    actor.resume(false);
+                }
             }
             if done(&actor.body) {
                 // Release pairs with the Acquire of who takes the CPU next.
@@ -206,6 +214,7 @@ impl Drop for Actors {
 ///
 /// # Panics
 /// If the caller is no actor, or an interrupt handler on top of one.
+#[must_use = "an actor that is told to end shall do so"]
 #[inline]
 pub fn suspend() -> bool {
     let pause = PAUSES[cpu::id()].load(Relaxed);

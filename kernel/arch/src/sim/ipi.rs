@@ -92,7 +92,7 @@ fn serve_calls(cpu: &SimCpu) {
 }
 
 /// Runs the `tlb_ipi` upcall on each CPU of `to`, with interrupts off there; does not wait.
-pub fn send_tlb_ipi(to: CpuMask) {
+pub(crate) fn send_tlb_ipi(to: CpuMask) {
     for cpu in to.iter() {
         post(&machine().cpus[cpu], mail::TLB);
     }
@@ -125,7 +125,7 @@ pub fn call_on(to: CpuMask, f: fn(usize), arg: usize) {
 
 /// Waits for what another CPU's interrupt handler makes true, which then calls [`kick`]; serves this CPU's own
 /// interrupts meanwhile. Interrupts are on; preemption may be off.
-pub fn wait_for(cond: &dyn Fn() -> bool) {
+pub(crate) fn wait_for(cond: &dyn Fn() -> bool) {
     sync::might_wait_for_ipi();
     let mut spins = 0;
     loop {

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire};
 pub(super) struct PageFault;
 
 /// Loads `root` into this CPU's page-table base register: drops every cached translation. Interrupts are off.
-pub fn switch_root(root: Pfn) {
+pub(crate) fn switch_root(root: Pfn) {
     debug_assert!(!sync::irq::enabled(), "root loaded with interrupts on");
     this_cpu().tlb().load_root(root, &machine().oracle);
 }
@@ -32,12 +32,12 @@ pub fn current_root() -> Pfn {
 }
 
 /// Drops this CPU's translations of the page at `va`.
-pub fn invlpg(va: VirtAddr) {
+pub(crate) fn invlpg(va: VirtAddr) {
     this_cpu().tlb().invlpg(va, &machine().oracle);
 }
 
 /// Drops all of this CPU's translations.
-pub fn flush_local() {
+pub(crate) fn flush_local() {
     this_cpu().tlb().flush(&machine().oracle);
 }
 

@@ -124,7 +124,7 @@ impl Oracle {
 
 /// The memory manager frees frame `pfn`: nothing may lead to it any more. Call it for each 4 KiB frame just before
 /// it goes back to the allocator.
-pub fn frame_freed(pfn: Pfn) {
+pub(crate) fn frame_freed(pfn: Pfn) {
     let m = machine();
     let Some(frame) = m.oracle.frames.get(pfn.index()) else {
         return;

@@ -94,19 +94,19 @@ pub fn pt_cell(table: Pfn, index: usize) -> &'static AtomicU64 {
 }
 
 /// Fills the frame with zeroes.
-pub fn zero_frame(p: Pfn) {
+pub(crate) fn zero_frame(p: Pfn) {
     fill_frame(p, 0);
 }
 
 /// Fills the frame with `word`.
-pub fn fill_frame(p: Pfn, word: u64) {
+pub(crate) fn fill_frame(p: Pfn, word: u64) {
     for cell in frame_words(p) {
         cell.store(word, Relaxed);
     }
 }
 
 /// Copies the frame `src` to `dst`.
-pub fn copy_frame(dst: Pfn, src: Pfn) {
+pub(crate) fn copy_frame(dst: Pfn, src: Pfn) {
     for (to, from) in frame_words(dst).iter().zip(frame_words(src)) {
         to.store(from.load(Relaxed), Relaxed);
     }

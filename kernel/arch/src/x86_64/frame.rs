@@ -30,13 +30,13 @@ pub fn pt_cell(table: Pfn, index: usize) -> &'static AtomicU64 {
 
 /// Fills the frame with zeros.
 #[inline]
-pub fn zero_frame(p: Pfn) {
+pub(crate) fn zero_frame(p: Pfn) {
     fill_frame(p, 0);
 }
 
 /// Fills the frame with `word`.
 #[inline]
-pub fn fill_frame(p: Pfn, word: u64) {
+pub(crate) fn fill_frame(p: Pfn, word: u64) {
     // SAFETY: writes exactly the frame's 4096 bytes through the direct map; the caller owns the frame.
     unsafe {
         asm!("rep stosq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") frame_ptr(p) => _, in("rax") word,
@@ -46,7 +46,7 @@ pub fn fill_frame(p: Pfn, word: u64) {
 
 /// Copies frame `src` to frame `dst`.
 #[inline]
-pub fn copy_frame(dst: Pfn, src: Pfn) {
+pub(crate) fn copy_frame(dst: Pfn, src: Pfn) {
     // SAFETY: moves exactly 4096 bytes between two frames of the direct map; the caller owns `dst`, and a
     // torn copy of a `src` that others write is only a value.
     unsafe {
@@ -58,7 +58,7 @@ pub fn copy_frame(dst: Pfn, src: Pfn) {
 /// Loads `root` as this CPU's page-table root, dropping every non-global translation. Interrupts off:
 /// otherwise the caller's idea of which root is loaded could be a thread switch old.
 #[inline]
-pub fn switch_root(root: Pfn) {
+pub(crate) fn switch_root(root: Pfn) {
     // SAFETY: every root shares the kernel's upper half, so the code, the stack and the data that run on
     // stay mapped.
     unsafe {
@@ -79,7 +79,7 @@ pub fn current_root() -> Pfn {
 
 /// Drops this CPU's translation of the page of `va`, and its paging-structure caches.
 #[inline]
-pub fn invlpg(va: VirtAddr) {
+pub(crate) fn invlpg(va: VirtAddr) {
     // SAFETY: dropping a translation is always allowed.
     unsafe {
         asm!("invlpg [{}]", in(reg) va.0, options(nostack, preserves_flags));
@@ -88,7 +88,7 @@ pub fn invlpg(va: VirtAddr) {
 
 /// Drops all non-global translations of this CPU.
 #[inline]
-pub fn flush_local() {
+pub(crate) fn flush_local() {
     // SAFETY: reloads the root that is loaded.
     unsafe {
         asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags));
@@ -98,4 +98,4 @@ pub fn flush_local() {
 /// The memory manager gave a frame back. The real machine keeps no account of it; the simulator looks for
 /// stale translations.
 #[inline]
-pub fn frame_freed(_: Pfn) {}
+pub(crate) fn frame_freed(_: Pfn) {}

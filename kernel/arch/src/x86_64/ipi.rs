@@ -25,7 +25,7 @@ static HALTING: [AtomicBool; MAX_X86_CPUS] = [const { AtomicBool::new(false) }; 
 /// Sends the TLB interrupt to every CPU of `to` but this one; each runs the `tlb_ipi` upcall. Does not wait.
 /// What was stored before is visible to the upcall.
 #[inline]
-pub fn send_tlb_ipi(to: CpuMask) {
+pub(crate) fn send_tlb_ipi(to: CpuMask) {
     // The command is a store to device memory, which x86 keeps behind earlier stores; x2APIC's WRMSR is
     // not serialising, hence the fence.
     fence(Ordering::SeqCst);
@@ -48,7 +48,7 @@ pub fn kick(cpu: usize) {
 /// # Panics
 /// With interrupts off, when `cond` does not come true for [`DEADLOCK_NS`]: the CPU that is waited for may
 /// itself be waiting for this one, which takes no interrupt.
-pub fn wait_for(cond: &dyn Fn() -> bool) {
+pub(crate) fn wait_for(cond: &dyn Fn() -> bool) {
     sync::might_wait_for_ipi();
     let _pinned = sync::preempt::disable();
     for _ in 0..turns(SPIN_TURNS) {

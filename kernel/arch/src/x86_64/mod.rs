@@ -36,11 +36,12 @@ pub use audit::{Audit, Flaw, audit};
 pub use boot::{BootError, idle, init_interrupts, kernel_frame, rsdp, start, start_cpus};
 pub use cpu::{Features, features};
 pub use disk::{MAX_DISKS, disk, register_disk, swap_disk};
-pub use frame::{
-    copy_frame, current_root, fill_frame, flush_local, frame_freed, frame_ptr, frame_words, invlpg,
-    pt_cell, switch_root, zero_frame,
+pub(crate) use frame::{
+    copy_frame, fill_frame, flush_local, frame_freed, invlpg, switch_root, zero_frame,
 };
-pub use ipi::{call_on, kick, send_tlb_ipi, wait_for};
+pub use frame::{current_root, frame_ptr, frame_words, pt_cell};
+pub use ipi::{call_on, kick};
+pub(crate) use ipi::{send_tlb_ipi, wait_for};
 pub use layout::{HEAP_BASE, HEAP_MAX, heap_window};
 pub use memory::{memory_map, ram_bytes};
 pub use paging::{NoMemory, kernel_root, map_kernel_page, map_mmio, phys_ptr, translate};

@@ -15,6 +15,8 @@ use mm::stats::{Use, use_pages};
 use crate::selftest::{Failure, Suite};
 use crate::space::Space;
 
+#[cfg(all(feature = "lab", not(target_os = "none")))]
+mod actor;
 #[cfg(feature = "lab")]
 mod disk;
 mod fault;
@@ -35,6 +37,8 @@ pub(crate) const ALL: &[&Suite] = &[
     #[cfg(target_os = "none")]
     &machine::SUITE,
     &threads::SUITE,
+    #[cfg(all(feature = "lab", not(target_os = "none")))]
+    &actor::SUITE,
     &vma::SUITE,
     &fault::SUITE,
     &fork::SUITE,

@@ -436,15 +436,16 @@ fn flush_own(mm_id: u32, mm: &Mm, start: u64, end: u64, generation: u64, freed: 
 
 fn wait_acknowledged(r: &Request) {
     let done = || r.missing.load(Ordering::Acquire) == 0;
+    let what = || r.object();
     if knobs::on(Knob::AckIrqsOn) {
         assert!(
             sync::irq::enabled(),
             "waiting for TLB acknowledgements with interrupts off"
         );
-        arch::wait_for(&done);
+        arch::wait_for(what, &done);
     } else {
         let _irq = sync::irq::disable();
-        arch::wait_for(&done);
+        arch::wait_for(what, &done);
     }
 }
 
