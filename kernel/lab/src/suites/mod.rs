@@ -15,7 +15,7 @@ use mm::stats::{Use, use_pages};
 use crate::selftest::{Failure, Suite};
 use crate::space::Space;
 
-#[cfg(all(feature = "lab", not(target_os = "none")))]
+#[cfg(feature = "lab")]
 mod actor;
 #[cfg(feature = "lab")]
 mod disk;
@@ -37,7 +37,7 @@ pub(crate) const ALL: &[&Suite] = &[
     #[cfg(target_os = "none")]
     &machine::SUITE,
     &threads::SUITE,
-    #[cfg(all(feature = "lab", not(target_os = "none")))]
+    #[cfg(feature = "lab")]
     &actor::SUITE,
     &vma::SUITE,
     &fault::SUITE,
