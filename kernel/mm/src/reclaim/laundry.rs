@@ -17,6 +17,7 @@ use algo::list::List;
 use arch::Pfn;
 use arch::block::Op;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use sync::point::{self, AccessKind, class};
 use sync::{Rank, SpinLock};
 
 static LIST: SpinLock<List> = SpinLock::new(Rank::LruLock, List::new());
@@ -28,7 +29,13 @@ const ENOUGH: usize = 256;
 
 /// Folios in the list.
 pub(super) fn len() -> usize {
+    point::touch(AccessKind::Read, || point::object_at(class::SWAP, &LEN));
     LEN.load(Ordering::Relaxed)
+}
+
+fn set_len(list: &List) {
+    point::touch(AccessKind::Write, || point::object_at(class::SWAP, &LEN));
+    LEN.store(list.len() as usize, Ordering::Relaxed);
 }
 
 /// So many writes are under way that it is better to wait for one.
@@ -42,20 +49,20 @@ pub(super) fn add(pages: &[Pfn]) {
     for pfn in pages {
         list.push_back(&FrameLinks, pfn.0);
     }
-    LEN.store(list.len() as usize, Ordering::Relaxed);
+    set_len(&list);
 }
 
 fn pop() -> Option<folio::Ref> {
     let mut list = LIST.lock();
     let pfn = list.pop_front(&FrameLinks)?;
-    LEN.store(list.len() as usize, Ordering::Relaxed);
+    set_len(&list);
     Some(folio::Ref::new(Pfn(pfn)))
 }
 
 fn push_front(folio: folio::Ref) {
     let mut list = LIST.lock();
     list.push_front(&FrameLinks, folio.into_pfn().0);
-    LEN.store(list.len() as usize, Ordering::Relaxed);
+    set_len(&list);
 }
 
 /// Frees what has been written, from the oldest on, up to the first whose write is still under way.

@@ -13,6 +13,7 @@ use crate::rmap::scan::referenced;
 use crate::stats::{Event, count_n};
 use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
+use sync::point::{self, AccessKind, class};
 
 /// Folios handled together.
 pub(super) const BATCH: usize = 32;
@@ -66,6 +67,7 @@ pub(super) fn reset_turn() {
 /// One round over all shards: a share of each list by `priority` (0: all of it), until `target` frames are
 /// free in all.
 pub(super) fn round(scan: &mut Scan, priority: u8, target: u32) {
+    point::touch(AccessKind::Write, || point::object_at(class::SWAP, &TURN));
     let first = TURN.fetch_add(1, Ordering::Relaxed) as usize;
     for i in 0..SHARDS {
         if scan.reclaimed >= target {

@@ -7,6 +7,7 @@
 use algo::swapmap::{Cluster, Cursor, Left, SlotState, SwapError, SwapMap};
 use arch::block::BlockDevice;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use sync::point::{self, AccessKind, class};
 use sync::{MAX_CPUS, Rank, SpinLock, cpu};
 
 struct Area {
@@ -34,7 +35,14 @@ fn with<R>(f: impl FnOnce(&mut Area) -> R) -> Option<R> {
     Some(r)
 }
 
+/// For the explorer: the running actor looks at, or changes, the counts that are readable without the lock.
+#[inline(always)]
+fn touch_counts(access: AccessKind) {
+    point::touch(access, || point::object_at(class::SWAP, &FREE));
+}
+
 fn publish(area: &Area) {
+    touch_counts(AccessKind::Write);
     FREE.store(
         if area.open { area.map.free() } else { 0 },
         Ordering::Relaxed,
@@ -98,6 +106,7 @@ pub(super) fn take_away() -> bool {
     let may = area.as_ref().is_some_and(|a| !a.open && a.map.used() == 0);
     if may {
         *area = None;
+        touch_counts(AccessKind::Write);
         FREE.store(0, Ordering::Relaxed);
         TOTAL.store(0, Ordering::Relaxed);
     }
@@ -112,12 +121,14 @@ pub(crate) fn device() -> Option<&'static dyn BlockDevice> {
 /// Free slots; a hint.
 #[inline]
 pub fn free_slots() -> u32 {
+    touch_counts(AccessKind::Read);
     FREE.load(Ordering::Relaxed)
 }
 
 /// Usable slots of the area, 0 without one.
 #[inline]
 pub fn total_slots() -> u32 {
+    touch_counts(AccessKind::Read);
     TOTAL.load(Ordering::Relaxed)
 }
 

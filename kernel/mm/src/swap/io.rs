@@ -18,6 +18,7 @@ use arch::addr::PAGE_SIZE;
 use arch::block::{Bio, BlockDevice, IoError, MAX_SEGMENTS, Op, SECTOR};
 use core::sync::atomic::{AtomicU64, Ordering};
 use sync::WaitQueue;
+use sync::point::{self, AccessKind, class};
 
 /// Requests in flight at most.
 const POOL: usize = 64;
@@ -37,13 +38,21 @@ static WAITERS: WaitQueue = WaitQueue::new();
 /// (slot, frame number) of a folio to move.
 pub(crate) type PageIo = (u32, u32);
 
+/// For the explorer: the running actor looks at, or changes, which requests are idle or how many completed.
+#[inline(always)]
+fn touch(access: AccessKind) {
+    point::touch(access, || point::object_at(class::DISK, &IDLE));
+}
+
 /// Requests in flight now.
 pub fn in_flight() -> u32 {
+    touch(AccessKind::Read);
     IDLE.load(Ordering::Relaxed).count_zeros()
 }
 
 /// Completed requests since boot.
 pub(crate) fn completions() -> u64 {
+    touch(AccessKind::Read);
     DONE.load(Ordering::Acquire)
 }
 
@@ -53,6 +62,7 @@ pub(crate) fn wait_progress(seen: u64) {
 }
 
 fn try_take() -> Option<usize> {
+    touch(AccessKind::Write);
     // Acquire pairs with the Release in `give`: the last user is done with the request.
     let before = IDLE.try_update(Ordering::Acquire, Ordering::Relaxed, |idle| {
         (idle != 0).then(|| idle & (idle - 1))
@@ -71,6 +81,7 @@ fn take() -> usize {
 }
 
 fn give(i: usize) {
+    touch(AccessKind::Write);
     IDLE.fetch_or(1 << i, Ordering::Release);
     WAITERS.wake_all();
 }
@@ -133,6 +144,7 @@ pub(super) fn one_page(dev: &dyn BlockDevice, op: Op, page: u64, pfn: Pfn) -> Re
 
 /// A request completed. Interrupt context; requests that are not ours only make room in the disk's queue.
 pub(crate) fn done(bio: &'static Bio) {
+    touch(AccessKind::Write);
     DONE.fetch_add(1, Ordering::Release);
     let cookie = bio.cookie.load(Ordering::Relaxed);
     let i = cookie as u32 as usize;

@@ -16,6 +16,7 @@ use algo::readahead::{MAX_WINDOW, Readahead, slot_window};
 use algo::swapmap::SwapError;
 use arch::block::Op;
 use core::sync::atomic::{AtomicU64, Ordering};
+use sync::point::{self, AccessKind, class};
 
 /// The state of [`Readahead`]; a lost update costs a guess.
 static STATE: AtomicU64 = AtomicU64::new(0);
@@ -24,6 +25,15 @@ static STATE: AtomicU64 = AtomicU64::new(0);
 #[cfg(feature = "lab")]
 pub(crate) fn forget() {
     STATE.store(0, Ordering::Relaxed);
+}
+
+/// Changes the state.
+fn update<R>(f: impl FnOnce(&mut Readahead) -> R) -> R {
+    point::touch(AccessKind::Write, || point::object_at(class::SWAP, &STATE));
+    let mut ra = Readahead::from_bits(STATE.load(Ordering::Relaxed));
+    let r = f(&mut ra);
+    STATE.store(ra.to_bits(), Ordering::Relaxed);
+    r
 }
 
 /// Pages of one [`will_need`] batch, and of a window with the page itself.
@@ -87,9 +97,7 @@ fn note_use(folio: &folio::Ref) {
     let f = frame(folio.pfn());
     if f.has(flag::READAHEAD) && f.clear(flag::READAHEAD) & flag::READAHEAD != 0 {
         count(Event::SwapRaHit);
-        let mut ra = Readahead::from_bits(STATE.load(Ordering::Relaxed));
-        ra.hit();
-        STATE.store(ra.to_bits(), Ordering::Relaxed);
+        update(Readahead::hit);
     }
 }
 
@@ -136,9 +144,7 @@ pub(crate) fn bring_in(
 
 /// Adds the neighbours of `slot` that are worth reading with it.
 fn read_ahead(slot: u32, reads: &mut Reads) {
-    let mut ra = Readahead::from_bits(STATE.load(Ordering::Relaxed));
-    let window = ra.fault(slot, MAX_WINDOW);
-    STATE.store(ra.to_bits(), Ordering::Relaxed);
+    let window = update(|ra| ra.fault(slot, MAX_WINDOW));
     if window <= 1 || buddy::is_low() {
         return;
     }

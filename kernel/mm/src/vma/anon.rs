@@ -19,6 +19,7 @@ use crate::vma::{Vma, vma};
 use algo::interval::{IntervalNodes, IntervalTree};
 use algo::tree::TreeLinks;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use sync::point::{self, AccessKind, PointKind, class};
 use sync::{Rank, ReadGuard, RwSem, WriteGuard};
 
 /// A family of folios and the areas that may map them.
@@ -47,6 +48,18 @@ impl Default for AnonVma {
             active: AtomicU32::new(0),
             tree: AtomicU32::new(NIL),
         }
+    }
+}
+
+impl AnonVma {
+    fn object(&self) -> u32 {
+        point::object_at(class::ANON, self)
+    }
+
+    /// For the explorer: the running actor looks at, or changes, what may be read without the family lock.
+    #[inline(always)]
+    fn touch(&self, access: AccessKind) {
+        point::touch(access, || self.object());
     }
 }
 
@@ -151,7 +164,9 @@ fn with_tree<R>(id: u32, f: impl FnOnce(&mut IntervalTree) -> R) -> R {
 /// The root of the family of a live anon_vma.
 #[inline]
 pub(crate) fn root_of(id: u32) -> u32 {
-    ANON.get(id).root.load(Ordering::Relaxed)
+    let anon = ANON.get(id);
+    anon.touch(AccessKind::Read);
+    anon.root.load(Ordering::Relaxed)
 }
 
 /// Locks the family of anon_vma `id` for a change.
@@ -290,6 +305,7 @@ fn new_anon(root: u32, parent: u32) -> Result<u32, MmError> {
     let id = ANON.alloc()?;
     let anon = ANON.get(id);
     let is_root = root == NIL;
+    anon.touch(AccessKind::Write);
     anon.tree.store(NIL, Ordering::Relaxed);
     anon.parent.store(parent, Ordering::Relaxed);
     anon.refs.store(0, Ordering::Relaxed);
@@ -298,6 +314,7 @@ fn new_anon(root: u32, parent: u32) -> Result<u32, MmError> {
     anon.root
         .store(if is_root { id } else { root }, Ordering::Relaxed);
     if !is_root {
+        ANON.get(root).touch(AccessKind::Write);
         ANON.get(root).refs.fetch_add(1, Ordering::Relaxed);
     }
     Ok(id)
@@ -310,6 +327,7 @@ fn link(chain: u32, vma_id: u32, anon: u32) {
     c.anon.store(anon, Ordering::Relaxed);
     c.next.store(vma(vma_id).chain(), Ordering::Relaxed);
     vma(vma_id).set_chain(chain);
+    ANON.get(anon).touch(AccessKind::Write);
     ANON.get(anon).refs.fetch_add(1, Ordering::Relaxed);
     with_tree(anon, |t| t.insert(&ChainNodes, chain));
 }
@@ -319,6 +337,7 @@ fn link(chain: u32, vma_id: u32, anon: u32) {
 fn put(mut id: u32) {
     while id != NIL {
         let anon = ANON.get(id);
+        point::at(PointKind::Count, AccessKind::Write, || anon.object());
         if anon.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
@@ -343,6 +362,7 @@ pub(crate) fn clone(dst: u32, src: u32) -> Result<(), MmError> {
     let own = vma(src).anon();
     vma(dst).set_anon(own);
     if own != NIL {
+        ANON.get(own).touch(AccessKind::Write);
         ANON.get(own).active.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
@@ -395,6 +415,7 @@ pub(crate) fn fork(child: u32, parent: u32) -> Result<(), MmError> {
     };
     let parent_anon = ANON.get(own);
     let _lock = write(own);
+    parent_anon.touch(AccessKind::Write);
     parent_anon.refs.fetch_add(1, Ordering::Relaxed);
     parent_anon.children.fetch_add(1, Ordering::Relaxed);
     ANON.get(id).active.store(1, Ordering::Relaxed);
@@ -411,6 +432,7 @@ fn take_over(vma_id: u32, own: u32) -> Option<u32> {
     while cursor != NIL {
         let id = CHAINS.get(cursor).anon.load(Ordering::Relaxed);
         let anon = ANON.get(id);
+        anon.touch(AccessKind::Write);
         if id != own
             && anon.active.load(Ordering::Relaxed) == 0
             && anon.children.load(Ordering::Relaxed) < 2
@@ -428,6 +450,7 @@ pub(crate) fn unlink(vma_id: u32) {
     let area = vma(vma_id);
     let own = area.anon();
     if own != NIL {
+        ANON.get(own).touch(AccessKind::Write);
         ANON.get(own).active.fetch_sub(1, Ordering::Relaxed);
         area.set_anon(NIL);
     }
