@@ -1,73 +1,29 @@
 //! The host's stand-in for a CPU: a thread-local pointer to a [`CpuLocal`], and parking by condition variable.
 //!
-//! A thread that the simulator did not make a CPU gets a block of its own at its first lock: a task number
-//! that nobody else has, a CPU number that it may share (per-CPU data is `Sync`, so sharing costs speed only).
 //! "Interrupts off" is a flag in the block; while it is set the simulator delivers nothing to that CPU.
 
-use crate::cpu::{CPU_LOCALS, CpuLocal, NO_ACTOR, local_ptr};
+use crate::cpu::{CPU_LOCALS, NO_ACTOR};
+use crate::own::{self, with};
 use crate::task::{self, TaskId};
-use crate::{MAX_CPUS, check, threads};
-use std::cell::Cell;
-use std::ptr;
+use crate::{check, threads};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-thread_local! {
-    static CURRENT: Cell<*const CpuLocal> = const { Cell::new(ptr::null()) };
-    static OWN: CpuLocal = const { CpuLocal::new(0) };
-    static LEASE: Lease = Lease(adopt());
-}
-
-/// The task number of a thread that is no simulated CPU, given back when the thread ends.
-struct Lease(TaskId);
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        task::free(self.0);
-    }
-}
-
-fn adopt() -> TaskId {
-    loop {
-        if let Some(t) = task::alloc() {
-            return t;
-        }
-        std::thread::yield_now();
-    }
-}
-
-#[cold]
-fn attach() -> *const CpuLocal {
-    // A thread past the destruction of its lease (locks taken in other destructors) runs on as task 0.
-    let t = LEASE.try_with(|lease| lease.0).unwrap_or(TaskId(0));
-    OWN.with(|own| {
-        own.cpu_id
-            .store((MAX_CPUS - 1 - t.index() % 8) as u32, Relaxed);
-        own.task.store(u32::from(t.0), Relaxed);
-        let p: *const CpuLocal = own;
-        CURRENT.set(p);
-        p
-    })
-}
-
-#[inline]
-fn with<R>(f: impl FnOnce(&CpuLocal) -> R) -> R {
-    let mut p = CURRENT.get();
-    if p.is_null() {
-        p = attach();
-    }
-    // SAFETY: the pointer is an element of the static table or this thread's own `OWN`, which has no
-    // destructor and so lives as long as the thread that runs this.
-    f(unsafe { &*p })
-}
+#[cfg(feature = "loom")]
+use crate::model::{Condvar, Mutex, MutexGuard, thread};
+#[cfg(not(feature = "loom"))]
+use std::{
+    sync::{Condvar, Mutex, MutexGuard},
+    thread,
+};
 
 /// Makes the calling thread CPU `cpu`, running task `cpu`, from now on.
 ///
 /// # Panics
 /// If `cpu` is not below [`MAX_CPUS`]. The caller sees to it that no other thread is that CPU.
 pub fn install(cpu: usize) {
-    CURRENT.set(local_ptr(cpu));
+    own::set(cpu);
     CPU_LOCALS[cpu].task.store(cpu as u32, Relaxed);
     restart();
 }
@@ -91,7 +47,7 @@ pub fn restart() {
 /// # Panics
 /// If `cpu` is not below [`MAX_CPUS`]. The caller sees to it that no other thread runs as that CPU meanwhile.
 pub fn become_cpu(cpu: usize) {
-    CURRENT.set(local_ptr(cpu));
+    own::set(cpu);
 }
 
 pub(crate) fn cpu_id() -> u32 {
@@ -270,13 +226,13 @@ impl crate::Threads for StdThreads {
         parker(t).unpark();
     }
     fn reschedule(&self) {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     fn yield_now(&self) {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     fn relax(&self, _spins: u32) {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     fn now_ns(&self) -> u64 {
         now_ns()
@@ -292,6 +248,7 @@ pub fn now_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MAX_CPUS;
 
     #[test]
     fn threads_have_tasks_of_their_own() {

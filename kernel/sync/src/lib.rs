@@ -6,6 +6,7 @@
 //! `cargo test`, Miri and the simulator.
 #![cfg_attr(target_os = "none", no_std)]
 
+mod atomic;
 mod check;
 mod counter;
 pub mod cpu;
@@ -14,7 +15,11 @@ mod cpumask;
 pub mod host;
 pub mod irq;
 mod irqlock;
+#[cfg(feature = "loom")]
+pub mod model;
 mod mutex;
+#[cfg(not(any(target_os = "none", feature = "loom")))]
+mod own;
 mod percpu;
 pub mod point;
 pub mod preempt;
@@ -26,12 +31,15 @@ mod spinlock;
 pub mod task;
 mod tasklist;
 mod threads;
+mod twin;
 mod waitqueue;
 
 pub use check::{held, lock_acquired, lock_released, might_sleep, might_wait_for_ipi};
 pub use counter::Counter;
 pub use cpumask::{AtomicCpuMask, CpuMask};
 pub use irqlock::{IrqSpinGuard, IrqSpinLock};
+#[cfg(feature = "loom")]
+use model::own;
 pub use mutex::{Mutex, MutexGuard};
 pub use percpu::{PerCpu, Pinned};
 pub use rank::Rank;
@@ -41,6 +49,8 @@ pub use rwsem::{ReadGuard, RwSem, WriteGuard};
 pub use spinlock::{SpinGuard, SpinLock};
 pub use task::TaskId;
 pub use threads::{Threads, set_threads, threads, threads_ready};
+#[cfg(feature = "loom")]
+pub use twin::Twin;
 pub use waitqueue::WaitQueue;
 
 /// Most CPUs of either machine (the real one uses at most 16).

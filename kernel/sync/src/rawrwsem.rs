@@ -7,18 +7,20 @@
 //! Acquire on taking pairs with Release on releasing; all are read-modify-writes of one word, so the last of
 //! several readers carries the release of the others.
 
+use crate::atomic::AtomicU32;
 use crate::point::{self, AccessKind, Go, class};
 use crate::rawspin::RawSpin;
 use crate::task::{TaskId, wait};
 use crate::tasklist::{TaskList, is_waiting};
+use crate::twin::{Twin, broken, order_of};
 use crate::{Rank, threads};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
 const WAITERS: u32 = 1 << 31;
 const WRITER: u32 = 1 << 30;
 const READERS: u32 = WRITER - 1;
-/// Turns to spin for a short holder before queueing.
-const SPIN: u32 = 50;
+/// Turns to spin for a short holder before queueing. A model goes to the queue at once, which is what it is for.
+const SPIN: u32 = if cfg!(feature = "loom") { 0 } else { 50 };
 const BATCH: usize = 16;
 
 /// Who holds a semaphore, at one moment.
@@ -137,13 +139,14 @@ impl RawRwSem {
     #[cold]
     fn down_slow(&self, mode: Mode, rank: Rank) {
         rank.count_contended();
-        let mut spins = 0;
-        while spins < SPIN && self.state.load(Ordering::Relaxed) & WAITERS == 0 {
+        for spins in 0..SPIN {
+            if self.state.load(Ordering::Relaxed) & WAITERS != 0 {
+                break;
+            }
             threads().relax(spins);
             if self.enter(mode) {
                 return;
             }
-            spins += 1;
         }
         let Some(me) = self.enqueue(mode) else {
             return;
@@ -159,7 +162,8 @@ impl RawRwSem {
         let _g = self.queue.lock_irq(Rank::WaitQueue);
         let mut s = self.state.load(Ordering::Relaxed);
         loop {
-            let new = match mode.enters(s) {
+            let enters = mode.enters(s) && !broken(Twin::SemQueueBlind);
+            let new = match enters {
                 true => s + mode.unit(),
                 // Somebody is inside or queued, so a release will come and see the bit.
                 false => s | WAITERS,
@@ -168,7 +172,7 @@ impl RawRwSem {
                 .state
                 .compare_exchange_weak(s, new, Ordering::Acquire, Ordering::Relaxed)
             {
-                Ok(_) if mode.enters(s) => return None,
+                Ok(_) if enters => return None,
                 Ok(_) => return Some(self.list.push_current(mode.wait_kind())),
                 Err(now) => s = now,
             }
@@ -184,14 +188,17 @@ impl RawRwSem {
 
     #[inline]
     fn release(&self, mode: Mode) {
-        let old = self.state.fetch_sub(mode.unit(), Ordering::Release);
+        let order = order_of(Twin::SemUpRelaxed, Ordering::Release);
+        let old = self.state.fetch_sub(mode.unit(), order);
         let mine = match mode {
             Mode::Read => READERS,
             Mode::Write => WRITER,
         };
         debug_assert!(old & mine != 0, "semaphore released but not held");
         // Readers leave it to the last of them.
-        if old & WAITERS != 0 && (mode == Mode::Write || old & READERS == 1) {
+        if old & WAITERS != 0
+            && (mode == Mode::Write || old & READERS == 1 && !broken(Twin::SemLastReader))
+        {
             self.hand_over();
         }
     }
@@ -206,9 +213,16 @@ impl RawRwSem {
 
     #[inline]
     fn share(&self) {
-        let old = self.state.fetch_sub(WRITER - 1, Ordering::Release);
+        let old = match broken(Twin::DowngradeGap) {
+            true => {
+                let old = self.state.fetch_sub(WRITER, Ordering::Release);
+                self.state.fetch_add(1, Ordering::Relaxed);
+                old
+            }
+            false => self.state.fetch_sub(WRITER - 1, Ordering::Release),
+        };
         debug_assert!(old & WRITER != 0, "downgrade of a semaphore not held");
-        if old & WAITERS != 0 {
+        if old & WAITERS != 0 && !broken(Twin::DowngradeAlone) {
             self.hand_over();
         }
     }
@@ -241,11 +255,12 @@ impl RawRwSem {
                 wait::READER => (s & WRITER == 0, 1),
                 _ => (s & (WRITER | READERS) == 0, WRITER),
             };
-            if !free {
+            if !free && !broken(Twin::SemGrantBlind) {
                 break;
             }
             // Acquire takes over what the last holder released; the `pop` passes it on.
-            self.state.fetch_add(unit, Ordering::Acquire);
+            let order = order_of(Twin::SemGrantRelaxed, Ordering::Acquire);
+            self.state.fetch_add(unit, order);
             if let Some(t) = self.list.pop() {
                 batch[n] = t;
                 n += 1;

@@ -5,11 +5,13 @@
 //! The swap's Acquire pairs with the Release store of the unlock. Every lock and unlock in the system that
 //! spins passes through `take` and `give` here.
 
+use crate::atomic::AtomicU32;
 use crate::check::{self, How};
 use crate::point::{self, AccessKind, Go, class};
+use crate::twin::{Twin, broken, order_of};
 use crate::{Rank, irq, preempt, threads};
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
 const FREE: u32 = 0;
 const TAKEN: u32 = 1;
@@ -120,7 +122,17 @@ impl RawSpin {
 
     #[inline]
     fn try_take(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == FREE && self.0.swap(TAKEN, Ordering::Acquire) == FREE
+        self.0.load(Ordering::Relaxed) == FREE && self.swap_in()
+    }
+
+    #[inline]
+    fn swap_in(&self) -> bool {
+        if broken(Twin::SpinTwoSteps) {
+            let free = self.0.load(Ordering::Acquire) == FREE;
+            self.0.store(TAKEN, Ordering::Relaxed);
+            return free;
+        }
+        self.0.swap(TAKEN, Ordering::Acquire) == FREE
     }
 
     /// A try that the explorer knows of.
@@ -145,7 +157,7 @@ impl RawSpin {
         if go == Go::Forced {
             return;
         }
-        if self.0.swap(TAKEN, Ordering::Acquire) != FREE {
+        if !self.swap_in() {
             self.take_slow(rank);
         }
     }
@@ -163,7 +175,8 @@ impl RawSpin {
     #[inline]
     fn give(&self, rank: Rank) {
         point::unlock(rank, AccessKind::Unlock, || self.object());
-        self.0.store(FREE, Ordering::Release);
+        let order = order_of(Twin::SpinRelaxed, Ordering::Release);
+        self.0.store(FREE, order);
         point::unlocked(rank);
     }
 }

@@ -2,8 +2,9 @@
 //! builds, the ranks it holds. The table is static and never freed, so a late wake-up of a thread that has
 //! ended touches valid memory (and is at worst a spurious wake-up of its successor).
 
+use crate::atomic::{AtomicU8, AtomicU16};
 use crate::{MAX_CPUS, cpu};
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Most threads at a time. Numbers below [`MAX_CPUS`] are the boot and idle threads of the CPUs.
 pub const MAX_TASKS: usize = 256;

@@ -2,8 +2,10 @@
 //! All methods are called with the lock of the owning queue held, so Relaxed suffices throughout; only the
 //! hand-over through [`TaskCtx::wait`](crate::task::TaskCtx) has an ordering of its own.
 
+use crate::atomic::AtomicU16;
 use crate::task::{TaskId, ctx, current, wait};
-use core::sync::atomic::{AtomicU16, Ordering};
+use crate::twin::{Twin, order_of};
+use core::sync::atomic::Ordering;
 
 const NIL: u16 = u16::MAX;
 
@@ -61,7 +63,8 @@ impl TaskList {
             self.tail.store(NIL, Ordering::Relaxed);
         }
         // Release pairs with the Acquire in `is_waiting`: what was done for the thread is visible to it.
-        ctx(t).wait.store(wait::IDLE, Ordering::Release);
+        let order = order_of(Twin::PopRelaxed, Ordering::Release);
+        ctx(t).wait.store(wait::IDLE, order);
         Some(t)
     }
 

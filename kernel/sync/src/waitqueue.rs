@@ -6,11 +6,13 @@
 //! No wake-up is lost: the waiter enqueues itself, then asks the condition again; the waker makes the condition
 //! true, then looks at the queue. The `SeqCst` fence on each side makes one of them see the other.
 
+use crate::atomic::fence;
 use crate::rawspin::{RawIrqGuard, RawSpin};
 use crate::task::{TaskId, wait};
 use crate::tasklist::{TaskList, is_waiting};
+use crate::twin::{Twin, broken};
 use crate::{Rank, might_sleep, point, threads};
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::Ordering;
 
 /// Threads woken per turn of the queue's lock.
 const BATCH: usize = 16;
@@ -88,8 +90,10 @@ impl WaitQueue {
             self.list.push_current(wait::QUEUED)
         };
         // Pairs with the fence in `wake`.
-        fence(Ordering::SeqCst);
-        if cond() {
+        if !broken(Twin::WaitNoFence) {
+            fence(Ordering::SeqCst);
+        }
+        if !broken(Twin::WaitOnce) && cond() {
             self.leave();
             return true;
         }
@@ -108,7 +112,7 @@ impl WaitQueue {
             let _g = self.lock();
             self.list.remove_current()
         };
-        if !left {
+        if !left && !broken(Twin::LeaveKeeps) {
             self.wake(1);
         }
     }
@@ -130,7 +134,9 @@ impl WaitQueue {
 
     fn wake(&self, most: usize) -> usize {
         // Pairs with the fence in `wait_turn`: the waker's store of the condition is before this load.
-        fence(Ordering::SeqCst);
+        if !broken(Twin::WakeNoFence) {
+            fence(Ordering::SeqCst);
+        }
         if self.list.is_empty() {
             return 0;
         }
