@@ -396,19 +396,23 @@ host_command() { # quire-host's arguments
 }
 
 run_tests() {
-    local members=(--workspace --exclude kernel) worst=0 phases=0 total=3 sums
+    local members=(--workspace --exclude kernel) worst=0 phases=0 total=4 sums
     if [[ $host == yes ]]; then
-        members=() total=2
+        members=() total=3
         # Without the disk images, which need the bootloader.
         build -p boot --bin report --no-default-features
     else
         build_kernel
     fi
     members+=(--features algo/explore)
-    cargo test -q "${members[@]}" --no-run >&2 || die $E_FAILED "the host tests do not build"
+    local model=(-p sync --features loom --test loom)
+    cargo test -q "${members[@]}" --no-run >&2 && cargo test -q "${model[@]}" --no-run >&2 ||
+        die $E_FAILED "the host tests do not build"
     printf 'KTAP version 1\n1..%d\n' "$total"
     phase "unit and property tests" --cargo timeout --foreground -k 5 "$timeout" \
         cargo test "${members[@]}" --no-fail-fast -- ${pattern:+"$pattern"}
+    phase "locks and queues under loom" --cargo timeout --foreground -k 5 "$timeout" \
+        cargo test "${model[@]}" -- ${pattern:+"$pattern"}
     phase "self-tests on the simulator" '' host_command --test ${pattern:+"$pattern"}
     [[ $host == yes ]] || phase "self-tests in QEMU" '' boot_guest "selftest run${pattern:+ $pattern}"
     sums=$(awk '{ p += $1; f += $2; s += $3 } END { printf "%d %d %d", p, f, s }' "$run/totals")

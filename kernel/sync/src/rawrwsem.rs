@@ -20,7 +20,9 @@ const WAITERS: u32 = 1 << 31;
 const WRITER: u32 = 1 << 30;
 const READERS: u32 = WRITER - 1;
 /// Turns to spin for a short holder before queueing. A model goes to the queue at once, which is what it is for.
-const SPIN: u32 = if cfg!(feature = "loom") { 0 } else { 50 };
+const fn spins() -> u32 {
+    if cfg!(feature = "loom") { 0 } else { 50 }
+}
 const BATCH: usize = 16;
 
 /// Who holds a semaphore, at one moment.
@@ -139,7 +141,7 @@ impl RawRwSem {
     #[cold]
     fn down_slow(&self, mode: Mode, rank: Rank) {
         rank.count_contended();
-        for spins in 0..SPIN {
+        for spins in 0..spins() {
             if self.state.load(Ordering::Relaxed) & WAITERS != 0 {
                 break;
             }
