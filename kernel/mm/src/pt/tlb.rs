@@ -170,18 +170,20 @@ pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
     c.generation.store(now, Ordering::Relaxed);
     c.loaded.store(id + 1, Ordering::Relaxed);
     if let Some(old) = loaded.checked_sub(1) {
-        by_id(old).tlb_point(AccessKind::Write);
-        by_id(old).cpumask.remove(me, Ordering::SeqCst);
+        let old = by_id(old);
+        old.tlb_point(AccessKind::Write);
+        old.cpumask.remove(me, Ordering::SeqCst);
     }
 }
 
 /// Leaves a borrowed root for the kernel's own.
 fn leave_lazy(c: &CpuTlb, id: u32, me: usize) {
-    by_id(id).touch_tlb(AccessKind::Write);
     arch::switch_root(arch::kernel_root());
     c.loaded.store(NO_MM, Ordering::Relaxed);
     c.lazy.store(false, Ordering::Relaxed);
-    by_id(id).cpumask.remove(me, Ordering::SeqCst);
+    let mm = by_id(id);
+    mm.touch_tlb(AccessKind::Write);
+    mm.cpumask.remove(me, Ordering::SeqCst);
 }
 
 fn flush_all_local() {

@@ -314,8 +314,9 @@ fn new_anon(root: u32, parent: u32) -> Result<u32, MmError> {
     anon.root
         .store(if is_root { id } else { root }, Ordering::Relaxed);
     if !is_root {
-        ANON.get(root).touch(AccessKind::Write);
-        ANON.get(root).refs.fetch_add(1, Ordering::Relaxed);
+        let root = ANON.get(root);
+        root.touch(AccessKind::Write);
+        root.refs.fetch_add(1, Ordering::Relaxed);
     }
     Ok(id)
 }
@@ -327,8 +328,9 @@ fn link(chain: u32, vma_id: u32, anon: u32) {
     c.anon.store(anon, Ordering::Relaxed);
     c.next.store(vma(vma_id).chain(), Ordering::Relaxed);
     vma(vma_id).set_chain(chain);
-    ANON.get(anon).touch(AccessKind::Write);
-    ANON.get(anon).refs.fetch_add(1, Ordering::Relaxed);
+    let family = ANON.get(anon);
+    family.touch(AccessKind::Write);
+    family.refs.fetch_add(1, Ordering::Relaxed);
     with_tree(anon, |t| t.insert(&ChainNodes, chain));
 }
 
@@ -362,8 +364,9 @@ pub(crate) fn clone(dst: u32, src: u32) -> Result<(), MmError> {
     let own = vma(src).anon();
     vma(dst).set_anon(own);
     if own != NIL {
-        ANON.get(own).touch(AccessKind::Write);
-        ANON.get(own).active.fetch_add(1, Ordering::Relaxed);
+        let own = ANON.get(own);
+        own.touch(AccessKind::Write);
+        own.active.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
 }
@@ -450,8 +453,9 @@ pub(crate) fn unlink(vma_id: u32) {
     let area = vma(vma_id);
     let own = area.anon();
     if own != NIL {
-        ANON.get(own).touch(AccessKind::Write);
-        ANON.get(own).active.fetch_sub(1, Ordering::Relaxed);
+        let own = ANON.get(own);
+        own.touch(AccessKind::Write);
+        own.active.fetch_sub(1, Ordering::Relaxed);
         area.set_anon(NIL);
     }
     let mut cursor = area.chain();
