@@ -5,7 +5,7 @@
 //! wait for an IPI, and a rank that both interrupt handlers and threads with interrupts on take.
 //! An interrupt handler's locks go on the interrupted thread's stack: they must rank inside whatever it holds.
 
-use crate::Rank;
+use crate::{Rank, TaskId};
 
 /// How a lock is being taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum How {
 
 #[cfg(not(debug_assertions))]
 mod imp {
-    use super::{How, Rank};
+    use super::{How, Rank, TaskId};
 
     #[inline(always)]
     pub(crate) fn acquire(_rank: Rank, _how: How) {}
@@ -31,14 +31,14 @@ mod imp {
     #[inline(always)]
     pub(crate) fn wait_for_ipi() {}
     #[inline(always)]
-    pub(crate) fn held(_f: &mut dyn FnMut(Rank)) {}
+    pub(crate) fn held_by(_t: TaskId, _f: &mut dyn FnMut(Rank)) {}
     #[cfg(not(target_os = "none"))]
     pub(crate) fn forget_held() {}
 }
 
 #[cfg(debug_assertions)]
 mod imp {
-    use super::{How, Rank};
+    use super::{How, Rank, TaskId};
     use crate::task::{self, TaskCtx};
     use crate::{irq, preempt, threads_ready};
     use core::fmt;
@@ -195,8 +195,8 @@ mod imp {
         }
     }
 
-    pub(crate) fn held(f: &mut dyn FnMut(Rank)) {
-        ctx().held.iter().for_each(f);
+    pub(crate) fn held_by(t: TaskId, f: &mut dyn FnMut(Rank)) {
+        task::ctx(t).held.iter().for_each(f);
     }
 
     #[cfg(not(target_os = "none"))]
@@ -240,7 +240,12 @@ pub fn lock_released(rank: Rank) {
 
 /// Calls `f` with each rank that the running thread holds, oldest first (nothing in unchecked builds).
 pub fn held(f: &mut dyn FnMut(Rank)) {
-    imp::held(f);
+    held_by(crate::task::current(), f);
+}
+
+/// As [`held`], for a thread that does not run now.
+pub fn held_by(task: TaskId, f: &mut dyn FnMut(Rank)) {
+    imp::held_by(task, f);
 }
 
 #[cfg(all(test, debug_assertions))]

@@ -34,7 +34,7 @@ mod threads;
 mod twin;
 mod waitqueue;
 
-pub use check::{held, lock_acquired, lock_released, might_sleep, might_wait_for_ipi};
+pub use check::{held, held_by, lock_acquired, lock_released, might_sleep, might_wait_for_ipi};
 pub use counter::Counter;
 pub use cpumask::{AtomicCpuMask, CpuMask};
 pub use irqlock::{IrqSpinGuard, IrqSpinLock};

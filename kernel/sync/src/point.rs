@@ -60,6 +60,8 @@ pub enum Note {
     SwitchRoot(u32),
     /// This frame is about to be free.
     FrameFreed(u32),
+    /// Code reads an entry of the page table in this frame without a lock.
+    Walked(u32),
 }
 
 /// What drives actors.

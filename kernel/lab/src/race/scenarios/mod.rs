@@ -1,11 +1,26 @@
 //! The scenarios by name.
 
 mod planted;
+mod play;
+mod reclaim;
+mod shootdown;
 
 use super::scenario::Scenario;
 
 /// Every scenario that must hold, in the order of `race list`.
-pub static ALL: &[&dyn Scenario] = &[];
+pub static ALL: &[&dyn Scenario] = &[
+    &shootdown::GATHER_ORDER,
+    &shootdown::FORK_VS_WRITE,
+    &shootdown::COW_VS_COW,
+    &shootdown::CROSSED_SHOOTDOWNS,
+    &shootdown::FAULT_VS_FAULT,
+    &shootdown::TABLE_FREE,
+    &reclaim::SWAPOUT_VS_FAULT,
+    &reclaim::SWAPOUT_VS_FORK,
+    &reclaim::MUNMAP_VS_RECLAIM,
+    &reclaim::SWAPIN_VS_SWAPIN,
+    &reclaim::FREE_VS_WRITE,
+];
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
 pub static PLANTED: &[(&dyn Scenario, &str)] = &[

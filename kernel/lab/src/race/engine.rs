@@ -1,0 +1,624 @@
+//! The stage manager: what happens at a point, and the state of every actor between two steps.
+//!
+//! One token: either one actor runs, or the controller (whoever explores) does. An actor gives it back in
+//! [`arch::actor::suspend`] and says before, under the engine's lock, where it stands. Deliveries of TLB interrupts
+//! and the disk are actors without a thread: the controller runs them, the former on the CPU of their actor.
+//!
+//! Locks: the engine's own, a spinning leaf that is never held over a suspend, a resume or an upcall. What an actor in
+//! a quiet section waits for is done at once, by itself: interrupts are delivered, the disk works.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+
+use algo::explore::{
+    Access, AccessKind, ActorId, ActorSet, ActorState, Footprint, ObjectId, Point, Violation,
+};
+use arch::actor;
+use arch::upcall::upcalls;
+use arch::{Pfn, VirtAddr};
+use mm::frame::frame;
+use mm::stats::Use;
+use sync::point::{Explorer, Go, Note, PointKind, Quiet, Slot, Stop, Until, class, object};
+use sync::{CpuMask, MAX_CPUS, TaskId};
+
+use super::disk;
+use super::scenario::{Kinds, Scenario};
+use super::shadow::{Outcome, Shadow};
+use super::stage::STAGE;
+
+/// The number of the disk among the actors of a run.
+pub(super) const DISK: usize = 7;
+/// The delivery to the CPU of actor 0; the others follow.
+pub(super) const DELIVERY: usize = 8;
+/// Steps by which everyone who is brought to an end has come there.
+const LONGEST_END: usize = 200_000;
+
+/// Where an actor is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Where {
+    /// Between two runs.
+    Home,
+    /// At a point.
+    Stopped,
+    /// Past its last step, still in its address space.
+    Ended,
+}
+
+/// What it waits for there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wait {
+    Nothing,
+    Lock,
+    Acks,
+    Wake,
+}
+
+#[derive(Clone, Copy)]
+struct Actor {
+    at: Where,
+    kind: PointKind,
+    access: Access,
+    wait: Wait,
+    irq_on: bool,
+    /// Its CPU has an interrupt to serve.
+    mail: bool,
+    go: Go,
+}
+
+const AT_HOME: Actor = Actor {
+    at: Where::Home,
+    kind: PointKind::Start,
+    access: Access::new(AccessKind::Read, 0),
+    wait: Wait::Nothing,
+    irq_on: true,
+    mail: false,
+    go: Go::Free,
+};
+
+/// One step of the last run.
+#[derive(Clone, Copy, Debug)]
+pub struct Logged {
+    /// Who.
+    pub actor: ActorId,
+    /// From which point.
+    pub point: Point,
+}
+
+struct State {
+    actors: [Actor; actor::MAX_ACTORS],
+    stops: Kinds,
+    /// What the step under way touched so far.
+    step: Option<Footprint>,
+    shadow: Shadow,
+    log: Vec<Logged>,
+    violation: Option<Violation>,
+    /// No address space and no frame is watched: everyone is on the way home.
+    ending: bool,
+}
+
+/// See the module text. There is one, because actors find it from where they are.
+pub(super) struct Engine {
+    state: spin::Mutex<State>,
+    slots: [Slot; actor::MAX_ACTORS],
+    /// The actor on each CPU, or [`NOBODY`].
+    on_cpu: [AtomicU8; MAX_CPUS],
+    cpu_of: [AtomicU8; actor::MAX_ACTORS],
+    tasks: [AtomicU16; actor::MAX_ACTORS],
+    scenario: spin::Mutex<Option<&'static dyn Scenario>>,
+    ending: AtomicBool,
+}
+
+const NOBODY: u8 = u8::MAX;
+
+pub(super) static ENGINE: Engine = Engine {
+    state: spin::Mutex::new(State {
+        actors: [AT_HOME; actor::MAX_ACTORS],
+        stops: Kinds::USUAL,
+        step: None,
+        shadow: Shadow::NONE,
+        log: Vec::new(),
+        violation: None,
+        ending: false,
+    }),
+    slots: [const { Slot::new() }; actor::MAX_ACTORS],
+    on_cpu: [const { AtomicU8::new(NOBODY) }; MAX_CPUS],
+    cpu_of: [const { AtomicU8::new(NOBODY) }; actor::MAX_ACTORS],
+    tasks: [const { AtomicU16::new(u16::MAX) }; actor::MAX_ACTORS],
+    scenario: spin::Mutex::new(None),
+    ending: AtomicBool::new(false),
+};
+
+/// The handler of the TLB interrupt.
+fn serve_tlb() {
+    if let Some(up) = upcalls() {
+        up.tlb_ipi();
+    }
+}
+
+/// Until it is dropped the controller is an actor too, in a quiet section: its frames come from the pocket, the
+/// interrupts it sends are served at once, and what it touches is seen.
+pub(super) struct Acting {
+    _quiet: Quiet,
+}
+
+impl Acting {
+    pub(super) fn begin() -> Self {
+        sync::point::make_actor(true);
+        Self {
+            _quiet: Quiet::begin(),
+        }
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        sync::point::make_actor(false);
+    }
+}
+
+/// The code under test has panicked and is being unwound: nobody can be stopped now.
+fn unwinding() -> bool {
+    #[cfg(not(target_os = "none"))]
+    let yes = std::thread::panicking();
+    #[cfg(target_os = "none")]
+    let yes = false;
+    yes
+}
+
+/// What an actor's thread does: one run after the other.
+pub(super) fn actor_main(me: usize) {
+    sync::point::make_actor(true);
+    while actor::suspend() {
+        ENGINE.play(me);
+    }
+    sync::point::make_actor(false);
+}
+
+/// Who runs.
+fn me() -> Option<usize> {
+    let n = ENGINE.on_cpu[sync::cpu::id()].load(Ordering::Relaxed);
+    (n != NOBODY).then_some(usize::from(n))
+}
+
+impl Engine {
+    /// One run of actor `me`.
+    fn play(&self, me: usize) {
+        let Some(scenario) = *self.scenario.lock() else {
+            return;
+        };
+        let quiet = Quiet::begin();
+        let adopted = scenario.space_of(me).map(|s| STAGE.space(s).adopt());
+        scenario.enter(&STAGE, me);
+        drop(quiet);
+        self.stop(&Stop {
+            kind: PointKind::Start,
+            access: AccessKind::Read,
+            object: object(class::OWN, u64::MAX),
+            until: Until::Now,
+        });
+        scenario.run(&STAGE, me);
+        self.state.lock().actors[me].at = Where::Ended;
+        // The end is a state like any other: the actor is still in its address space.
+        actor::suspend();
+        let _quiet = Quiet::begin();
+        drop(adopted);
+        self.state.lock().actors[me].at = Where::Home;
+    }
+
+    /// Sets up for `scenario`, played by `actors`; `frames` are watched.
+    pub(super) fn open(
+        &self,
+        scenario: &'static dyn Scenario,
+        frames: (Pfn, usize),
+        actors: &actor::Actors,
+    ) {
+        let n = scenario.actors();
+        for c in &self.on_cpu {
+            c.store(NOBODY, Ordering::Relaxed);
+        }
+        for i in 0..n {
+            self.on_cpu[actors.cpu(i)].store(i as u8, Ordering::Relaxed);
+            self.cpu_of[i].store(actors.cpu(i) as u8, Ordering::Relaxed);
+            self.tasks[i].store(actors.task(i).0, Ordering::Relaxed);
+        }
+        let mut s = self.state.lock();
+        s.actors = [AT_HOME; actor::MAX_ACTORS];
+        s.stops = scenario.stops();
+        s.shadow = Shadow::new(n, frames.0, frames.1);
+        s.log.reserve(1024);
+        *self.scenario.lock() = Some(scenario);
+    }
+
+    /// The state at the start of a run.
+    pub(super) fn start_run(&self) {
+        self.ending.store(false, Ordering::Relaxed);
+        let mut s = self.state.lock();
+        s.shadow.reset();
+        s.log.clear();
+        s.violation = None;
+        s.step = None;
+        s.ending = false;
+    }
+
+    /// A run is being brought to its end: actors only stop where they have to wait.
+    pub(super) fn start_end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        self.state.lock().ending = true;
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn violated(&self, oracle: &'static str, detail: String) {
+        let mut s = self.state.lock();
+        s.note_violation(oracle, detail);
+    }
+
+    pub(super) fn take_violation(&self) -> Option<Violation> {
+        self.state.lock().violation.take()
+    }
+
+    pub(super) fn copy_log(&self, to: &mut Vec<Logged>) {
+        to.clear();
+        to.extend_from_slice(&self.state.lock().log);
+    }
+
+    /// Accesses that the real MMU was asked to make as well, and in how many it agreed.
+    pub(super) fn confirmed(&self) -> (u64, u64) {
+        let s = self.state.lock();
+        (s.shadow.agreed, s.shadow.asked)
+    }
+
+    /// The state of every actor of a run with `n` threads, for a view.
+    pub(super) fn actor_states(&self, n: usize, states: &mut [ActorState]) {
+        let s = self.state.lock();
+        states.fill(ActorState::Done);
+        let mut mail = ActorSet::EMPTY;
+        for (i, a) in s.actors[..n].iter().enumerate() {
+            let delivery = DELIVERY + i;
+            states[delivery] = match (a.mail, a.irq_on) {
+                (false, _) => ActorState::Idle,
+                (true, true) => ActorState::Ready(Point {
+                    kind: PointKind::IpiServe,
+                    object: ObjectId(self.mailbox(i)),
+                }),
+                (true, false) => ActorState::Masked { by: id(i) },
+            };
+            if a.mail {
+                mail.insert(id(delivery));
+            }
+        }
+        for (i, a) in s.actors[..n].iter().enumerate() {
+            states[i] = match a.at {
+                Where::Home | Where::Ended => ActorState::Done,
+                Where::Stopped if self.slots[i].holds() => ActorState::Ready(Point {
+                    kind: a.kind,
+                    object: a.access.object,
+                }),
+                Where::Stopped => match a.wait {
+                    Wait::Acks => ActorState::IpiWait { missing: mail },
+                    Wait::Wake => ActorState::Asleep {
+                        on: a.access.object,
+                    },
+                    Wait::Lock | Wait::Nothing => ActorState::LockBlocked {
+                        lock: a.access.object,
+                    },
+                },
+            };
+        }
+        states[DISK] = match disk::DISK.next() {
+            None => ActorState::Idle,
+            Some(kind) => ActorState::Ready(Point {
+                kind,
+                object: ObjectId(object(class::DISK, 0)),
+            }),
+        };
+    }
+
+    /// The mailbox of the CPU of actor `n`, in footprints.
+    fn mailbox(&self, n: usize) -> u32 {
+        let cpu = self.cpu_of[n].load(Ordering::Relaxed);
+        object(class::MAILBOX, u64::from(cpu))
+    }
+
+    /// `who` takes a step; nobody else does anything. Returns what it touched.
+    pub(super) fn step(&self, actors: &actor::Actors, who: ActorId) -> Footprint {
+        let n = who.index();
+        self.begin_step(who);
+        if n == DISK {
+            let _actor = Acting::begin();
+            self.disk_step();
+        } else if n >= DELIVERY {
+            self.deliver(n - DELIVERY);
+        } else {
+            self.resume(actors, n);
+        }
+        let mut s = self.state.lock();
+        s.step.take().unwrap_or(Footprint::EVERYTHING)
+    }
+
+    fn begin_step(&self, who: ActorId) {
+        let n = who.index();
+        let mut s = self.state.lock();
+        let (kind, access) = match n {
+            DISK => {
+                let kind = disk::DISK.next().unwrap_or(PointKind::DiskStart);
+                (kind, Access::new(AccessKind::Write, object(class::DISK, 0)))
+            }
+            DELIVERY.. => {
+                let mailbox = self.mailbox(n - DELIVERY);
+                (
+                    PointKind::IpiServe,
+                    Access::new(AccessKind::Write, mailbox),
+                )
+            }
+            _ => (s.actors[n].kind, s.actors[n].access),
+        };
+        let mut touched = Footprint::of(access);
+        if n >= DELIVERY {
+            touched.add(Access::new(AccessKind::Read, irq_object(n - DELIVERY)));
+        }
+        s.step = Some(touched);
+        s.log.push(Logged {
+            actor: who,
+            point: Point {
+                kind,
+                object: access.object,
+            },
+        });
+    }
+
+    /// Lets actor `n` go on to its next point. A panic of the code under test is a violation.
+    pub(super) fn resume(&self, actors: &actor::Actors, n: usize) {
+        let irq_was = self.state.lock().actors[n].irq_on;
+        let mut result = actors.resume(n);
+        let mut s = self.state.lock();
+        while let actor::Resumed::Panicked(message) = result {
+            s.actors[n] = AT_HOME;
+            s.note_violation("panic", message);
+            drop(s);
+            // To the start of a run, where it waits for the next.
+            result = actors.resume(n);
+            s = self.state.lock();
+        }
+        if s.actors[n].irq_on != irq_was {
+            s.touch(AccessKind::Write, irq_object(n));
+        }
+    }
+
+    /// Actor `n`, which has ended, leaves its address space.
+    pub(super) fn go_home(&self, actors: &actor::Actors, n: usize) {
+        let ended = self.state.lock().actors[n].at == Where::Ended;
+        if ended {
+            self.resume(actors, n);
+        }
+    }
+
+    /// The CPU of actor `n` serves its interrupt.
+    pub(super) fn deliver(&self, n: usize) {
+        self.state.lock().actors[n].mail = false;
+        let cpu = usize::from(self.cpu_of[n].load(Ordering::Relaxed));
+        actor::interrupt(cpu, serve_tlb);
+    }
+
+    /// The disk does what it does next, in an interrupt on this CPU.
+    pub(super) fn disk_step(&self) {
+        let mut touched = Footprint::EMPTY;
+        {
+            let _handler = sync::point::Delivery::begin();
+            disk::DISK.step(&mut touched);
+        }
+        let mut s = self.state.lock();
+        if let Some(step) = &mut s.step {
+            touched.accesses().iter().for_each(|a| step.add(*a));
+        }
+    }
+
+    /// Everyone who has not ended is brought there, whatever the order; those who wait for what cannot come go on
+    /// without it.
+    pub(super) fn end_run(&self, actors: &actor::Actors, n: usize) {
+        self.start_end();
+        let mut states = [ActorState::Done; algo::explore::MAX_ACTORS];
+        for _ in 0..LONGEST_END {
+            self.actor_states(n, &mut states);
+            let view = algo::explore::View::new(&states);
+            if let Some(first) = view.enabled().first() {
+                self.step(actors, first);
+            } else if view.all_ended() {
+                return;
+            } else {
+                self.force(actors, &states[..n]);
+            }
+        }
+        panic!("the actors of a run cannot be brought to an end: {states:?}");
+    }
+
+    fn force(&self, actors: &actor::Actors, states: &[ActorState]) {
+        let masked = {
+            let s = self.state.lock();
+            (0..states.len()).find(|i| s.actors[*i].mail)
+        };
+        if let Some(i) = masked {
+            return self.deliver(i);
+        }
+        let stuck = states.iter().position(|s| !s.may_end());
+        if let Some(i) = stuck {
+            self.state.lock().actors[i].go = Go::Forced;
+            self.resume(actors, i);
+        }
+    }
+
+    /// In a quiet section: makes true what is waited for.
+    fn wait_quietly(&self, cond: &(dyn Fn() -> bool + Sync)) {
+        while !cond() {
+            let waiting = {
+                let s = self.state.lock();
+                s.actors.iter().position(|a| a.mail)
+            };
+            if let Some(i) = waiting {
+                self.deliver(i);
+            } else if disk::DISK.next().is_some() {
+                self.disk_step();
+            } else {
+                panic!("a step that is not explored waits for what nobody will do");
+            }
+        }
+    }
+
+    /// A frame is about to be free: nobody may reach it any more.
+    fn freed(&self, s: &mut State, pfn: Pfn) {
+        let cpu = |i: usize| usize::from(self.cpu_of[i].load(Ordering::Relaxed));
+        if let Some(text) = s.shadow.freed(pfn, |i| runs_something(cpu(i))) {
+            s.note_violation("stale-free", text);
+        }
+        s.touch(AccessKind::Write, object(class::CONTENT, u64::from(pfn.0)));
+        for i in 0..s.shadow.cpus() {
+            s.touch(AccessKind::Read, object(class::TLB, cpu(i) as u64));
+        }
+    }
+
+    /// The running actor's MMU makes an access.
+    pub(super) fn user_access(&self, va: VirtAddr, store: Option<u64>) -> Outcome {
+        let Some(me) = me() else {
+            return Outcome::Fault;
+        };
+        let root = arch::current_root();
+        let mut s = self.state.lock();
+        let mut touched = s.step.unwrap_or(Footprint::EMPTY);
+        touched.add(Access::new(AccessKind::Write, tlb_object()));
+        let mut wrong = None;
+        let outcome = s
+            .shadow
+            .access(me, root, va, store, &mut touched, &mut wrong);
+        if s.step.is_some() {
+            s.step = Some(touched);
+        }
+        if let Some((oracle, text)) = wrong {
+            s.note_violation(oracle, text);
+        }
+        outcome
+    }
+}
+
+impl State {
+    /// The step under way, if there is one, touches `object`.
+    fn touch(&mut self, access: AccessKind, object: u32) {
+        if let Some(step) = &mut self.step {
+            step.add(Access::new(access, object));
+        }
+    }
+
+    fn note_violation(&mut self, oracle: &'static str, detail: String) {
+        if !self.ending {
+            self.violation.get_or_insert(Violation { oracle, detail });
+        }
+    }
+}
+
+fn id(n: usize) -> ActorId {
+    ActorId::new(n).expect("engine numbers are actor numbers")
+}
+
+/// The interrupt flag of the CPU of actor `n`, in footprints.
+fn irq_object(n: usize) -> u32 {
+    object(class::IRQ, n as u64)
+}
+
+/// The running CPU's translations, in footprints.
+pub(super) fn tlb_object() -> u32 {
+    object(class::TLB, sync::cpu::id() as u64)
+}
+
+impl Explorer for Engine {
+    fn stop(&self, stop: &Stop<'_>) -> Go {
+        let (wait, cond) = match stop.until {
+            Until::Now => (Wait::Nothing, None),
+            Until::Lock(c) => (Wait::Lock, Some(c)),
+            Until::Acks(c) => (Wait::Acks, Some(c)),
+            Until::Woken(c) => (Wait::Wake, Some(c)),
+        };
+        let quiet = Quiet::is_on() || unwinding();
+        let Some(me) = me().filter(|_| !quiet) else {
+            if let Some(c) = cond {
+                self.wait_quietly(c);
+            }
+            return Go::Free;
+        };
+        {
+            let mut s = self.state.lock();
+            let passes = cond.is_none() && (s.ending || !s.stops.contains(stop.kind));
+            let access = Access::new(stop.access, stop.object);
+            if passes || s.ending && cond.is_some_and(|c| c()) {
+                s.touch(stop.access, stop.object);
+                return Go::Free;
+            }
+            let a = &mut s.actors[me];
+            a.at = Where::Stopped;
+            (a.kind, a.access, a.wait) = (stop.kind, access, wait);
+            a.irq_on = sync::irq::enabled();
+            a.go = Go::Free;
+        }
+        match cond {
+            Some(c) => self.slots[me].during(c, actor::suspend),
+            None => actor::suspend(),
+        };
+        self.state.lock().actors[me].go
+    }
+
+    fn touch(&self, access: AccessKind, object: u32) {
+        self.state.lock().touch(access, object);
+    }
+
+    fn note(&self, note: Note) {
+        let cpu = me();
+        let mut s = self.state.lock();
+        match (note, cpu) {
+            (Note::Invlpg(va), Some(cpu)) => s.shadow.invlpg(cpu, va),
+            (Note::FlushLocal | Note::SwitchRoot(_), Some(cpu)) => s.shadow.flush(cpu),
+            (Note::FrameFreed(pfn), _) => return self.freed(&mut s, Pfn(pfn)),
+            (Note::Walked(pfn), _) => return walked(&mut s, Pfn(pfn)),
+            (_, None) => return,
+        }
+        s.touch(AccessKind::Write, tlb_object());
+    }
+
+    fn tlb_ipi(&self, to: CpuMask) {
+        let mut s = self.state.lock();
+        for cpu in to.iter() {
+            let n = self.on_cpu[cpu].load(Ordering::Relaxed);
+            assert!(n != NOBODY, "TLB interrupt to CPU {cpu}, which has no actor");
+            s.actors[usize::from(n)].mail = true;
+            s.touch(AccessKind::Write, object(class::MAILBOX, cpu as u64));
+        }
+    }
+
+    fn unpark(&self, task: TaskId) -> bool {
+        self.touch(
+            AccessKind::Write,
+            object(class::SLEEP, u64::from(task.0)),
+        );
+        // Whether it is woken is seen in its queue; a thread that is no actor is waiting somewhere else.
+        let is = |t: &AtomicU16| t.load(Ordering::Relaxed) == task.0;
+        self.tasks.iter().any(is)
+    }
+}
+
+/// Code goes through a page table without a lock: it must be one still.
+fn walked(s: &mut State, table: Pfn) {
+    s.touch(
+        AccessKind::Read,
+        object(class::CONTENT, u64::from(table.0)),
+    );
+    if frame(table).usage() != Use::Table {
+        s.note_violation("stale-walk", format!("a walk goes through {table:?}, freed"));
+    }
+}
+
+/// `cpu` uses translations: it has an address space and is not lazy on it.
+fn runs_something(cpu: usize) -> bool {
+    let (loaded, lazy, _) = mm::pt::tlb::cpu_state(cpu);
+    loaded.is_some() && !lazy
+}

@@ -1,0 +1,184 @@
+//! What must hold when everyone has ended, whatever the scenario. (What must hold at every step is seen where it
+//! happens: by the shadow of the TLBs and by the stage's loads.)
+//!
+//! Nobody runs: nothing is locked. Never sleeps.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+
+use algo::explore::Violation;
+use arch::pte::Entry;
+use arch::{Pfn, VirtAddr};
+use mm::explore::{self, Content};
+use mm::frame::frame;
+use mm::pt::PmdRef;
+use mm::stats::Use;
+use mm::{Mm, MmRef};
+
+use super::disk;
+use super::stage::{STAGE, Stored};
+
+/// The world at the end of a run.
+pub(super) struct End<'a> {
+    /// The tasks of the actors.
+    pub(super) tasks: &'a [sync::TaskId],
+    /// First frame and number of the frames that actors get.
+    pub(super) frames: (Pfn, usize),
+}
+
+/// An oracle: the sentence it has to say.
+type Oracle = fn(&End<'_>) -> Result<(), String>;
+
+/// All of them, in the order in which they are asked.
+const ORACLES: [(&str, Oracle); 5] = [
+    ("locks", locks),
+    ("gather", gathers),
+    ("mapcount", mapcounts),
+    ("accounting", gauges),
+    ("content", contents),
+];
+
+/// What the first oracle that is not content says.
+pub(super) fn at_end(end: &End<'_>) -> Option<Violation> {
+    ORACLES.iter().find_map(|(oracle, ask)| {
+        let detail = ask(end).err()?;
+        Some(Violation { oracle, detail })
+    })
+}
+
+/// No actor holds a lock (known in checked builds only).
+fn locks(end: &End<'_>) -> Result<(), String> {
+    for (i, task) in end.tasks.iter().enumerate() {
+        let mut first = None;
+        sync::held_by(*task, &mut |rank| {
+            first.get_or_insert(rank);
+        });
+        if let Some(rank) = first {
+            let who = (b'A' + i as u8) as char;
+            return Err(format!("{who} has ended and holds {}", rank.name()));
+        }
+    }
+    Ok(())
+}
+
+/// Nothing waits for a flush, nobody for an acknowledgement.
+fn gathers(_: &End<'_>) -> Result<(), String> {
+    let mut found = None;
+    STAGE.each_space(|mm| found = found.take().or_else(|| explore::pending(mm)));
+    found.map_or(Ok(()), Err)
+}
+
+/// The folios that page tables map, with the number of entries of each.
+fn mapped() -> Vec<(Pfn, u32)> {
+    let mut all: Vec<(Pfn, u32)> = Vec::new();
+    STAGE.each_space(|mm| {
+        explore::each_entry(mm, &mut |_, entry: Entry| {
+            if !entry.is_mapped() || entry.is_special() {
+                return;
+            }
+            match all.iter_mut().find(|m| m.0 == entry.pfn()) {
+                Some(m) => m.1 += 1,
+                None => all.push((entry.pfn(), 1)),
+            }
+        });
+    });
+    all
+}
+
+/// A folio's mapcount is the number of entries that map it, and its own reverse walk finds each of them.
+fn mapcounts(end: &End<'_>) -> Result<(), String> {
+    let mapped = mapped();
+    for &(pfn, entries) in &mapped {
+        let f = frame(pfn);
+        if f.usage() != Use::Anon {
+            return Err(format!("{pfn:?} is mapped and free, or no folio"));
+        }
+        let count = f.mapcount();
+        if count != entries {
+            return Err(format!("{pfn:?}: mapcount {count}, entries {entries}"));
+        }
+        if f.refcount() < entries {
+            let n = f.refcount();
+            return Err(format!("{pfn:?}: refcount {n}, entries {entries}"));
+        }
+        let found = explore::mapped_by_rmap(pfn);
+        if found != entries as usize {
+            return Err(format!(
+                "{pfn:?}: its reverse walk finds {found} of {entries} entries"
+            ));
+        }
+    }
+    for i in 0..end.frames.1 as u32 {
+        let pfn = Pfn(end.frames.0.0 + i);
+        let f = frame(pfn);
+        let counted = f.usage() == Use::Anon && f.mapcount() != 0;
+        if counted && !mapped.iter().any(|m| m.0 == pfn) {
+            let n = f.mapcount();
+            return Err(format!("{pfn:?}: mapcount {n}, no entry"));
+        }
+    }
+    Ok(())
+}
+
+/// An address space has counted what it has.
+fn gauges(_: &End<'_>) -> Result<(), String> {
+    let mut wrong = Ok(());
+    STAGE.each_space(|mm| {
+        let (mut pages, mut slots) = (0, 0);
+        explore::each_entry(mm, &mut |_, entry: Entry| {
+            pages += u64::from(entry.is_mapped() && !entry.is_special());
+            slots += u64::from(entry.is_swap());
+        });
+        let (counted, out) = (mm.anon_pages.get(), mm.swap_entries.get());
+        if wrong.is_ok() && (pages, slots) != (counted, out) {
+            wrong = Err(format!(
+                "mm {}: {pages} pages and {slots} swap entries, counted {counted} and {out}",
+                mm.id()
+            ));
+        }
+    });
+    wrong
+}
+
+/// Every word that nobody gave up holds what was last stored, in memory or on the disk.
+fn contents(_: &End<'_>) -> Result<(), String> {
+    let mut wrong = Ok(());
+    STAGE.each_space(|mm| {
+        STAGE.each_stored(|s| {
+            if s.mm == mm.id() && wrong.is_ok() {
+                wrong = one_content(mm, s);
+            }
+        });
+    });
+    wrong
+}
+
+fn one_content(mm: &MmRef, s: &Stored) -> Result<(), String> {
+    let now = word_at(mm, VirtAddr(s.va));
+    if now == Some(s.value) || s.volatile && now.unwrap_or(0) == 0 {
+        return Ok(());
+    }
+    let now = now.map_or_else(|| String::from("nothing"), |n| format!("{n:#x}"));
+    Err(format!(
+        "mm {}: {:#x} holds {now}, stored was {:#x}",
+        mm.id(),
+        s.va,
+        s.value
+    ))
+}
+
+/// The entry of `va`, as it is.
+pub(super) fn entry_at(mm: &Mm, va: VirtAddr) -> Option<Entry> {
+    PmdRef::lookup(mm, va)?.peek(va)
+}
+
+/// The word at `va`, wherever it is: in memory, in the swap cache or on the scenario's disk.
+pub(super) fn word_at(mm: &Mm, va: VirtAddr) -> Option<u64> {
+    let index = (va.0 as usize & 0xfff) / 8;
+    match explore::content(entry_at(mm, va)?)? {
+        Content::Frame(pfn) => Some(arch::frame_words(pfn)[index].load(Relaxed)),
+        Content::Slot(slot) => disk::DISK.word(slot as usize, index),
+    }
+}

@@ -1,0 +1,110 @@
+//! A scenario as a table: who it is about, and a function for each of its parts.
+
+use alloc::string::String;
+
+use arch::{PAGE_SIZE, VirtAddr};
+use mm::knobs::Knob;
+use mm::{MapFlags, MmError, MmRef, Prot};
+
+use crate::race::scenario::{Kinds, Scenario};
+use crate::race::stage::Stage;
+
+/// Where the scenarios' pages lie.
+pub(super) const HOME: VirtAddr = VirtAddr(0x4000_0000);
+
+/// The first byte of page `i` there.
+pub(super) const fn page(i: u64) -> VirtAddr {
+    VirtAddr(HOME.0 + i * PAGE_SIZE)
+}
+
+/// See the module text; the fields are those of [`Scenario`].
+pub(super) struct Play {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) fixes: &'static [Knob],
+    pub(super) swaps: bool,
+    /// For each actor, the place of its address space.
+    pub(super) spaces: &'static [Option<usize>],
+    pub(super) stops: Kinds,
+    pub(super) setup: fn(&'static Stage) -> Result<(), MmError>,
+    pub(super) enter: fn(&'static Stage, usize),
+    pub(super) run: fn(&'static Stage, usize),
+    pub(super) check: fn(&'static Stage) -> Result<(), String>,
+}
+
+impl Play {
+    /// Two actors in one address space, which has one page; they do nothing.
+    pub(super) const NEW: Self = Self {
+        name: "",
+        about: "",
+        fixes: &[],
+        swaps: false,
+        spaces: &[Some(0), Some(0)],
+        stops: Kinds::USUAL,
+        setup: |stage| one_space(stage, 1),
+        enter: |_, _| (),
+        run: |_, _| (),
+        check: |_| Ok(()),
+    };
+}
+
+impl Scenario for Play {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn about(&self) -> &'static str {
+        self.about
+    }
+    fn fixes(&self) -> &'static [Knob] {
+        self.fixes
+    }
+    fn actors(&self) -> usize {
+        self.spaces.len()
+    }
+    fn swaps(&self) -> bool {
+        self.swaps
+    }
+    fn stops(&self) -> Kinds {
+        self.stops
+    }
+    fn setup(&self, stage: &'static Stage) -> Result<(), MmError> {
+        (self.setup)(stage)
+    }
+    fn space_of(&self, me: usize) -> Option<usize> {
+        self.spaces[me]
+    }
+    fn enter(&self, stage: &'static Stage, me: usize) {
+        (self.enter)(stage, me);
+    }
+    fn run(&self, stage: &'static Stage, me: usize) {
+        (self.run)(stage, me);
+    }
+    fn check(&self, stage: &'static Stage) -> Result<(), String> {
+        (self.check)(stage)
+    }
+}
+
+/// An address space at place 0 with `pages` pages of memory that may be read and written.
+pub(super) fn one_space(stage: &Stage, pages: u64) -> Result<(), MmError> {
+    let space = MmRef::new()?;
+    map(&space, pages)?;
+    stage.put(0, space);
+    Ok(())
+}
+
+/// Maps `pages` fresh pages at [`HOME`], over what was there.
+pub(super) fn map(space: &MmRef, pages: u64) -> Result<(), MmError> {
+    space
+        .mmap(Some(HOME), pages * PAGE_SIZE, Prot::RW, MapFlags::FIXED)
+        .map(drop)
+}
+
+/// What an access of an actor came to does not matter: the page may be gone.
+pub(super) fn whatever<T, E>(_: Result<T, E>) {}
+
+/// An operation of an actor that must succeed.
+pub(super) fn must<T>(stage: &Stage, what: &str, done: Result<T, impl core::fmt::Debug>) {
+    if let Err(e) = done {
+        stage.violated("refused", alloc::format!("{what}: {e:?}"));
+    }
+}

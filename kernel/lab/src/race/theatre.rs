@@ -1,0 +1,270 @@
+//! The world that is explored: actors on CPUs of their own, frames and a disk of their own, and a way back to the start.
+//!
+//! A run begins and ends with nothing on the stage, and undoes itself by ordinary operations; what then still differs
+//! from the first run (the order of free lists and the like) is put back by [`mm::explore`]. So object numbers, frame
+//! numbers and slots are those of the first run in every run.
+//!
+//! Sleeps; one at a time (see [`Theatre::open`]).
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use algo::explore::{
+    ActorId, ActorState, Footprint, MAX_ACTORS, Violation, World,
+};
+use arch::actor::Actors;
+use mm::explore::Pocket;
+use mm::knobs::{self, Knob};
+use sync::TaskId;
+
+use super::disk;
+use super::engine::{Acting, ENGINE, Logged, actor_main};
+use super::oracles;
+use super::scenario::Scenario;
+use super::stage::STAGE;
+
+/// Frames for the actors' pages and tables.
+const FRAMES: usize = 256;
+
+/// Somebody explores.
+static BUSY: AtomicBool = AtomicBool::new(false);
+
+struct Turn;
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        BUSY.store(false, Ordering::Release);
+    }
+}
+
+/// The real swap area is away while a scenario swaps to its own disk.
+struct OwnDisk {
+    had_swap: bool,
+}
+
+impl OwnDisk {
+    fn new() -> Result<Self, String> {
+        let had_swap = mm::swap::enabled();
+        if had_swap {
+            crate::startup::swap_off()?;
+        }
+        disk::DISK.prepare();
+        let on = mm::swap::mkswap(&disk::DISK, "race", &[])
+            .and_then(|()| mm::swap::swapon(&disk::DISK));
+        match on {
+            Ok(_) => Ok(Self { had_swap }),
+            Err(e) => {
+                if had_swap {
+                    crate::startup::swap_on()?;
+                }
+                Err(format!("the scenario's disk is not used: {e}"))
+            }
+        }
+    }
+}
+
+impl Drop for OwnDisk {
+    fn drop(&mut self) {
+        // Nothing is on it: neither can fail but for want of memory, and then the machine goes on without swap.
+        let back = mm::ops::swapoff::swapoff().map_err(|e| format!("{e}"));
+        if back.is_ok() && self.had_swap {
+            drop(crate::startup::swap_on());
+        }
+    }
+}
+
+/// See the module text.
+pub struct Theatre {
+    scenario: &'static dyn Scenario,
+    knobs: Vec<(Knob, bool)>,
+    states: [ActorState; MAX_ACTORS],
+    log: Vec<Logged>,
+    tasks: Vec<TaskId>,
+    /// The actors are home and the stage is empty.
+    clear: bool,
+    failed_setup: Option<String>,
+    // Dropped in this order.
+    actors: Actors,
+    pocket: Pocket,
+    _disk: Option<OwnDisk>,
+    _turn: Turn,
+}
+
+impl Theatre {
+    /// Takes what exploring `scenario` needs: CPUs, frames, the swap area. `off_or_on` are the fixes as the actors
+    /// shall find them.
+    ///
+    /// # Errors
+    /// A sentence saying what is missing.
+    pub fn open(
+        scenario: &'static dyn Scenario,
+        off_or_on: &[(Knob, bool)],
+    ) -> Result<Self, String> {
+        if BUSY.swap(true, Ordering::Acquire) {
+            return Err(String::from("another exploration is under way"));
+        }
+        let turn = Turn;
+        sync::point::set_explorer(&ENGINE);
+        let disk = scenario.swaps().then(OwnDisk::new).transpose()?;
+        let pocket = mm::explore::open(FRAMES)
+            .map_err(|e| format!("no {FRAMES} frames in a row for the actors: {e:?}"))?;
+        let actors =
+            Actors::start(scenario.actors(), actor_main).map_err(|e| format!("{e}"))?;
+        let tasks = (0..scenario.actors()).map(|i| actors.task(i)).collect();
+        ENGINE.open(scenario, (pocket.base(), pocket.frames()), &actors);
+        Ok(Self {
+            scenario,
+            knobs: off_or_on.to_vec(),
+            states: [ActorState::Done; MAX_ACTORS],
+            log: Vec::new(),
+            tasks,
+            clear: true,
+            failed_setup: None,
+            actors,
+            pocket,
+            _disk: disk,
+            _turn: turn,
+        })
+    }
+
+    /// The fixes as the actors find them from the next run on.
+    pub fn set_knobs(&mut self, off_or_on: &[(Knob, bool)]) {
+        self.knobs.clear();
+        self.knobs.extend_from_slice(off_or_on);
+    }
+
+    /// The steps of the last run.
+    pub fn log(&mut self) -> &[Logged] {
+        ENGINE.copy_log(&mut self.log);
+        &self.log
+    }
+
+    /// User accesses that the real MMU made as well, and in how many of them it agreed with the shadow (on the
+    /// simulator none).
+    pub fn confirmed(&self) -> (u64, u64) {
+        ENGINE.confirmed()
+    }
+
+    fn n(&self) -> usize {
+        self.scenario.actors()
+    }
+
+    fn set_fixes(&self) {
+        for (knob, on) in &self.knobs {
+            knobs::set(*knob, *on);
+        }
+    }
+
+    fn keep_rules(&self) {
+        for (knob, _) in &self.knobs {
+            knobs::set(*knob, true);
+        }
+    }
+
+    fn look(&mut self) {
+        ENGINE.actor_states(self.n(), &mut self.states);
+    }
+
+    /// Everyone goes home and the stage is cleared. What is left over then has leaked.
+    fn clear_up(&mut self) -> Result<(), String> {
+        if self.clear {
+            return Ok(());
+        }
+        self.clear = true;
+        ENGINE.end_run(&self.actors, self.n());
+        self.keep_rules();
+        for i in 0..self.n() {
+            ENGINE.go_home(&self.actors, i);
+        }
+        let acting = Acting::begin();
+        STAGE.clear();
+        drop(acting);
+        for i in 0..self.n() {
+            // Only a space that was lost is still loaded somewhere.
+            let cpu = self.actors.cpu(i);
+            if mm::pt::tlb::cpu_state(cpu).0.is_some() {
+                arch::actor::interrupt(cpu, mm::explore::leave_root);
+            }
+        }
+        self.pocket.rewind()
+    }
+
+    fn set_up(&mut self) {
+        self.clear = false;
+        let acting = Acting::begin();
+        let ready = self.scenario.setup(&STAGE);
+        drop(acting);
+        self.failed_setup = ready.err().map(|e| format!("{e:?}"));
+        if self.failed_setup.is_some() {
+            return;
+        }
+        for i in 0..self.n() {
+            ENGINE.resume(&self.actors, i);
+        }
+        self.set_fixes();
+    }
+}
+
+impl World for Theatre {
+    fn reset(&mut self) {
+        // What the last run left over was that run's violation; a run that was given up half-way has no verdict.
+        drop(self.clear_up());
+        ENGINE.start_run();
+        self.set_up();
+        self.look();
+    }
+
+    fn actors(&self) -> &[ActorState] {
+        &self.states
+    }
+
+    fn step(&mut self, actor: ActorId) -> Footprint {
+        let touched = ENGINE.step(&self.actors, actor);
+        self.look();
+        touched
+    }
+
+    fn check_step(&mut self) -> Option<Violation> {
+        if let Some(e) = self.failed_setup.take() {
+            return Some(Violation {
+                oracle: "setup",
+                detail: e,
+            });
+        }
+        ENGINE.take_violation()
+    }
+
+    fn check_end(&mut self) -> Option<Violation> {
+        if let Some(v) = self.check_step() {
+            return Some(v);
+        }
+        let end = oracles::End {
+            tasks: &self.tasks,
+            frames: (self.pocket.base(), self.pocket.frames()),
+        };
+        let found = oracles::at_end(&end).or_else(|| {
+                let wrong = self.scenario.check(&STAGE).err()?;
+                Some(Violation {
+                    oracle: "scenario",
+                    detail: wrong,
+                })
+            });
+        let left = self.clear_up();
+        found.or_else(|| {
+            let detail = left.err()?;
+            Some(Violation {
+                oracle: "accounting",
+                detail,
+            })
+        })
+    }
+}
+
+impl Drop for Theatre {
+    fn drop(&mut self) {
+        drop(self.clear_up());
+        self.keep_rules();
+    }
+}
