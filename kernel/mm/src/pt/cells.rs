@@ -6,7 +6,7 @@
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use core::sync::atomic::{AtomicU64, Ordering};
-use sync::point::{self, AccessKind, PointKind, class};
+use sync::point::{self, AccessKind, Note, PointKind, class};
 
 /// The cell for `va` in the table of `level`.
 #[inline]
@@ -25,7 +25,7 @@ fn changing(cell: &AtomicU64) {
 /// The running actor relies on `table` still being a table: its frame's content.
 #[inline(always)]
 pub(super) fn relies_on(table: Pfn) {
-    point::touch(AccessKind::Read, || content(table));
+    point::note(|| Note::Walked(table.0));
 }
 
 /// What stands for the words of a table that may be freed.

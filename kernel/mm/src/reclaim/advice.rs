@@ -29,9 +29,19 @@ impl Pages {
     pub(crate) fn isolate(&mut self, pfn: Pfn) -> Room {
         if lru::remove(pfn) {
             frame(pfn).get();
-            self.pages[self.n] = pfn;
-            self.n += 1;
+            return self.take(pfn);
         }
+        self.room()
+    }
+
+    /// Takes a folio that is off the LRU, with the caller's reference.
+    pub(super) fn take(&mut self, pfn: Pfn) -> Room {
+        self.pages[self.n] = pfn;
+        self.n += 1;
+        self.room()
+    }
+
+    fn room(&self) -> Room {
         if self.n == BATCH {
             Room::Full
         } else {

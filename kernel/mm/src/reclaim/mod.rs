@@ -35,6 +35,22 @@ pub fn in_laundry() -> usize {
     laundry::len()
 }
 
+/// For the explorer: reclaims this one folio if it still is one that can go, as kswapd would if it came to it, and waits
+/// for the disk. Sleeps.
+#[cfg(feature = "lab")]
+pub fn one(pfn: arch::Pfn) {
+    let mut pages = advice::Pages::new();
+    if crate::frame::frame(pfn).try_get() {
+        if crate::lru::remove(pfn) {
+            let _room = pages.take(pfn);
+        } else {
+            crate::folio::put(pfn);
+        }
+    }
+    pages.evict();
+    advice::finish();
+}
+
 /// For the explorer: nothing is in reclaim's hands, and what it does next does not depend on what it did. How many
 /// folios it let go of, which keep its references.
 #[cfg(feature = "lab")]
