@@ -119,6 +119,8 @@ pub mod class {
     pub const ACKS: u8 = 11;
     /// A disk's queue.
     pub const DISK: u8 = 12;
+    /// A swap slot's place in the swap cache, by its number.
+    pub const SLOT: u8 = 14;
     /// Whatever a scenario names.
     pub const OWN: u8 = 13;
     /// An anon_vma's counts and whose family it is, by its address.
@@ -218,6 +220,21 @@ pub fn sleep(task: TaskId, woken: impl Fn() -> bool + Sync) -> bool {
             access: AccessKind::Write,
             object: object(class::SLEEP, u64::from(task.0)),
             until: Until::Woken(&woken),
+        });
+        true
+    }
+}
+
+/// The running actor spins until `over`, which another thread makes true soon; false when it is no actor and has to
+/// spin by itself. A wait must be a state for the explorer: of turns of a loop there would be infinitely many.
+#[inline(always)]
+pub fn spin(object: impl FnOnce() -> u32, over: impl Fn() -> bool + Sync) -> bool {
+    imp::is_actor() && {
+        imp::stop(&Stop {
+            kind: PointKind::Lock,
+            access: AccessKind::Read,
+            object: object(),
+            until: Until::Lock(&over),
         });
         true
     }

@@ -37,7 +37,7 @@ impl Access {
 }
 
 /// Accesses that a footprint holds one by one; a step with more is dependent with every step.
-const INLINE: usize = 14;
+pub(super) const INLINE: usize = 14;
 
 /// Everything one step touched.
 #[derive(Clone, Copy, Debug)]

@@ -201,7 +201,7 @@ impl Engine {
         scenario.run(&STAGE, me);
         self.state.lock().actors[me].at = Where::Ended;
         // The end is a state like any other: the actor is still in its address space.
-        actor::suspend();
+        let _go = actor::suspend();
         let _quiet = Quiet::begin();
         drop(adopted);
         self.state.lock().actors[me].at = Where::Home;
@@ -350,10 +350,7 @@ impl Engine {
             }
             DELIVERY.. => {
                 let mailbox = self.mailbox(n - DELIVERY);
-                (
-                    PointKind::IpiServe,
-                    Access::new(AccessKind::Write, mailbox),
-                )
+                (PointKind::IpiServe, Access::new(AccessKind::Write, mailbox))
             }
             _ => (s.actors[n].kind, s.actors[n].access),
         };
@@ -589,17 +586,17 @@ impl Explorer for Engine {
         let mut s = self.state.lock();
         for cpu in to.iter() {
             let n = self.on_cpu[cpu].load(Ordering::Relaxed);
-            assert!(n != NOBODY, "TLB interrupt to CPU {cpu}, which has no actor");
+            assert!(
+                n != NOBODY,
+                "TLB interrupt to CPU {cpu}, which has no actor"
+            );
             s.actors[usize::from(n)].mail = true;
             s.touch(AccessKind::Write, object(class::MAILBOX, cpu as u64));
         }
     }
 
     fn unpark(&self, task: TaskId) -> bool {
-        self.touch(
-            AccessKind::Write,
-            object(class::SLEEP, u64::from(task.0)),
-        );
+        self.touch(AccessKind::Write, object(class::SLEEP, u64::from(task.0)));
         // Whether it is woken is seen in its queue; a thread that is no actor is waiting somewhere else.
         let is = |t: &AtomicU16| t.load(Ordering::Relaxed) == task.0;
         self.tasks.iter().any(is)
@@ -608,12 +605,12 @@ impl Explorer for Engine {
 
 /// Code goes through a page table without a lock: it must be one still.
 fn walked(s: &mut State, table: Pfn) {
-    s.touch(
-        AccessKind::Read,
-        object(class::CONTENT, u64::from(table.0)),
-    );
+    s.touch(AccessKind::Read, object(class::CONTENT, u64::from(table.0)));
     if frame(table).usage() != Use::Table {
-        s.note_violation("stale-walk", format!("a walk goes through {table:?}, freed"));
+        s.note_violation(
+            "stale-walk",
+            format!("a walk goes through {table:?}, freed"),
+        );
     }
 }
 

@@ -8,6 +8,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::upcall::{Access, FaultError};
@@ -23,6 +24,23 @@ use super::shadow::Outcome;
 pub const SPACES: usize = 4;
 /// Words that a scenario may use as it likes.
 pub const WORDS: usize = 16;
+
+/// A handle on an address space of the stage. That it is taken and given back is no part of what is explored.
+pub struct Space(Option<MmRef>);
+
+impl Deref for Space {
+    type Target = MmRef;
+    fn deref(&self) -> &MmRef {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let _quiet = Quiet::begin();
+        self.0 = None;
+    }
+}
 
 /// A word that was stored to.
 #[derive(Clone, Copy, Debug)]
@@ -57,13 +75,14 @@ impl Stage {
     ///
     /// # Panics
     /// If there is none.
-    pub fn space(&self, i: usize) -> MmRef {
+    pub fn space(&self, i: usize) -> Space {
         self.try_space(i).expect("the scenario put a space here")
     }
 
     /// The address space at place `i`, if there is one.
-    pub fn try_space(&self, i: usize) -> Option<MmRef> {
-        self.spaces[i].lock().clone()
+    pub fn try_space(&self, i: usize) -> Option<Space> {
+        let _quiet = Quiet::begin();
+        self.spaces[i].lock().clone().map(|mm| Space(Some(mm)))
     }
 
     /// A word of the scenario's own; 0 at the start of each run. An actor has to say that it touches it: see
@@ -100,8 +119,7 @@ impl Stage {
     /// [`MmError::NotMapped`] when the fault fails.
     pub fn fill(&self, i: usize, va: VirtAddr, value: u64) -> Result<(), MmError> {
         let space = self.space(i);
-        mm::fault::handle(space.id(), &space, va, Access::Write)
-            .map_err(|_| MmError::NotMapped)?;
+        mm::fault::handle(space.id(), &space, va, Access::Write).map_err(|_| MmError::NotMapped)?;
         let pfn = self.frame_of(i, va).ok_or(MmError::NotMapped)?;
         arch::frame_words(pfn)[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
         self.note_stored(space.id(), va, value);
@@ -120,7 +138,9 @@ impl Stage {
         let space = self.try_space(i)?;
         let _quiet = Quiet::begin();
         if let Some(pfn) = self.frame_of(i, va) {
-            point::touch(AccessKind::Read, || object(class::CONTENT, u64::from(pfn.0)));
+            point::touch(AccessKind::Read, || {
+                object(class::CONTENT, u64::from(pfn.0))
+            });
         }
         oracles::word_at(&space, va)
     }
@@ -218,8 +238,7 @@ impl Stage {
     /// Every address space on it.
     pub(super) fn each_space(&self, mut f: impl FnMut(&MmRef)) {
         for place in &self.spaces {
-            let space = place.lock().clone();
-            if let Some(space) = &space {
+            if let Some(space) = place.lock().as_ref() {
                 f(space);
             }
         }

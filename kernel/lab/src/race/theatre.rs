@@ -11,12 +11,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use algo::explore::{
-    ActorId, ActorState, Footprint, MAX_ACTORS, Violation, World,
-};
+use algo::explore::{ActorId, ActorState, Footprint, MAX_ACTORS, Violation, World};
+use arch::Pfn;
 use arch::actor::Actors;
 use mm::explore::Pocket;
+use mm::frame::{flag, frame};
 use mm::knobs::{self, Knob};
+use mm::stats::Use;
 use sync::TaskId;
 
 use super::disk;
@@ -51,8 +52,8 @@ impl OwnDisk {
             crate::startup::swap_off()?;
         }
         disk::DISK.prepare();
-        let on = mm::swap::mkswap(&disk::DISK, "race", &[])
-            .and_then(|()| mm::swap::swapon(&disk::DISK));
+        let on =
+            mm::swap::mkswap(&disk::DISK, "race", &[]).and_then(|()| mm::swap::swapon(&disk::DISK));
         match on {
             Ok(_) => Ok(Self { had_swap }),
             Err(e) => {
@@ -110,8 +111,7 @@ impl Theatre {
         let disk = scenario.swaps().then(OwnDisk::new).transpose()?;
         let pocket = mm::explore::open(FRAMES)
             .map_err(|e| format!("no {FRAMES} frames in a row for the actors: {e:?}"))?;
-        let actors =
-            Actors::start(scenario.actors(), actor_main).map_err(|e| format!("{e}"))?;
+        let actors = Actors::start(scenario.actors(), actor_main).map_err(|e| format!("{e}"))?;
         let tasks = (0..scenario.actors()).map(|i| actors.task(i)).collect();
         ENGINE.open(scenario, (pocket.base(), pocket.frames()), &actors);
         Ok(Self {
@@ -180,6 +180,9 @@ impl Theatre {
         }
         let acting = Acting::begin();
         STAGE.clear();
+        // What nobody maps any more may wait in the swap cache for reclaim, if reclaim can find it.
+        let lost = self.lost_in_cache();
+        mm::reclaim::settle();
         drop(acting);
         for i in 0..self.n() {
             // Only a space that was lost is still loaded somewhere.
@@ -188,7 +191,19 @@ impl Theatre {
                 arch::actor::interrupt(cpu, mm::explore::leave_root);
             }
         }
-        self.pocket.rewind()
+        match (lost, self.pocket.rewind()) {
+            (None, rewound) => rewound,
+            (Some(pfn), _) => Err(format!("{pfn:?} is in the swap cache and on no list")),
+        }
+    }
+
+    fn lost_in_cache(&self) -> Option<Pfn> {
+        (0..self.pocket.frames() as u32)
+            .map(|i| Pfn(self.pocket.base().0 + i))
+            .find(|pfn| {
+                let f = frame(*pfn);
+                f.usage() == Use::Anon && f.has(flag::SWAPCACHE) && !f.has(flag::LRU)
+            })
     }
 
     fn set_up(&mut self) {
@@ -245,12 +260,12 @@ impl World for Theatre {
             frames: (self.pocket.base(), self.pocket.frames()),
         };
         let found = oracles::at_end(&end).or_else(|| {
-                let wrong = self.scenario.check(&STAGE).err()?;
-                Some(Violation {
-                    oracle: "scenario",
-                    detail: wrong,
-                })
-            });
+            let wrong = self.scenario.check(&STAGE).err()?;
+            Some(Violation {
+                oracle: "scenario",
+                detail: wrong,
+            })
+        });
         let left = self.clear_up();
         found.or_else(|| {
             let detail = left.err()?;

@@ -16,6 +16,7 @@ use crate::stats::Gauge;
 use algo::swapmap::Left;
 use alloc::vec::Vec;
 use arch::Pfn;
+use sync::point::{self, AccessKind, class};
 use sync::{Rank, SpinLock};
 
 /// Shards; neighbouring slots lie in different ones.
@@ -107,7 +108,33 @@ pub(crate) fn add(pfn: Pfn, slot: u32) {
     debug_assert!(table[i] == NONE, "two folios for swap slot {slot:#x}");
     table[i] = pfn.0;
     drop(table);
+    touch_slot(slot);
     CACHED.add(1);
+}
+
+/// The running actor changes what [`wait_settled`] waits for.
+fn touch_slot(slot: u32) {
+    point::touch(AccessKind::Write, || slot_object(slot));
+}
+
+fn slot_object(slot: u32) -> u32 {
+    point::object(class::SLOT, u64::from(slot))
+}
+
+/// After the mark of `slot` was found set and no folio in the table: waits until there is one, or no mark. Whoever is
+/// between the two does not sleep there.
+pub(crate) fn wait_settled(slot: u32) {
+    let settled = || {
+        let (lock, i) = shard(slot);
+        let has_folio = lock
+            .try_lock()
+            .map(|t| t.get(i).is_some_and(|&p| p != NONE));
+        let marked = area::state(slot).is_some_and(|s| s.is_cached());
+        has_folio.is_some_and(|has| has || !marked)
+    };
+    if !point::spin(|| slot_object(slot), settled) {
+        sync::threads().yield_now();
+    }
 }
 
 /// The slot of a locked folio, if it is in the cache.
@@ -128,6 +155,7 @@ fn forget(guard: &FolioGuard, slot: u32) -> Left {
     f.set_private(0);
     f.clear(flag::SWAPCACHE | flag::ERROR | flag::SUSPECT | flag::READAHEAD);
     CACHED.add(-1);
+    touch_slot(slot);
     area::clear_cache(slot)
 }
 

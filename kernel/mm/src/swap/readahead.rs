@@ -129,7 +129,7 @@ pub(crate) fn bring_in(
         match prepare(slot, gfp, 0)? {
             Prepared::Fresh(folio) => break folio,
             // The other is between the mark and the table, or between the table and the mark: soon done.
-            Prepared::Busy => sync::threads().yield_now(),
+            Prepared::Busy => cache::wait_settled(slot),
             Prepared::Gone => return Ok(None),
         }
     };

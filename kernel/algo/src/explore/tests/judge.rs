@@ -356,12 +356,12 @@ fn the_lock_table_follows_hand_overs() {
 fn a_full_footprint_conflicts_with_everything() {
     let mut f = Footprint::EMPTY;
     let other = Footprint::of(Access::new(AccessKind::Read, 1000));
-    for i in 0..6 {
+    for i in 0..crate::explore::access::INLINE as u32 {
         f.add(Access::new(AccessKind::Write, i));
         f.add(Access::new(AccessKind::Write, i));
         assert!(!f.conflicts(&other) && !other.conflicts(&f));
     }
-    f.add(Access::new(AccessKind::Read, 6));
+    f.add(Access::new(AccessKind::Read, 999));
     assert!(f.conflicts(&other) && other.conflicts(&f));
     let shared = |k| Footprint::of(Access::new(k, 1));
     assert!(!shared(AccessKind::Read).conflicts(&shared(AccessKind::LockShared)));

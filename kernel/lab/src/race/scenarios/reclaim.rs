@@ -93,13 +93,15 @@ pub(super) static MUNMAP_VS_RECLAIM: Play = Play {
     run: |stage, me| {
         if me == 1 {
             let pfn = arch::Pfn(stage.get(0) as u32);
-            mm::explore::reclaim(pfn);
+            mm::reclaim::one(pfn);
             return;
         }
         let space = stage.space(0);
+        stage.volatile(0, HOME, 1);
         must(stage, "munmap", space.munmap(HOME, PAGE_SIZE));
         must(stage, "mmap", map(&space, 1));
         must(stage, "store", stage.store(HOME, 2));
+        stage.lasting(0, HOME);
         must(stage, "load", stage.load(HOME));
     },
     ..Play::NEW

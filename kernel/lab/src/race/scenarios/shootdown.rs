@@ -19,6 +19,7 @@ pub(super) static GATHER_ORDER: Play = Play {
     },
     run: |stage, me| {
         if me == 0 {
+            stage.volatile(0, HOME, 1);
             must(stage, "munmap", stage.space(0).munmap(HOME, PAGE_SIZE));
         } else {
             whatever(stage.load(HOME));
@@ -131,6 +132,7 @@ pub(super) static TABLE_FREE: Play = Play {
     run: |stage, me| {
         let space = stage.space(0);
         if me == 0 {
+            stage.volatile(0, HOME, 1);
             return must(stage, "munmap", space.munmap(HOME, PAGE_SIZE));
         }
         let irq = sync::irq::disable();
