@@ -42,7 +42,7 @@ need_toolchain() {
     host_triple=$(RUSTUP_AUTO_INSTALL=0 rustc -vV 2>/dev/null | sed -n 's/^host: //p')
     tools=$sysroot/lib/rustlib/$host_triple/bin
     [[ -n $sysroot && -x $tools/llvm-strip && -d $sysroot/lib/rustlib/x86_64-unknown-none &&
-        -d $sysroot/lib/rustlib/src && -x $sysroot/bin/cargo-clippy && -x $sysroot/bin/rustfmt ]] && return
+        -d $sysroot/lib/rustlib/src && -x $sysroot/bin/cargo-clippy && -x $sysroot/bin/cargo-miri && -x $sysroot/bin/rustfmt ]] && return
     say "installing the Rust toolchain of rust-toolchain.toml"
     rustup toolchain install >&2 || die $E_SETUP "the toolchain could not be installed; the command was:" \
         "rustup toolchain install (in $ROOT)"
