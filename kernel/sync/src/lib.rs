@@ -27,6 +27,8 @@ pub mod rank;
 mod rawrwsem;
 mod rawspin;
 mod rwsem;
+#[cfg(feature = "lab")]
+mod slot;
 mod spinlock;
 pub mod task;
 mod tasklist;

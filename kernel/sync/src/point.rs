@@ -501,42 +501,5 @@ mod imp {
     }
 }
 
-/// What a stopped actor waits for, where the controller can ask for it.
 #[cfg(feature = "lab")]
-pub struct Slot(spin::Mutex<Option<&'static (dyn Fn() -> bool + Sync)>>);
-
-#[cfg(feature = "lab")]
-impl Slot {
-    /// Nobody is stopped here.
-    pub const fn new() -> Self {
-        Self(spin::Mutex::new(None))
-    }
-
-    /// Runs `stopped`, during which [`Slot::holds`] asks `cond`.
-    pub fn during<R>(&self, cond: &(dyn Fn() -> bool + Sync), stopped: impl FnOnce() -> R) -> R {
-        struct Clear<'a>(&'a Slot);
-        impl Drop for Clear<'_> {
-            fn drop(&mut self) {
-                *self.0.0.lock() = None;
-            }
-        }
-        // SAFETY: only the lifetime changes. `Clear` empties the slot before this function returns or unwinds, hence
-        // while `cond` still lives; and `holds` keeps the lock for as long as it uses the reference.
-        let cond: &'static (dyn Fn() -> bool + Sync) = unsafe { core::mem::transmute(cond) };
-        *self.0.lock() = Some(cond);
-        let _clear = Clear(self);
-        stopped()
-    }
-
-    /// Whether the condition of who is stopped here is true; true too when nobody is.
-    pub fn holds(&self) -> bool {
-        self.0.lock().is_none_or(|cond| cond())
-    }
-}
-
-#[cfg(feature = "lab")]
-impl Default for Slot {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+pub use crate::slot::Slot;
