@@ -99,21 +99,29 @@ impl Args {
     /// # Errors
     /// When the value is missing.
     pub fn value(&mut self, name: &'static str) -> Result<Option<String>, UsageError> {
+        Ok(self.values(name)?.pop())
+    }
+
+    /// Every value of option `name`, in the order given.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn values(&mut self, name: &'static str) -> Result<Vec<String>, UsageError> {
         self.known.push(name);
-        let mut found = None;
+        let mut found = Vec::new();
         let mut i = 0;
         while i < self.words.len() {
             if self.words[i] == name {
                 if i + 1 == self.words.len() {
                     return Err(UsageError(format!("option {name} wants a value")));
                 }
-                found = Some(self.words.remove(i + 1));
+                found.push(self.words.remove(i + 1));
                 self.words.remove(i);
             } else if let Some(v) = self.words[i]
                 .strip_prefix(name)
                 .and_then(|r| r.strip_prefix('='))
             {
-                found = Some(v.to_string());
+                found.push(v.to_string());
                 self.words.remove(i);
             } else {
                 i += 1;
@@ -220,6 +228,12 @@ mod tests {
         assert_eq!(a.word().as_deref(), Some("swap"));
         assert_eq!(a.word(), None);
         assert_eq!(a.done(), Ok(()));
+        let mut a = args("--fix a x --fix=b");
+        assert_eq!(
+            a.values("--fix").as_deref(),
+            Ok(&["a".to_string(), "b".into()][..])
+        );
+        assert_eq!(a.word().as_deref(), Some("x"));
     }
 
     #[test]

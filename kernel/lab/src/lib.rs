@@ -48,6 +48,8 @@ pub fn shell() -> shell::Shell {
     shell::Shell::new(&[
         selftest::COMMANDS,
         stress::COMMANDS,
+        #[cfg(feature = "lab")]
+        race::command::COMMANDS,
         bench::COMMANDS,
         inspect::COMMANDS,
     ])

@@ -1,7 +1,6 @@
 //! `locks`, `fix`, `poweroff`.
 
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use mm::knobs::{self, Knob};
@@ -60,11 +59,16 @@ pub(super) fn fix(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     Ok(Status::Ok)
 }
 
-fn knob(name: &str) -> Result<Knob, UsageError> {
+/// The switch of this name.
+///
+/// # Errors
+/// When there is none: the message names those near it, or all.
+pub fn knob(name: &str) -> Result<Knob, UsageError> {
     Knob::by_name(name).ok_or_else(|| {
-        let near = nearest(name, Knob::ALL.iter().map(|k| k.1)).join(", ");
+        let names = || Knob::ALL.iter().map(|k| k.1);
+        let near = nearest(name, names()).join(", ");
         let hint = if near.is_empty() {
-            String::from("'fix' lists them")
+            format!("accepted: {}", names().collect::<Vec<_>>().join(", "))
         } else {
             format!("near: {near}")
         };

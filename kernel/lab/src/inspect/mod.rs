@@ -10,6 +10,8 @@ mod inject;
 mod memory;
 mod spaces;
 
+pub use control::knob;
+
 /// Every inspection command.
 pub const COMMANDS: &[Command] = &[
     Command {

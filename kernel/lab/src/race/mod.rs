@@ -1,10 +1,16 @@
-//! Races under the explorer: scenarios, and what runs them step by step.
+//! Races under the explorer: scenarios, what runs them step by step, and the commands that search.
 
+pub mod command;
 mod disk;
 mod engine;
 mod oracles;
+pub mod repeat;
+pub mod run;
 pub mod scenario;
 pub mod scenarios;
 mod shadow;
 pub mod stage;
+pub mod subject;
 pub mod theatre;
+#[cfg(test)]
+mod toy;

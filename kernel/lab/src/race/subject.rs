@@ -1,0 +1,207 @@
+//! What is run: a scenario, the fixes that are on, a seed. Schedule strings name the three, so they lead here and back.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use algo::explore::{Schedule, ScheduleError};
+use mm::knobs::{self, Knob};
+
+use super::scenario::Scenario;
+use super::scenarios;
+use super::theatre::Theatre;
+use crate::args::{UsageError, on_off};
+use crate::inspect::knob;
+
+/// Which fixes are off; all others are on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fixes {
+    off: u64,
+}
+
+impl Fixes {
+    /// Every rule is kept.
+    pub const ALL: Self = Self { off: 0 };
+
+    /// As the command `fix` has set them.
+    pub fn current() -> Self {
+        let each = Knob::ALL.iter().map(|k| (k.0, knobs::on(k.0)));
+        each.fold(Self::ALL, |fixes, (k, on)| fixes.with(k, on))
+    }
+
+    /// The same with `knob` on or off.
+    #[must_use]
+    pub const fn with(self, knob: Knob, on: bool) -> Self {
+        let bit = 1 << knob as u8;
+        let off = if on { self.off & !bit } else { self.off | bit };
+        Self { off }
+    }
+
+    /// The same with what `words` say: `K=on|off`, several with commas between.
+    ///
+    /// # Errors
+    /// When one is not understood.
+    pub fn with_words(self, words: &str) -> Result<Self, UsageError> {
+        words.split(',').try_fold(self, |fixes, word| {
+            let (name, value) = word
+                .split_once('=')
+                .ok_or_else(|| UsageError(format!("bad fix '{word}': want K=on or K=off")))?;
+            Ok(fixes.with(knob(name)?, on_off(value)?))
+        })
+    }
+
+    /// Every switch with its position.
+    pub fn positions(self) -> Vec<(Knob, bool)> {
+        let on = |k: Knob| self.off & (1 << k as u8) == 0;
+        Knob::ALL.iter().map(|k| (k.0, on(k.0))).collect()
+    }
+
+    fn off_names(self) -> Vec<(&'static str, bool)> {
+        let off = self.positions().into_iter().filter(|(_, on)| !on);
+        off.map(|(k, on)| (k.name(), on)).collect()
+    }
+}
+
+impl fmt::Display for Fixes {
+    /// `all`, or those that are off: `K=off,…`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::ALL {
+            return f.write_str("all");
+        }
+        for (i, (name, _)) in self.off_names().iter().enumerate() {
+            write!(f, "{}{name}=off", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+/// See the module text.
+#[derive(Clone, Copy)]
+pub struct Subject {
+    /// What is played.
+    pub scenario: &'static dyn Scenario,
+    /// Under which rules.
+    pub fixes: Fixes,
+    /// Of whatever is random in it.
+    pub seed: u64,
+}
+
+impl Subject {
+    /// The schedule string of it that prescribes nothing.
+    ///
+    /// # Panics
+    /// If the scenario's name is none.
+    pub fn schedule(&self) -> Schedule {
+        let schedule = Schedule::new(self.scenario.name(), &self.fixes.off_names(), self.seed);
+        schedule.expect("names of scenarios and switches fit into a schedule")
+    }
+
+    /// What `schedule` is about.
+    ///
+    /// # Errors
+    /// When there is no such scenario or switch.
+    pub fn of(schedule: &Schedule) -> Result<Self, UsageError> {
+        let mut fixes = Fixes::ALL;
+        for (name, on) in schedule.knobs() {
+            fixes = fixes.with(knob(name)?, on);
+        }
+        Ok(Self {
+            scenario: scenario(schedule.scenario())?,
+            fixes,
+            seed: schedule.seed,
+        })
+    }
+
+    /// Runs `f` in the subject's world; the switches are then as they were before. Sleeps.
+    ///
+    /// # Errors
+    /// A sentence saying what the machine lacks.
+    pub fn perform<R>(&self, f: impl FnOnce(&mut Theatre) -> R) -> Result<R, String> {
+        let before = Fixes::current();
+        let played = Theatre::open(self.scenario, &self.fixes.positions()).map(|mut t| f(&mut t));
+        for (knob, on) in before.positions() {
+            knobs::set(knob, on);
+        }
+        played
+    }
+}
+
+/// The scenario of this name.
+///
+/// # Errors
+/// When there is none: the message lists those there are.
+pub fn scenario(name: &str) -> Result<&'static dyn Scenario, UsageError> {
+    scenarios::find(name).ok_or_else(|| {
+        let names: Vec<&str> = scenarios::every().map(|s| s.name()).collect();
+        UsageError(format!(
+            "unknown scenario '{name}'; accepted: {}",
+            names.join(", ")
+        ))
+    })
+}
+
+/// Parses a schedule string and finds what it is about.
+///
+/// # Errors
+/// When the string is none, or names a scenario or switch that does not exist.
+pub fn parse(text: &str) -> Result<(Subject, Schedule), UsageError> {
+    let parsed: Result<Schedule, ScheduleError> = text.parse();
+    let schedule = parsed.map_err(|e| UsageError(format!("{e}")))?;
+    Ok((Subject::of(&schedule)?, schedule))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixes_are_named_by_what_is_off() {
+        assert_eq!(Fixes::ALL.to_string(), "all");
+        let two = Fixes::ALL.with_words("wp_flush=off,tlb_flush=off").unwrap();
+        assert_eq!(two.to_string(), "tlb_flush=off,wp_flush=off");
+        assert_eq!(two.positions().iter().filter(|(_, on)| !on).count(), 2);
+        let one = two.with_words("wp_flush=on").unwrap();
+        assert_eq!(one, Fixes::ALL.with(Knob::TlbFlush, false));
+        for (bad, part) in [
+            ("tlb_flush", "want K=on or K=off"),
+            ("tlb_flush=maybe", "want on or off"),
+            ("tlb_flosh=off", "near: tlb_flush"),
+            ("xyz=off", "pmd_recheck"),
+        ] {
+            let e = Fixes::ALL.with_words(bad).unwrap_err();
+            assert!(e.0.contains(part), "{bad}: {}", e.0);
+        }
+    }
+
+    #[test]
+    fn a_schedule_leads_back_to_its_subject() {
+        let subject = Subject {
+            scenario: scenario("planted-deadlock").unwrap(),
+            fixes: Fixes::ALL.with(Knob::AckIrqsOn, false),
+            seed: 9,
+        };
+        let text = subject.schedule().to_string();
+        assert_eq!(text, "v1:planted-deadlock:ack_irqs_on=off:9:-");
+        let (back, schedule) = parse(&text).unwrap();
+        assert_eq!(back.scenario.name(), "planted-deadlock");
+        assert_eq!((back.fixes, back.seed), (subject.fixes, 9));
+        assert_eq!(schedule.to_string(), text);
+    }
+
+    #[test]
+    fn strings_that_mean_nothing_here_are_refused() {
+        for (bad, part) in [
+            ("v1:no-such:-:0:-", "accepted: "),
+            (
+                "v1:planted-deadlock:no_fix=off:0:-",
+                "unknown switch 'no_fix'",
+            ),
+            ("v1:planted-deadlock:-:0", "4 fields"),
+            ("v1:planted-deadlock:-:0:A0", "'A0'"),
+        ] {
+            let e = parse(bad).err().expect(bad);
+            assert!(e.0.contains(part), "{bad}: {}", e.0);
+        }
+    }
+}
