@@ -7,11 +7,12 @@
 //! true, then looks at the queue. The `SeqCst` fence on each side makes one of them see the other.
 
 use crate::atomic::fence;
+use crate::point::{self, AccessKind, PointKind, class};
 use crate::rawspin::{RawIrqGuard, RawSpin};
 use crate::task::{TaskId, wait};
 use crate::tasklist::{TaskList, is_waiting};
 use crate::twin::{Twin, broken};
-use crate::{Rank, might_sleep, point, threads};
+use crate::{Rank, might_sleep, threads};
 use core::sync::atomic::Ordering;
 
 /// Threads woken per turn of the queue's lock.
@@ -64,7 +65,10 @@ impl WaitQueue {
         let mut timed_out = false;
         loop {
             let done = self.wait_turn(&mut cond, |me| {
-                // The explorer has no clock: for an actor the time is over at once.
+                // The explorer has no clock: for an actor the time may be over at once.
+                point::at(PointKind::Wake, AccessKind::Write, || {
+                    point::object(class::SLEEP, u64::from(me.0))
+                });
                 timed_out = point::exploring();
                 while is_waiting(me) && !timed_out {
                     let now = threads().now_ns();

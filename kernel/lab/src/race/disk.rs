@@ -33,13 +33,19 @@ pub(super) struct RaceDisk {
     words: spin::Once<Box<[AtomicU64]>>,
     queue: spin::Mutex<VecDeque<Request>>,
     completed: AtomicU64,
+    /// One bit per page that was written since the last [`RaceDisk::wipe`].
+    written: AtomicU64,
 }
 
 pub(super) static DISK: RaceDisk = RaceDisk {
     words: spin::Once::new(),
     queue: spin::Mutex::new(VecDeque::new()),
     completed: AtomicU64::new(0),
+    written: AtomicU64::new(0),
 };
+
+/// What a page holds that nothing was written to in this run.
+const WIPED: u64 = 0x4e4f_5448_494e_4721;
 
 /// The queue, in footprints.
 fn queue_object() -> u32 {
@@ -50,10 +56,21 @@ impl RaceDisk {
     /// Gets the memory for the disk and its queue.
     pub(super) fn prepare(&self) {
         self.words.call_once(|| {
-            let zeroed = (0..PAGES * WORDS).map(|_| AtomicU64::new(0));
-            zeroed.collect::<Vec<_>>().into_boxed_slice()
+            let wiped = (0..PAGES * WORDS).map(|_| AtomicU64::new(WIPED));
+            wiped.collect::<Vec<_>>().into_boxed_slice()
         });
         self.queue.lock().reserve(QUEUE);
+    }
+
+    /// Forgets what was written but for the first page, the header: a run must not find on the disk what an earlier one
+    /// left there. Requests that a run left behind are forgotten as well.
+    pub(super) fn wipe(&self) {
+        self.queue.lock().clear();
+        let written = self.written.swap(0, Relaxed) & !1;
+        for page in (0..PAGES).filter(|n| written & 1 << n != 0) {
+            let words = self.page(page).unwrap_or(&[]);
+            words.iter().for_each(|w| w.store(WIPED, Relaxed));
+        }
     }
 
     /// What the disk would do next, if it has anything to do.
@@ -107,6 +124,9 @@ impl RaceDisk {
             let Some(on_disk) = self.page(page as usize + i) else {
                 return;
             };
+            if bio.op() == Op::Write {
+                self.written.fetch_or(1 << (page as usize + i), Relaxed);
+            }
             for (d, m) in on_disk.iter().zip(arch::frame_words(bio.frame(i))) {
                 match bio.op() {
                     Op::Write => d.store(m.load(Relaxed), Relaxed),

@@ -199,7 +199,11 @@ impl Engine {
             until: Until::Now,
         });
         scenario.run(&STAGE, me);
-        self.state.lock().actors[me].at = Where::Ended;
+        {
+            let mut s = self.state.lock();
+            s.actors[me].at = Where::Ended;
+            s.actors[me].irq_on = sync::irq::enabled();
+        }
         // The end is a state like any other: the actor is still in its address space.
         let _go = actor::suspend();
         let _quiet = Quiet::begin();
@@ -234,6 +238,7 @@ impl Engine {
     /// The state at the start of a run.
     pub(super) fn start_run(&self) {
         self.ending.store(false, Ordering::Relaxed);
+        disk::DISK.wipe();
         let mut s = self.state.lock();
         s.shadow.reset();
         s.log.clear();
@@ -466,15 +471,17 @@ impl Engine {
     }
 
     /// A frame is about to be free: nobody may reach it any more.
-    fn freed(&self, s: &mut State, pfn: Pfn) {
-        let cpu = |i: usize| usize::from(self.cpu_of[i].load(Ordering::Relaxed));
-        if let Some(text) = s.shadow.freed(pfn, |i| runs_something(cpu(i))) {
+    fn freed(&self, pfn: Pfn) {
+        // Before the lock: to look at a CPU's state touches it, which belongs to the step.
+        let runs = self.cpu_of.each_ref().map(|cpu| {
+            let cpu = cpu.load(Ordering::Relaxed);
+            cpu != NOBODY && runs_something(usize::from(cpu))
+        });
+        let mut s = self.state.lock();
+        if let Some(text) = s.shadow.freed(pfn, |i| runs[i]) {
             s.note_violation("stale-free", text);
         }
         s.touch(AccessKind::Write, object(class::CONTENT, u64::from(pfn.0)));
-        for i in 0..s.shadow.cpus() {
-            s.touch(AccessKind::Read, object(class::TLB, cpu(i) as u64));
-        }
     }
 
     /// The running actor's MMU makes an access.
@@ -571,13 +578,15 @@ impl Explorer for Engine {
 
     fn note(&self, note: Note) {
         let cpu = me();
+        if let Note::FrameFreed(pfn) = note {
+            return self.freed(Pfn(pfn));
+        }
         let mut s = self.state.lock();
         match (note, cpu) {
             (Note::Invlpg(va), Some(cpu)) => s.shadow.invlpg(cpu, va),
             (Note::FlushLocal | Note::SwitchRoot(_), Some(cpu)) => s.shadow.flush(cpu),
-            (Note::FrameFreed(pfn), _) => return self.freed(&mut s, Pfn(pfn)),
             (Note::Walked(pfn), _) => return walked(&mut s, Pfn(pfn)),
-            (_, None) => return,
+            (_, None) | (Note::FrameFreed(_), _) => return,
         }
         s.touch(AccessKind::Write, tlb_object());
     }

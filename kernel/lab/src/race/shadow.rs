@@ -93,11 +93,6 @@ impl Shadow {
         }
     }
 
-    /// How many CPUs it is for.
-    pub(super) fn cpus(&self) -> usize {
-        self.cpus.len()
-    }
-
     /// The start of a run: nothing is remembered.
     pub(super) fn reset(&mut self) {
         self.cpus.iter_mut().for_each(Memory::clear);

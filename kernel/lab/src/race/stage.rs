@@ -148,18 +148,18 @@ impl Stage {
     /// The pages at `va` in the space at place `i` may be given up by an actor: from now on they hold what was
     /// stored, or 0.
     pub fn volatile(&self, i: usize, va: VirtAddr, pages: u64) {
-        self.set_volatile(i, va, pages, true);
+        self.set_volatile(i, va, pages * PAGE_SIZE, true);
     }
 
-    /// The page at `va` holds what was stored from now on.
+    /// The word at `va` holds what was stored from now on.
     pub fn lasting(&self, i: usize, va: VirtAddr) {
-        self.set_volatile(i, va, 1, false);
+        self.set_volatile(i, va, 8, false);
     }
 
-    fn set_volatile(&self, i: usize, va: VirtAddr, pages: u64, volatile: bool) {
+    fn set_volatile(&self, i: usize, va: VirtAddr, bytes: u64, volatile: bool) {
         point::touch(AccessKind::Write, || object(class::OWN, MODEL));
         let mm = self.space(i).id();
-        let end = va.0 + pages * PAGE_SIZE;
+        let end = va.0 + bytes;
         for s in self.stored.lock().iter_mut() {
             if s.mm == mm && (va.0..end).contains(&s.va) {
                 s.volatile = volatile;

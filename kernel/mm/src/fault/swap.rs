@@ -64,7 +64,7 @@ impl Fault<'_> {
         if own {
             count(Event::PgMajFault);
         }
-        let waits = knobs::on(Knob::SwapinWait);
+        let waits = own || knobs::on(Knob::SwapinWait);
         if waits {
             folio::wait_read(folio.pfn());
         }

@@ -24,10 +24,14 @@ fn one_page_on_disk(stage: &Stage) -> Result<(), MmError> {
     stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut)
 }
 
+/// A word that is stored once, beside the one that the actors write.
+const BESIDE: VirtAddr = VirtAddr(HOME.0 + 8);
+
 /// B has the page in its TLB, written.
 fn b_wrote(stage: &'static Stage, me: usize) {
     if me == 1 {
         must(stage, "store", stage.store(HOME, 1));
+        must(stage, "store", stage.store(BESIDE, 7));
     }
 }
 
@@ -83,6 +87,8 @@ pub(super) static MUNMAP_VS_RECLAIM: Play = Play {
     fixes: &[Knob::ReclaimFlush, Knob::BatchedPending],
     swaps: true,
     spaces: &[Some(0), None],
+    // The second page keeps the table, whose end would be a flush of its own.
+    setup: |stage| one_space(stage, 2),
     enter: |stage, me| {
         if me == 0 {
             must(stage, "store", stage.store(HOME, 1));

@@ -10,7 +10,7 @@ use super::play::{HOME, Play, must, one_space, page, whatever};
 /// Rule 1: unhook, flush, free.
 pub(super) static GATHER_ORDER: Play = Play {
     name: "gather-order",
-    about: "A unmaps a page that B, in the same address space, goes on reading",
+    about: "A drops a page that B, in the same address space, goes on reading",
     fixes: &[Knob::TlbFlush],
     enter: |stage, me| {
         if me == 1 {
@@ -20,7 +20,8 @@ pub(super) static GATHER_ORDER: Play = Play {
     run: |stage, me| {
         if me == 0 {
             stage.volatile(0, HOME, 1);
-            must(stage, "munmap", stage.space(0).munmap(HOME, PAGE_SIZE));
+            let dropped = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::DontNeed);
+            must(stage, "madvise", dropped);
         } else {
             whatever(stage.load(HOME));
             whatever(stage.load(HOME));
