@@ -32,6 +32,8 @@ impl Failure {
 
 /// What a test body is given.
 pub struct TestCtx<'a> {
+    /// The test's name: one body may serve several tests.
+    pub name: &'static str,
     /// Seeds every random choice of the test.
     pub seed: u64,
     /// Long tests look at it between steps.
@@ -176,6 +178,7 @@ fn run_one(
         return Verdict::Skipped;
     }
     let mut result = (test.run)(&mut TestCtx {
+        name: test.name,
         seed,
         cancel,
         notes: &|text| document.diagnostic(text),

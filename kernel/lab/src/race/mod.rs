@@ -11,6 +11,7 @@ pub mod scenarios;
 mod shadow;
 pub mod stage;
 pub mod subject;
+pub mod suite;
 pub mod theatre;
 #[cfg(test)]
 mod toy;
