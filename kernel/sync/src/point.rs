@@ -267,7 +267,7 @@ pub fn exploring() -> bool {
 }
 
 #[cfg(feature = "lab")]
-pub use imp::{Delivery, Quiet, is_actor, make_actor, set_explorer};
+pub use imp::{Aside, Delivery, Quiet, is_actor, make_actor, set_explorer};
 
 #[cfg(feature = "lab")]
 mod imp {
@@ -297,10 +297,14 @@ mod imp {
     /// In [`crate::cpu::CpuLocal::quiet`]: the handler that runs here is the explorer's doing.
     const DELIVERY: u32 = 1 << 16;
 
+    /// As above: the explorer is at work for itself.
+    const ASIDE: u32 = 1 << 24;
+
     /// The explorer, unless a real interrupt came in between: its handler is no part of the step. Nor is the unwinding
     /// of an actor that panicked (on the host): nobody may be stopped in it.
     fn explorer() -> Option<&'static dyn Explorer> {
-        if irq::in_handler() && backend::quiet() & DELIVERY == 0 {
+        let quiet = backend::quiet();
+        if quiet & ASIDE != 0 || irq::in_handler() && quiet & DELIVERY == 0 {
             return None;
         }
         #[cfg(not(target_os = "none"))]
@@ -340,6 +344,22 @@ mod imp {
     impl Drop for Quiet {
         fn drop(&mut self) {
             backend::quiet_add(-(self.by as i32));
+        }
+    }
+
+    /// Until it is dropped, nothing that the running actor does is a point or touches anything: what the explorer does for
+    /// itself in between, under a lock of its own, with memory from the kernel's heap.
+    pub struct Aside {
+        _quiet: Quiet,
+    }
+
+    impl Aside {
+        /// Begins the explorer's own work.
+        #[must_use = "the work ends when this is dropped"]
+        pub fn begin() -> Self {
+            Self {
+                _quiet: Quiet::of(ASIDE),
+            }
         }
     }
 

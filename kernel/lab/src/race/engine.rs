@@ -10,6 +10,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
 use algo::explore::{
@@ -20,7 +21,7 @@ use arch::upcall::upcalls;
 use arch::{Pfn, VirtAddr};
 use mm::frame::frame;
 use mm::stats::Use;
-use sync::point::{Explorer, Go, Note, PointKind, Quiet, Slot, Stop, Until, class, object};
+use sync::point::{Aside, Explorer, Go, Note, PointKind, Quiet, Slot, Stop, Until, class, object};
 use sync::{CpuMask, MAX_CPUS, TaskId};
 
 use super::disk;
@@ -182,7 +183,34 @@ fn me() -> Option<usize> {
     (n != NOBODY).then_some(usize::from(n))
 }
 
+/// The engine's state, locked. While it is, the CPU's actor is at no point.
+struct Locked {
+    state: spin::MutexGuard<'static, State>,
+    _aside: Aside,
+}
+
+impl Deref for Locked {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
 impl Engine {
+    fn state(&self) -> Locked {
+        let aside = Aside::begin();
+        Locked {
+            state: ENGINE.state.lock(),
+            _aside: aside,
+        }
+    }
+
     /// One run of actor `me`.
     fn play(&self, me: usize) {
         let Some(scenario) = *self.scenario.lock() else {
@@ -200,7 +228,7 @@ impl Engine {
         });
         scenario.run(&STAGE, me);
         {
-            let mut s = self.state.lock();
+            let mut s = self.state();
             s.actors[me].at = Where::Ended;
             s.actors[me].irq_on = sync::irq::enabled();
         }
@@ -208,7 +236,7 @@ impl Engine {
         let _go = actor::suspend();
         let _quiet = Quiet::begin();
         drop(adopted);
-        self.state.lock().actors[me].at = Where::Home;
+        self.state().actors[me].at = Where::Home;
     }
 
     /// Sets up for `scenario`, played by `actors`; `frames` are watched.
@@ -227,7 +255,7 @@ impl Engine {
             self.cpu_of[i].store(actors.cpu(i) as u8, Ordering::Relaxed);
             self.tasks[i].store(actors.task(i).0, Ordering::Relaxed);
         }
-        let mut s = self.state.lock();
+        let mut s = self.state();
         s.actors = [AT_HOME; actor::MAX_ACTORS];
         s.stops = scenario.stops();
         s.shadow = Shadow::new(n, frames.0, frames.1);
@@ -239,7 +267,7 @@ impl Engine {
     pub(super) fn start_run(&self) {
         self.ending.store(false, Ordering::Relaxed);
         disk::DISK.wipe();
-        let mut s = self.state.lock();
+        let mut s = self.state();
         s.shadow.reset();
         s.log.clear();
         s.violation = None;
@@ -250,7 +278,7 @@ impl Engine {
     /// A run is being brought to its end: actors only stop where they have to wait.
     pub(super) fn start_end(&self) {
         self.ending.store(true, Ordering::Relaxed);
-        self.state.lock().ending = true;
+        self.state().ending = true;
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -258,28 +286,28 @@ impl Engine {
     }
 
     pub(super) fn violated(&self, oracle: &'static str, detail: String) {
-        let mut s = self.state.lock();
+        let mut s = self.state();
         s.note_violation(oracle, detail);
     }
 
     pub(super) fn take_violation(&self) -> Option<Violation> {
-        self.state.lock().violation.take()
+        self.state().violation.take()
     }
 
     pub(super) fn copy_log(&self, to: &mut Vec<Logged>) {
         to.clear();
-        to.extend_from_slice(&self.state.lock().log);
+        to.extend_from_slice(&self.state().log);
     }
 
     /// Accesses that the real MMU was asked to make as well, and in how many it agreed.
     pub(super) fn confirmed(&self) -> (u64, u64) {
-        let s = self.state.lock();
+        let s = self.state();
         (s.shadow.agreed, s.shadow.asked)
     }
 
     /// The state of every actor of a run with `n` threads, for a view.
     pub(super) fn actor_states(&self, n: usize, states: &mut [ActorState]) {
-        let s = self.state.lock();
+        let s = self.state();
         states.fill(ActorState::Done);
         let mut mail = ActorSet::EMPTY;
         for (i, a) in s.actors[..n].iter().enumerate() {
@@ -341,13 +369,13 @@ impl Engine {
         } else {
             self.resume(actors, n);
         }
-        let mut s = self.state.lock();
+        let mut s = self.state();
         s.step.take().unwrap_or(Footprint::EVERYTHING)
     }
 
     fn begin_step(&self, who: ActorId) {
         let n = who.index();
-        let mut s = self.state.lock();
+        let mut s = self.state();
         let (kind, access) = match n {
             DISK => {
                 let kind = disk::DISK.next().unwrap_or(PointKind::DiskStart);
@@ -375,16 +403,16 @@ impl Engine {
 
     /// Lets actor `n` go on to its next point. A panic of the code under test is a violation.
     pub(super) fn resume(&self, actors: &actor::Actors, n: usize) {
-        let irq_was = self.state.lock().actors[n].irq_on;
+        let irq_was = self.state().actors[n].irq_on;
         let mut result = actors.resume(n);
-        let mut s = self.state.lock();
+        let mut s = self.state();
         while let actor::Resumed::Panicked(message) = result {
             s.actors[n] = AT_HOME;
             s.note_violation("panic", message);
             drop(s);
             // To the start of a run, where it waits for the next.
             result = actors.resume(n);
-            s = self.state.lock();
+            s = self.state();
         }
         if s.actors[n].irq_on != irq_was {
             s.touch(AccessKind::Write, irq_object(n));
@@ -393,7 +421,7 @@ impl Engine {
 
     /// Actor `n`, which has ended, leaves its address space.
     pub(super) fn go_home(&self, actors: &actor::Actors, n: usize) {
-        let ended = self.state.lock().actors[n].at == Where::Ended;
+        let ended = self.state().actors[n].at == Where::Ended;
         if ended {
             self.resume(actors, n);
         }
@@ -401,7 +429,7 @@ impl Engine {
 
     /// The CPU of actor `n` serves its interrupt.
     pub(super) fn deliver(&self, n: usize) {
-        self.state.lock().actors[n].mail = false;
+        self.state().actors[n].mail = false;
         let cpu = usize::from(self.cpu_of[n].load(Ordering::Relaxed));
         actor::interrupt(cpu, serve_tlb);
     }
@@ -413,7 +441,7 @@ impl Engine {
             let _handler = sync::point::Delivery::begin();
             disk::DISK.step(&mut touched);
         }
-        let mut s = self.state.lock();
+        let mut s = self.state();
         if let Some(step) = &mut s.step {
             touched.accesses().iter().for_each(|a| step.add(*a));
         }
@@ -440,7 +468,7 @@ impl Engine {
 
     fn force(&self, actors: &actor::Actors, states: &[ActorState]) {
         let masked = {
-            let s = self.state.lock();
+            let s = self.state();
             (0..states.len()).find(|i| s.actors[*i].mail)
         };
         if let Some(i) = masked {
@@ -448,7 +476,7 @@ impl Engine {
         }
         let stuck = states.iter().position(|s| !s.may_end());
         if let Some(i) = stuck {
-            self.state.lock().actors[i].go = Go::Forced;
+            self.state().actors[i].go = Go::Forced;
             self.resume(actors, i);
         }
     }
@@ -457,7 +485,7 @@ impl Engine {
     fn wait_quietly(&self, cond: &(dyn Fn() -> bool + Sync)) {
         while !cond() {
             let waiting = {
-                let s = self.state.lock();
+                let s = self.state();
                 s.actors.iter().position(|a| a.mail)
             };
             if let Some(i) = waiting {
@@ -477,7 +505,7 @@ impl Engine {
             let cpu = cpu.load(Ordering::Relaxed);
             cpu != NOBODY && runs_something(usize::from(cpu))
         });
-        let mut s = self.state.lock();
+        let mut s = self.state();
         if let Some(text) = s.shadow.freed(pfn, |i| runs[i]) {
             s.note_violation("stale-free", text);
         }
@@ -490,7 +518,7 @@ impl Engine {
             return Outcome::Fault;
         };
         let root = arch::current_root();
-        let mut s = self.state.lock();
+        let mut s = self.state();
         let mut touched = s.step.unwrap_or(Footprint::EMPTY);
         touched.add(Access::new(AccessKind::Write, tlb_object()));
         let mut wrong = None;
@@ -552,7 +580,7 @@ impl Explorer for Engine {
             return Go::Free;
         };
         {
-            let mut s = self.state.lock();
+            let mut s = self.state();
             let passes = cond.is_none() && (s.ending || !s.stops.contains(stop.kind));
             let access = Access::new(stop.access, stop.object);
             if passes || s.ending && cond.is_some_and(|c| c()) {
@@ -569,11 +597,11 @@ impl Explorer for Engine {
             Some(c) => self.slots[me].during(c, actor::suspend),
             None => actor::suspend(),
         };
-        self.state.lock().actors[me].go
+        self.state().actors[me].go
     }
 
     fn touch(&self, access: AccessKind, object: u32) {
-        self.state.lock().touch(access, object);
+        self.state().touch(access, object);
     }
 
     fn note(&self, note: Note) {
@@ -581,7 +609,7 @@ impl Explorer for Engine {
         if let Note::FrameFreed(pfn) = note {
             return self.freed(Pfn(pfn));
         }
-        let mut s = self.state.lock();
+        let mut s = self.state();
         match (note, cpu) {
             (Note::Invlpg(va), Some(cpu)) => s.shadow.invlpg(cpu, va),
             (Note::FlushLocal | Note::SwitchRoot(_), Some(cpu)) => s.shadow.flush(cpu),
@@ -592,7 +620,7 @@ impl Explorer for Engine {
     }
 
     fn tlb_ipi(&self, to: CpuMask) {
-        let mut s = self.state.lock();
+        let mut s = self.state();
         for cpu in to.iter() {
             let n = self.on_cpu[cpu].load(Ordering::Relaxed);
             assert!(

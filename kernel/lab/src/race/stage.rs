@@ -8,13 +8,13 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::ops::Deref;
+use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::upcall::{Access, FaultError};
 use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::{MmError, MmRef};
-use sync::point::{self, AccessKind, PointKind, Quiet, class, object};
+use sync::point::{self, AccessKind, Aside, PointKind, Quiet, class, object};
 
 use super::engine::{ENGINE, tlb_object};
 use super::oracles;
@@ -50,6 +50,25 @@ pub(super) struct Stored {
     pub(super) value: u64,
     /// Its page may be given up: it may hold 0 as well.
     pub(super) volatile: bool,
+}
+
+/// What was stored, locked: meanwhile the CPU's actor is at no point.
+struct Remembered<'a> {
+    stored: spin::MutexGuard<'a, Vec<Stored>>,
+    _aside: Aside,
+}
+
+impl Deref for Remembered<'_> {
+    type Target = Vec<Stored>;
+    fn deref(&self) -> &Vec<Stored> {
+        &self.stored
+    }
+}
+
+impl DerefMut for Remembered<'_> {
+    fn deref_mut(&mut self) -> &mut Vec<Stored> {
+        &mut self.stored
+    }
 }
 
 /// See the module text.
@@ -160,7 +179,7 @@ impl Stage {
         point::touch(AccessKind::Write, || object(class::OWN, MODEL));
         let mm = self.space(i).id();
         let end = va.0 + bytes;
-        for s in self.stored.lock().iter_mut() {
+        for s in self.stored().iter_mut() {
             if s.mm == mm && (va.0..end).contains(&s.va) {
                 s.volatile = volatile;
             }
@@ -171,7 +190,7 @@ impl Stage {
     pub fn forked(&self, parent: usize, child: usize) {
         point::touch(AccessKind::Write, || object(class::OWN, MODEL));
         let (parent, child) = (self.space(parent).id(), self.space(child).id());
-        let mut stored = self.stored.lock();
+        let mut stored = self.stored();
         for i in 0..stored.len() {
             if stored[i].mm == parent {
                 let copy = Stored {
@@ -192,7 +211,7 @@ impl Stage {
         let value = access(va, None)?;
         let mm = space_of_current();
         touch_word(AccessKind::Read, mm, va);
-        let stored = self.stored.lock();
+        let stored = self.stored();
         let known = stored.iter().find(|s| s.mm == mm && s.va == va.0);
         if let Some(s) = known
             && value != s.value
@@ -218,7 +237,7 @@ impl Stage {
     }
 
     fn note_stored(&self, mm: u32, va: VirtAddr, value: u64) {
-        let mut stored = self.stored.lock();
+        let mut stored = self.stored();
         match stored.iter_mut().find(|s| s.mm == mm && s.va == va.0) {
             Some(s) => s.value = value,
             None => stored.push(Stored {
@@ -230,9 +249,17 @@ impl Stage {
         }
     }
 
+    fn stored(&self) -> Remembered<'_> {
+        let aside = Aside::begin();
+        Remembered {
+            stored: self.stored.lock(),
+            _aside: aside,
+        }
+    }
+
     /// Every word that was stored to.
     pub(super) fn each_stored(&self, mut f: impl FnMut(&Stored)) {
-        self.stored.lock().iter().for_each(&mut f);
+        self.stored().iter().for_each(&mut f);
     }
 
     /// Every address space on it.
@@ -253,7 +280,7 @@ impl Stage {
         for word in &self.words {
             word.store(0, Ordering::Relaxed);
         }
-        self.stored.lock().clear();
+        self.stored().clear();
     }
 }
 
