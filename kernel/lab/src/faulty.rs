@@ -1,4 +1,4 @@
-//! A disk with injected errors: stands between the memory manager and the machine's swap disk.
+//! Disks with injected errors: each stands between the memory manager and one disk of the machine.
 //!
 //! Rules are a fixed table of atomics, so that [`BlockDevice::submit`] neither locks nor allocates. A
 //! request that meets a rule never reaches the disk: it completes with an error before `submit` returns.
@@ -14,9 +14,9 @@ const SECTORS_PER_PAGE: u64 = arch::PAGE_SIZE / arch::block::SECTOR;
 /// Which requests fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rule {
-    /// Reads or writes.
+    /// Reads, writes or flushes.
     pub op: Op,
-    /// First sector; a request fails if it overlaps the range.
+    /// First sector; a request fails if it overlaps the range. Flushes overlap any.
     pub first: u64,
     /// First sector after the range.
     pub end: u64,
@@ -33,7 +33,7 @@ struct Cell {
     hits: AtomicU64,
 }
 
-/// The disk; there is one, as there is one swap disk.
+/// A disk.
 pub struct FaultyDisk {
     inner: spin::Once<&'static dyn BlockDevice>,
     rules: [Cell; MAX_RULES],
@@ -41,21 +41,27 @@ pub struct FaultyDisk {
 }
 
 /// The machine's swap disk with its injected errors.
-pub static DISK: FaultyDisk = FaultyDisk {
-    inner: spin::Once::new(),
-    rules: [const {
-        Cell {
-            op: AtomicU64::new(0),
-            first: AtomicU64::new(0),
-            end: AtomicU64::new(0),
-            left: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
-        }
-    }; MAX_RULES],
-    failed: AtomicU64::new(0),
-};
+pub static SWAP: FaultyDisk = FaultyDisk::new();
+/// The machine's data disk with its injected errors.
+pub static DATA: FaultyDisk = FaultyDisk::new();
 
 impl FaultyDisk {
+    const fn new() -> Self {
+        Self {
+            inner: spin::Once::new(),
+            rules: [const {
+                Cell {
+                    op: AtomicU64::new(0),
+                    first: AtomicU64::new(0),
+                    end: AtomicU64::new(0),
+                    left: AtomicU64::new(0),
+                    hits: AtomicU64::new(0),
+                }
+            }; MAX_RULES],
+            failed: AtomicU64::new(0),
+        }
+    }
+
     /// Stands before `disk` from now on (the first one given stays).
     pub fn before(&'static self, disk: &'static dyn BlockDevice) -> &'static dyn BlockDevice {
         self.inner.call_once(|| disk);
@@ -96,22 +102,20 @@ impl FaultyDisk {
 
     /// Every rule, with how many more requests it spoils and how many it has.
     pub fn rules(&self) -> impl Iterator<Item = (Rule, u64)> + '_ {
-        let used = self
-            .rules
-            .iter()
-            .filter(|c| c.op.load(Ordering::Acquire) != 0);
-        used.map(|c| {
+        self.rules.iter().filter_map(|c| {
+            let op = match c.op.load(Ordering::Acquire) {
+                0 => return None,
+                1 => Op::Read,
+                2 => Op::Write,
+                _ => Op::Flush,
+            };
             let rule = Rule {
-                op: if c.op.load(Ordering::Relaxed) == Op::Read as u64 + 1 {
-                    Op::Read
-                } else {
-                    Op::Write
-                },
+                op,
                 first: c.first.load(Ordering::Relaxed),
                 end: c.end.load(Ordering::Relaxed),
                 times: c.left.load(Ordering::Relaxed),
             };
-            (rule, c.hits.load(Ordering::Relaxed))
+            Some((rule, c.hits.load(Ordering::Relaxed)))
         })
     }
 
@@ -119,8 +123,9 @@ impl FaultyDisk {
         let end = bio.sector() + bio.len() as u64 * SECTORS_PER_PAGE;
         self.rules.iter().any(|c| {
             c.op.load(Ordering::Acquire) == bio.op() as u64 + 1
-                && bio.sector() < c.end.load(Ordering::Relaxed)
-                && c.first.load(Ordering::Relaxed) < end
+                && (bio.op() == Op::Flush
+                    || bio.sector() < c.end.load(Ordering::Relaxed)
+                        && c.first.load(Ordering::Relaxed) < end)
                 && c.spend()
         })
     }

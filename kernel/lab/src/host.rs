@@ -19,6 +19,8 @@ pub struct Machine {
     pub ram: u64,
     /// Bytes of the swap disk, 0 for none.
     pub swap: u64,
+    /// Bytes of the data disk, 0 for none.
+    pub data: u64,
     /// Seed of the simulator's choices.
     pub seed: u64,
     /// After how many of 1024 accesses a TLB forgets the entry used.
@@ -39,6 +41,7 @@ pub fn run<R: Send + 'static>(
         ram: machine.ram,
         cpus: machine.cpus + HOUSEKEEPING,
         swap: machine.swap,
+        data: machine.data,
         seed: machine.seed,
         evict: machine.evict,
     });

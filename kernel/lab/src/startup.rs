@@ -39,8 +39,16 @@ pub fn start(out: &'static dyn Out, format: bool) -> Result<(), String> {
 fn disk() -> Result<&'static dyn arch::block::BlockDevice, String> {
     let disk = arch::swap_disk().ok_or_else(|| String::from("there is no swap disk"))?;
     #[cfg(feature = "lab")]
-    let disk = crate::faulty::DISK.before(disk);
+    let disk = crate::faulty::SWAP.before(disk);
     Ok(disk)
+}
+
+/// The disk for files, if the machine has one; with the lab, errors can be injected before it.
+pub fn data_disk() -> Option<&'static dyn arch::block::BlockDevice> {
+    let disk = arch::data_disk()?;
+    #[cfg(feature = "lab")]
+    let disk = crate::faulty::DATA.before(disk);
+    Some(disk)
 }
 
 /// Writes a swap header to the disk.

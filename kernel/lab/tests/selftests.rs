@@ -107,6 +107,7 @@ fn the_laboratory_on_the_simulator() {
         cpus: 4,
         ram: 96 << 20,
         swap: 64 << 20,
+        data: 16 << 20,
         seed: 1,
         evict: 0,
     };

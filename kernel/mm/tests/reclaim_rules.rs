@@ -93,7 +93,7 @@ fn frames_are_freed_after_their_write_succeeded() {
         let sectors = 8..u64::MAX;
         for kind in [FaultKind::Error, FaultKind::Delay(20_000_000)] {
             let sectors = sectors.clone();
-            simctl::inject_disk_fault(DiskFault {
+            simctl::swap_disk().inject(DiskFault {
                 op: Op::Write,
                 sectors,
                 kind,
@@ -101,7 +101,7 @@ fn frames_are_freed_after_their_write_succeeded() {
             });
         }
         page_out(&mm);
-        simctl::clear_disk_faults();
+        simctl::swap_disk().clear_faults();
         is_damaged(1 << 32)
     });
 }

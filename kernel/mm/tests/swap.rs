@@ -37,7 +37,7 @@ fn on_machine<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
         swap::mkswap(disk, "test", &[]).expect("mkswap");
         swap::swapon(disk).expect("swapon");
         let r = f();
-        simctl::clear_disk_faults();
+        simctl::swap_disk().clear_faults();
         reclaim::settle();
         mm::ops::swapoff::swapoff().expect("swapoff");
         mm::check().expect("accounting");
@@ -121,7 +121,7 @@ fn inject(op: Op, kind: FaultKind, once: bool) {
     let disk = arch::swap_disk().expect("the machine has a disk");
     // Not the header.
     let sectors = 8..disk.sectors();
-    simctl::inject_disk_fault(DiskFault {
+    simctl::swap_disk().inject(DiskFault {
         op,
         sectors,
         kind,
@@ -194,7 +194,7 @@ fn failed_writes_lose_nothing_and_retire_the_slots() {
         verify(0..40, 8);
         assert_eq!(swap::stats().bad - bad, 40, "the slots are not used again");
         // The disk recovers: other slots serve.
-        simctl::clear_disk_faults();
+        simctl::swap_disk().clear_faults();
         page_out(&mm, 40);
         assert_eq!(mm.swap_entries.get(), 40);
         verify(0..40, 8);
@@ -212,7 +212,7 @@ fn a_failed_read_fails_that_access_alone() {
         inject(Op::Read, FaultKind::Error, false);
         assert_eq!(user::load(at(3)), Err(FaultError::Bus));
         assert_eq!(user::store(at(4), 1), Err(FaultError::Bus));
-        simctl::clear_disk_faults();
+        simctl::swap_disk().clear_faults();
         // The next access asks the disk again.
         verify(0..10, 2);
     });
@@ -232,7 +232,7 @@ fn pages_that_could_not_be_read_ahead_take_no_memory_for_long() {
         while swap::io::in_flight() > 0 {
             arch::thread::yield_now();
         }
-        simctl::clear_disk_faults();
+        simctl::swap_disk().clear_faults();
         assert_eq!(swap::stats().cached, PAGES);
         drop(adopted);
         {
@@ -369,7 +369,7 @@ fn a_page_being_written_can_be_used() {
         // The writes hang, and nobody who wants the pages waits for them.
         verify(0..20, 1);
         fill(10, 2);
-        simctl::clear_disk_faults();
+        simctl::swap_disk().clear_faults();
         writer.join();
         verify(0..10, 2);
         verify(10..20, 1);
@@ -385,7 +385,7 @@ fn a_disk_with_bad_parts_loses_nothing_under_pressure() {
         let eighth = disk.sectors() / 8;
         for part in [0, 2, 5] {
             let sectors = (part * eighth).max(8)..(part * eighth + eighth / 4);
-            simctl::inject_disk_fault(DiskFault {
+            simctl::swap_disk().inject(DiskFault {
                 op: Op::Write,
                 sectors,
                 kind: FaultKind::Error,
@@ -427,17 +427,17 @@ fn one_bad_sector_harms_one_page() {
             kind: FaultKind::Error,
             once: false,
         };
-        simctl::inject_disk_fault(fault(Op::Read));
+        simctl::swap_disk().inject(fault(Op::Read));
         let unreadable = (0..32)
             .filter(|&i| user::load(at(i)) == Err(FaultError::Bus))
             .count();
         assert_eq!(unreadable, 1);
-        simctl::clear_disk_faults();
+        simctl::swap_disk().clear_faults();
         verify(0..32, 6);
         // ... nor written.
         fill(32, 7);
         let bad = swap::stats().bad;
-        simctl::inject_disk_fault(fault(Op::Write));
+        simctl::swap_disk().inject(fault(Op::Write));
         page_out(&mm, 32);
         verify(0..32, 7);
         reclaim::settle();

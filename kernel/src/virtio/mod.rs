@@ -114,7 +114,7 @@ fn start(
         _ => return Err("its queue has fewer than 256 entries"),
     };
     let driver: &'static dyn Driver = *DISKS[n].call_once(|| Box::leak(driver));
-    arch::register_disk(driver);
+    arch::register_disk(driver, "");
     let (entries, read_only) = driver.describe();
     println!(
         "{}: {} MiB, {entries} queue entries, {}{}",

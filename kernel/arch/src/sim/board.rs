@@ -17,7 +17,8 @@ pub(super) struct Machine {
     pub(super) ram: Ram,
     pub(super) cpus: Vec<SimCpu>,
     pub(super) oracle: Oracle,
-    pub(super) disk: Option<RamDisk>,
+    pub(super) swap: Option<RamDisk>,
+    pub(super) data: Option<RamDisk>,
     pub(super) heap: Window,
     map: Vec<MemRegion>,
 }
@@ -55,7 +56,8 @@ pub(super) fn make(config: Config) -> bool {
         Machine {
             cpus: (0..config.cpus).map(|i| SimCpu::new(i, &config)).collect(),
             oracle,
-            disk: (config.swap > 0).then(|| RamDisk::new(config.swap)),
+            swap: (config.swap > 0).then(|| RamDisk::new("ram0", config.swap)),
+            data: (config.data > 0).then(|| RamDisk::new("ram1", config.data)),
             heap: Window::new(),
             map: regions(config.ram),
             ram,

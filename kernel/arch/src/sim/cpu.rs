@@ -60,7 +60,7 @@ impl SimCpu {
             mail: AtomicU32::new(0),
             calls_from: AtomicU32::new(0),
             call: Call::default(),
-            completions: Mutex::new(VecDeque::with_capacity(super::disk::QUEUE)),
+            completions: Mutex::new(VecDeque::with_capacity(2 * super::disk::QUEUE)),
             halted: AtomicBool::new(false),
             taken: AtomicBool::new(false),
             seat: AtomicBool::new(true),

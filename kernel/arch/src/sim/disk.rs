@@ -1,4 +1,4 @@
-//! The RAM disk: a device with a thread of its own, up to 16 requests in flight, and faults on demand.
+//! The RAM disks: each a device with a thread of its own, up to 16 requests in flight, and faults on demand.
 //!
 //! The device's thread moves the data between submission and completion (so memory written meanwhile may or may not
 //! be in it, as with DMA) and then interrupts a CPU, preferably one that sleeps. Locks: mutexes of its own, leaves.
@@ -29,7 +29,7 @@ pub enum FaultKind {
     Error,
     /// It takes this many nanoseconds longer.
     Delay(u64),
-    /// It does not complete before [`super::simctl::clear_disk_faults`].
+    /// It does not complete before [`RamDisk::clear_faults`].
     Hang,
 }
 
@@ -55,8 +55,9 @@ impl DiskFault {
     }
 }
 
-/// A request that the device has finished and no CPU has reported yet.
+/// A request that a device has finished and no CPU has reported yet.
 pub(super) struct Completion {
+    disk: &'static RamDisk,
     bio: &'static Bio,
     result: Result<(), IoError>,
 }
@@ -74,7 +75,9 @@ struct Queue {
     faults: Vec<DiskFault>,
 }
 
-pub(super) struct RamDisk {
+/// One disk.
+pub struct RamDisk {
+    name: &'static str,
     words: &'static [AtomicU64],
     sectors: u64,
     in_flight: AtomicUsize,
@@ -84,8 +87,10 @@ pub(super) struct RamDisk {
 }
 
 impl RamDisk {
-    pub(super) fn new(bytes: u64) -> Self {
+    /// A disk of zeroes.
+    pub(super) fn new(name: &'static str, bytes: u64) -> Self {
         Self {
+            name,
             words: lazy_words((bytes / 8) as usize),
             sectors: bytes / SECTOR,
             in_flight: AtomicUsize::new(0),
@@ -98,11 +103,13 @@ impl RamDisk {
         }
     }
 
-    pub(super) fn inject(&self, fault: DiskFault) {
+    /// From now on requests that match `fault` meet it.
+    pub fn inject(&self, fault: DiskFault) {
         lock(&self.queue).faults.push(fault);
     }
 
-    pub(super) fn clear_faults(&self) {
+    /// No more faults; requests that hang or are delayed complete.
+    pub fn clear_faults(&self) {
         let mut q = lock(&self.queue);
         q.faults.clear();
         for r in &mut q.waiting {
@@ -111,13 +118,13 @@ impl RamDisk {
         self.work.notify_all();
     }
 
-    /// A word of the disk's content.
-    pub(super) fn word(&self, sector: u64, index: usize) -> u64 {
+    /// Word `index` (below 64) of `sector`, as a read would find it: for oracles.
+    pub fn word(&self, sector: u64, index: usize) -> u64 {
         self.words[sector as usize * WORDS_PER_SECTOR + index].load(Relaxed)
     }
 
     /// The device's thread.
-    fn serve(&self) -> ! {
+    fn serve(&'static self) -> ! {
         loop {
             let request = self.next();
             let result = if request.fails {
@@ -127,6 +134,7 @@ impl RamDisk {
             };
             let cpu = interrupt_target();
             lock(&cpu.completions).push_back(Completion {
+                disk: self,
                 bio: request.bio,
                 result,
             });
@@ -194,14 +202,11 @@ fn interrupt_target() -> &'static SimCpu {
         .unwrap_or_else(|| from(0))
 }
 
-/// The disk's interrupt handler: reports what was finished. Interrupts are off.
+/// The disks' interrupt handler: reports what was finished. Interrupts are off.
 pub(super) fn interrupt(cpu: &SimCpu) {
-    let Some(disk) = &machine().disk else {
-        return;
-    };
     loop {
         let done = lock(&cpu.completions).pop_front();
-        let Some(Completion { bio, result }) = done else {
+        let Some(Completion { disk, bio, result }) = done else {
             return;
         };
         // First, so that the upcall may submit again.
@@ -214,11 +219,11 @@ pub(super) fn interrupt(cpu: &SimCpu) {
     }
 }
 
-/// Starts the device's thread.
+/// Starts the devices' threads.
 pub(super) fn start() {
-    if let Some(disk) = &machine().disk {
+    for disk in [&machine().swap, &machine().data].into_iter().flatten() {
         std::thread::Builder::new()
-            .name("disk".into())
+            .name(disk.name.into())
             .spawn(|| disk.serve())
             .expect("the host has a thread for the simulated disk");
     }
@@ -226,12 +231,17 @@ pub(super) fn start() {
 
 /// The disk for swapping, if the machine has one.
 pub fn swap_disk() -> Option<&'static dyn BlockDevice> {
-    machine().disk.as_ref().map(|d| d as &dyn BlockDevice)
+    machine().swap.as_ref().map(|d| d as &dyn BlockDevice)
+}
+
+/// The disk for files, if the machine has one.
+pub fn data_disk() -> Option<&'static dyn BlockDevice> {
+    machine().data.as_ref().map(|d| d as &dyn BlockDevice)
 }
 
 impl BlockDevice for RamDisk {
     fn name(&self) -> &str {
-        "ram0"
+        self.name
     }
 
     fn sectors(&self) -> u64 {

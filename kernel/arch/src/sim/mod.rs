@@ -28,7 +28,7 @@ pub mod user;
 
 pub use board::{exit, fatal, kernel_root, memory_map, ram_bytes};
 pub use clock::{cycles, now_ns};
-pub use disk::swap_disk;
+pub use disk::{data_disk, swap_disk};
 pub use heap::{NoMemory, heap_window, map_kernel_page};
 pub use ipi::{call_on, kick, nr_cpus, online};
 pub(crate) use ipi::{send_tlb_ipi, wait_for};

@@ -7,7 +7,7 @@ use super::{disk, oracle};
 use crate::addr::{PAGE_SIZE, Pfn, VirtAddr};
 use std::sync::{Arc, Mutex};
 
-pub use super::disk::{DiskFault, FaultKind};
+pub use super::disk::{DiskFault, FaultKind, RamDisk};
 pub use oracle::Violation;
 
 /// What the machine is made of.
@@ -19,6 +19,8 @@ pub struct Config {
     pub cpus: usize,
     /// Bytes of the swap disk, whole pages; 0 = no disk.
     pub swap: u64,
+    /// Bytes of the data disk, whole pages; 0 = no disk.
+    pub data: u64,
     /// For random eviction.
     pub seed: u64,
     /// After how many of 1024 user accesses the CPU forgets the translation used; 0 = never.
@@ -26,12 +28,13 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// 256 MiB, 16 CPUs, 64 MiB of swap, no eviction.
+    /// 256 MiB, 16 CPUs, 64 MiB of swap, no data disk, no eviction.
     fn default() -> Self {
         Self {
             ram: 256 << 20,
             cpus: 16,
             swap: 64 << 20,
+            data: 0,
             seed: 1,
             evict: 0,
         }
@@ -55,11 +58,12 @@ pub fn boot(config: Config) -> bool {
         config.cpus,
         sync::MAX_CPUS
     );
-    assert!(
-        config.swap.is_multiple_of(PAGE_SIZE),
-        "swap of {} bytes: whole pages are accepted",
-        config.swap
-    );
+    for (disk, bytes) in [("swap", config.swap), ("data", config.data)] {
+        assert!(
+            bytes.is_multiple_of(PAGE_SIZE),
+            "{disk} disk of {bytes} bytes: whole pages are accepted"
+        );
+    }
     assert!(
         config.evict <= 1024,
         "evict {}: 0 to 1024 are accepted",
@@ -123,24 +127,20 @@ pub fn take_violations() -> Vec<Violation> {
     machine().oracle.take()
 }
 
-fn ram_disk() -> &'static disk::RamDisk {
-    machine()
-        .disk
-        .as_ref()
-        .expect("this machine has no disk: Config::swap is 0")
+/// The swap disk, to make it fail or look at it.
+///
+/// # Panics
+/// If the machine has none.
+pub fn swap_disk() -> &'static RamDisk {
+    let disk = machine().swap.as_ref();
+    disk.expect("this machine has no swap disk: Config::swap is 0")
 }
 
-/// From now on requests that match `fault` meet it.
-pub fn inject_disk_fault(fault: DiskFault) {
-    ram_disk().inject(fault);
-}
-
-/// No more faults; requests that hang or are delayed complete.
-pub fn clear_disk_faults() {
-    ram_disk().clear_faults();
-}
-
-/// Word `index` (below 64) of `sector` on the disk: what is durable, for oracles.
-pub fn disk_word(sector: u64, index: usize) -> u64 {
-    ram_disk().word(sector, index)
+/// The data disk, to make it fail or look at it.
+///
+/// # Panics
+/// If the machine has none.
+pub fn data_disk() -> &'static RamDisk {
+    let disk = machine().data.as_ref();
+    disk.expect("this machine has no data disk: Config::data is 0")
 }

@@ -1,4 +1,5 @@
-//! The disks that the kernel's drivers found, in bus order: the first one is for swap.
+//! The disks that the kernel's drivers found, in bus order. The data disk is the one that says so by its serial
+//! number ([`DATA_SERIAL`]); the first of the others is for swap.
 //!
 //! Locks: none; drivers register at boot, in order. Never sleeps.
 
@@ -9,20 +10,24 @@ use crate::block::BlockDevice;
 /// Most disks that are used.
 pub const MAX_DISKS: usize = 8;
 
-static DISKS: [Once<&'static dyn BlockDevice>; MAX_DISKS] = [const { Once::new() }; MAX_DISKS];
+/// The serial number of the disk for files: no other disk is written to for them.
+pub const DATA_SERIAL: &str = "data";
 
-/// Adds the next disk. False when there is no room for it.
-pub fn register_disk(disk: &'static dyn BlockDevice) -> bool {
-    let free = DISKS.iter().find(|d| !d.is_completed());
-    free.map(|d| d.call_once(|| disk)).is_some()
+static SWAP: Once<&'static dyn BlockDevice> = Once::new();
+static DATA: Once<&'static dyn BlockDevice> = Once::new();
+
+/// Adds the next disk, whose serial number is `serial`. The first of a kind stays.
+pub fn register_disk(disk: &'static dyn BlockDevice, serial: &str) {
+    let place = if serial == DATA_SERIAL { &DATA } else { &SWAP };
+    place.call_once(|| disk);
 }
 
-/// Disk number `n` in bus order.
-pub fn disk(n: usize) -> Option<&'static dyn BlockDevice> {
-    DISKS.get(n)?.get().copied()
-}
-
-/// The disk for swap.
+/// The disk for swap, if the machine has one.
 pub fn swap_disk() -> Option<&'static dyn BlockDevice> {
-    disk(0)
+    SWAP.get().copied()
+}
+
+/// The disk for files, if the machine has one.
+pub fn data_disk() -> Option<&'static dyn BlockDevice> {
+    DATA.get().copied()
 }

@@ -35,7 +35,7 @@ pub mod user;
 pub use audit::{Audit, Flaw, audit};
 pub use boot::{BootError, idle, init_interrupts, kernel_frame, rsdp, start, start_cpus};
 pub use cpu::{Features, features};
-pub use disk::{MAX_DISKS, disk, register_disk, swap_disk};
+pub use disk::{DATA_SERIAL, MAX_DISKS, data_disk, register_disk, swap_disk};
 pub(crate) use frame::{
     copy_frame, fill_frame, flush_local, frame_freed, invlpg, switch_root, zero_frame,
 };

@@ -1,31 +1,43 @@
-//! `fault-inject`: errors of the swap disk.
+//! `fault-inject`: errors of the disks.
 
 use alloc::format;
 
 use arch::block::Op;
 
 use crate::args::{UsageError, number};
-use crate::faulty::{DISK, MAX_RULES, Rule};
+use crate::faulty::{DATA, FaultyDisk, MAX_RULES, Rule, SWAP};
+use crate::out::Out;
 use crate::shell::{Ctx, Status};
 
 pub(super) fn fault_inject(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let mut args = ctx.args();
     let times = args.number("--times", u64::MAX, 1..=u64::MAX)?;
-    let verb = args.word();
+    let mut verb = args.word();
+    let disk = match verb.as_deref() {
+        Some("data") => &DATA,
+        _ => &SWAP,
+    };
+    if let Some("swap" | "data") = verb.as_deref() {
+        verb = args.word();
+    }
     let range = args.word();
     args.done()?;
     match verb.as_deref() {
         None => {}
-        Some("clear") => DISK.clear(),
-        Some(op @ ("read" | "write")) => {
+        Some("clear") => disk.clear(),
+        Some(op @ ("read" | "write" | "flush")) => {
             let (first, end) = sectors(range.as_deref())?;
             let rule = Rule {
-                op: if op == "read" { Op::Read } else { Op::Write },
+                op: match op {
+                    "read" => Op::Read,
+                    "write" => Op::Write,
+                    _ => Op::Flush,
+                },
                 first,
                 end,
                 times,
             };
-            if !DISK.add(rule) {
+            if !disk.add(rule) {
                 return Err(UsageError(format!(
                     "there are {MAX_RULES} rules already: 'fault-inject clear' first"
                 )));
@@ -33,12 +45,21 @@ pub(super) fn fault_inject(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
         }
         Some(other) => {
             return Err(UsageError(format!(
-                "unknown verb '{other}'; accepted: read, write, clear"
+                "unknown verb '{other}'; accepted: read, write, flush, clear, with swap or data before it"
             )));
         }
     }
+    let any = print_rules(ctx.out, "swap", &SWAP) | print_rules(ctx.out, "data", &DATA);
+    if !any {
+        writeln!(ctx.out, "no injected errors");
+    }
+    Ok(Status::Ok)
+}
+
+/// True if there were some.
+fn print_rules(out: &dyn Out, name: &str, disk: &FaultyDisk) -> bool {
     let mut any = false;
-    for (rule, hits) in DISK.rules() {
+    for (rule, hits) in disk.rules() {
         any = true;
         let end = if rule.end == u64::MAX {
             "the end".into()
@@ -51,15 +72,12 @@ pub(super) fn fault_inject(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
             format!("{} more", rule.times)
         };
         writeln!(
-            ctx.out,
-            "{:?} of sectors {} to {end}: {left}, {hits} failed so far",
+            out,
+            "{name}: {:?} of sectors {} to {end}: {left}, {hits} failed so far",
             rule.op, rule.first
         );
     }
-    if !any {
-        writeln!(ctx.out, "no injected errors");
-    }
-    Ok(Status::Ok)
+    any
 }
 
 /// `SECTOR`, `SECTOR+COUNT`, or nothing for the whole disk.

@@ -108,12 +108,13 @@ pub const COMMANDS: &[Command] = &[
     #[cfg(feature = "lab")]
     Command {
         name: "fault-inject",
-        help: "make requests to the swap disk fail",
-        usage: "[read|write [SECTOR[+COUNT]] [--times N] | clear]\n\
+        help: "make requests to a disk fail",
+        usage: "[swap|data] [read|write|flush [SECTOR[+COUNT]] [--times N] | clear]\n\
                 Requests that overlap the sectors (512 bytes each; without them: any) fail, N of them or for\n\
-                ever. Without a verb: the rules, and how many requests each has failed.",
+                ever. Without the disk's name: the swap disk. Without a verb: the rules, and how many requests each\n\
+                has failed.",
         run: inject::fault_inject,
-        words: || alloc::vec!["read", "write", "clear", "--times"],
+        words: || alloc::vec!["swap", "data", "read", "write", "flush", "clear", "--times"],
     },
     Command {
         name: "poweroff",

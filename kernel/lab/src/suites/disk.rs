@@ -8,7 +8,7 @@ use mm::stats::{Event, total};
 
 use super::reclaim::{PAGES, need_swap, swapped, verify, word};
 use super::{BASE, Outcome, without_leak};
-use crate::faulty::{DISK, Rule};
+use crate::faulty::{Rule, SWAP};
 use crate::selftest::{Failure, Suite, TestCtx};
 use crate::space::at;
 use crate::{check, check_eq, startup, tests};
@@ -28,9 +28,9 @@ fn with_errors(op: Op, times: u64, f: impl FnOnce() -> Outcome) -> Outcome {
         end: u64::MAX,
         times,
     };
-    check!(DISK.add(rule), "rules are left over");
+    check!(SWAP.add(rule), "rules are left over");
     let result = f();
-    DISK.clear();
+    SWAP.clear();
     mm::reclaim::settle();
     startup::swap_off().map_err(Failure::new)?;
     startup::swap_on().map_err(Failure::new)?;
@@ -69,7 +69,7 @@ fn read_errors_are_sigbus(_: &mut TestCtx<'_>) -> Outcome {
                 }
             }
             // What was not needed from the disk is still there, and the rest comes when the disk is whole.
-            DISK.clear();
+            SWAP.clear();
             verify(BASE, 0..PAGES)
         })?;
         check_eq!(failed, out);

@@ -23,7 +23,7 @@ fn disk_keeps_what_was_written() {
         fill_frame(b, 22);
         assert_eq!(io(Op::Write, 64, &[a, b]), Ok(()));
         assert_eq!(io(Op::Flush, 0, &[]), Ok(()));
-        assert_eq!(simctl::disk_word(64 + 8, 0), 22);
+        assert_eq!(simctl::swap_disk().word(64 + 8, 0), 22);
         zero_frame(a);
         assert_eq!(io(Op::Read, 72, &[a]), Ok(()));
         assert_eq!(frame_words(a)[511].load(Relaxed), 22);
@@ -43,17 +43,17 @@ fn disk_errors_hit_their_sectors_and_operation_only() {
             kind: FaultKind::Error,
             once,
         };
-        simctl::inject_disk_fault(fault(true));
+        simctl::swap_disk().inject(fault(true));
         assert_eq!(io(Op::Write, 104, &[f]), Ok(()));
         assert_eq!(io(Op::Read, 96, &[f]), Ok(()));
         fill_frame(f, 5);
         assert_eq!(io(Op::Write, 96, &[f]), Err(IoError));
-        assert_ne!(simctl::disk_word(96, 0), 5);
+        assert_ne!(simctl::swap_disk().word(96, 0), 5);
         assert_eq!(io(Op::Write, 96, &[f]), Ok(()));
-        simctl::inject_disk_fault(fault(false));
+        simctl::swap_disk().inject(fault(false));
         assert_eq!(io(Op::Write, 96, &[f]), Err(IoError));
         assert_eq!(io(Op::Write, 96, &[f]), Err(IoError));
-        simctl::clear_disk_faults();
+        simctl::swap_disk().clear_faults();
         assert_eq!(io(Op::Write, 96, &[f]), Ok(()));
     });
 }
@@ -62,7 +62,7 @@ fn disk_errors_hit_their_sectors_and_operation_only() {
 fn disk_takes_sixteen_requests_and_completes_out_of_order() {
     alone(|| {
         let f = frame();
-        simctl::inject_disk_fault(DiskFault {
+        simctl::swap_disk().inject(DiskFault {
             op: Op::Read,
             sectors: 0..8,
             kind: FaultKind::Hang,
@@ -81,7 +81,7 @@ fn disk_takes_sixteen_requests_and_completes_out_of_order() {
         let refused = bio(Op::Read, 8, &[f]);
         assert_eq!(disk.submit(refused), Err(Busy));
         assert!(hung.iter().all(|b| b.result().is_none()));
-        simctl::clear_disk_faults();
+        simctl::swap_disk().clear_faults();
         IO.wait_until(|| {
             hung.iter()
                 .chain([&last])

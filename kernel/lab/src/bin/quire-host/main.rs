@@ -51,6 +51,7 @@ impl Options {
             cpus: self.cpus,
             ram: self.mem,
             swap: self.swap,
+            data: self.data,
             seed: self.seed,
             evict: self.evict,
         }

@@ -6,11 +6,12 @@ use lab::args::{UsageError, number, size};
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
-usage: quire-host [--cpus N] [--mem SIZE] [--swap SIZE] [--seed S] [--evict N] [--exec 'CMD; CMD' | --test [PATTERN]]
+usage: quire-host [--cpus N] [--mem SIZE] [--swap SIZE] [--data SIZE] [--seed S] [--evict N] [--exec 'CMD; CMD' | --test [PATTERN]]
 Runs Quire's memory manager on a simulated machine in this process.
   --cpus N      CPUs for the commands, 1 to 16 (4); the simulator adds some for kernel threads
   --mem SIZE    RAM, 16M to 64G (256M)
   --swap SIZE   swap disk, 0 or 1M to 64G (64M)
+  --data SIZE   data disk, 0 or 1M to 64G (0)
   --seed S      seed of the simulator's choices (1)
   --evict N     after N of 1024 accesses the TLB forgets the entry used, 0 to 1024 (0)
   --exec CMDS   run these commands and end
@@ -36,6 +37,7 @@ pub(crate) struct Options {
     pub(crate) cpus: usize,
     pub(crate) mem: u64,
     pub(crate) swap: u64,
+    pub(crate) data: u64,
     pub(crate) seed: u64,
     pub(crate) evict: u32,
     pub(crate) mode: Mode,
@@ -50,6 +52,12 @@ fn within(option: &str, n: u64, low: u64, high: u64, text: &str) -> Result<u64, 
     )))
 }
 
+fn disk_size(option: &str, value: &str) -> Result<u64, UsageError> {
+    let bytes = size(value).map_err(|e| UsageError(format!("{option}: {}", e.0)))?;
+    let low = if bytes == 0 { 0 } else { 1 << 20 };
+    Ok(within(option, bytes, low, 64 << 30, "0, or 1M to 64G")? & !4095)
+}
+
 /// Parses the words after the program's name.
 pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Options, UsageError> {
     let mut words: VecDeque<String> = words.collect();
@@ -57,6 +65,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Options, Usag
         cpus: 4,
         mem: 256 << 20,
         swap: 64 << 20,
+        data: 0,
         seed: 1,
         evict: 0,
         mode: Mode::Console,
@@ -74,10 +83,10 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Options, Usag
                 set_mode(&mut options, format!("selftest run{pattern}"))?;
                 continue;
             }
-            "--cpus" | "--mem" | "--swap" | "--seed" | "--evict" | "--exec" => {}
+            "--cpus" | "--mem" | "--swap" | "--data" | "--seed" | "--evict" | "--exec" => {}
             _ => {
                 return Err(UsageError(format!(
-                    "unknown option '{option}'; accepted: --cpus, --mem, --swap, --seed, --evict, --exec, --test, --help"
+                    "unknown option '{option}'; accepted: --cpus, --mem, --swap, --data, --seed, --evict, --exec, --test, --help"
                 )));
             }
         }
@@ -94,11 +103,8 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Options, Usag
                 let bytes = size(&value).map_err(named)?;
                 options.mem = within(option, bytes, 16 << 20, 64 << 30, "16M to 64G")? & !4095;
             }
-            "--swap" => {
-                let bytes = size(&value).map_err(named)?;
-                let low = if bytes == 0 { 0 } else { 1 << 20 };
-                options.swap = within(option, bytes, low, 64 << 30, "0, or 1M to 64G")? & !4095;
-            }
+            "--swap" => options.swap = disk_size(option, &value)?,
+            "--data" => options.data = disk_size(option, &value)?,
             "--seed" => options.seed = number(&value).map_err(named)?,
             "--evict" => {
                 options.evict =
@@ -128,10 +134,11 @@ mod tests {
 
     #[test]
     fn options() {
-        let o = parsed("--cpus 2 --mem 64M --swap 0 --seed 0x10 --test fork --evict 3").unwrap();
+        let o = parsed("--cpus 2 --mem 64M --swap 0 --data 8M --seed 0x10 --test fork --evict 3")
+            .unwrap();
         assert_eq!(
-            (o.cpus, o.mem, o.swap, o.seed, o.evict),
-            (2, 64 << 20, 0, 16, 3)
+            (o.cpus, o.mem, o.swap, o.data, o.seed, o.evict),
+            (2, 64 << 20, 0, 8 << 20, 16, 3)
         );
         assert_eq!(o.mode, Mode::Exec("selftest run 'fork'".into()));
         assert_eq!(
@@ -149,6 +156,10 @@ mod tests {
             ("--cpus", "--cpus wants a value"),
             ("--cpus 17", "--cpus: 17 is out of range: want 1 to 16"),
             ("--mem 8M", "want 16M to 64G"),
+            (
+                "--data 1K",
+                "--data: 1024 is out of range: want 0, or 1M to 64G",
+            ),
             ("--mem lots", "--mem: bad size 'lots'"),
             ("--exec a --test", "exclude each other"),
         ] {
