@@ -23,6 +23,7 @@ pub mod list;
 pub mod merge;
 pub mod pattern;
 pub mod point;
+pub mod radix;
 pub mod readahead;
 pub mod swapmap;
 pub mod tree;
