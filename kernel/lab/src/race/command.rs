@@ -25,7 +25,7 @@ const BROKEN_BOUND: u32 = 3;
 pub const COMMANDS: &[Command] = &[Command {
     name: "race",
     help: "run threads through every interleaving of their steps",
-    usage: "list | run NAME|all [OPTIONS] | replay SCHEDULE [--times N]\n\
+    usage: "list | run NAME|all [OPTIONS] | replay SCHEDULE [--times N] | fuzz [--secs N] [--seed S] [--max N]\n\
             list        the scenarios, and the fixes whose absence each shows\n\
             run         tries schedules until one fails or none is left; a failure is shrunk and replayed\n\
             --broken    switch off each fix in turn; succeeds when every one was found and replayed\n\
@@ -37,12 +37,14 @@ pub const COMMANDS: &[Command] = &[Command {
             --secs N    most seconds a line\n\
             --seed S    of --pct, of --random and of the scenario (1)\n\
             replay      runs SCHEDULE and prints its steps; --times N: N times, without steps. Status 1\n\
-            \x20           when a run was not the one of the schedule",
+            \x20           when a run was not the one of the schedule\n\
+            fuzz        a program made up from each seed in turn (from 1), in N schedules (200) each, for\n\
+            \x20           so many seconds (10); ends at the first failure",
     run: command,
     words: || {
         let options = [
-            "list", "run", "replay", "all", "--broken", "--fix", "--bound", "--max", "--pct",
-            "--random", "--secs", "--seed", "--times",
+            "list", "run", "replay", "fuzz", "all", "--broken", "--fix", "--bound", "--max",
+            "--pct", "--random", "--secs", "--seed", "--times",
         ];
         let names = scenarios::every().map(|s| s.name());
         options.into_iter().chain(names).collect()
@@ -52,7 +54,7 @@ pub const COMMANDS: &[Command] = &[Command {
 fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let (verb, rest) = match ctx.words.split_first() {
         Some((verb, rest)) => (verb.as_str(), rest),
-        None => return Err(UsageError::new("want a verb: list, run or replay")),
+        None => return Err(UsageError::new("want a verb: list, run, replay or fuzz")),
     };
     let args = Args::new(rest);
     match verb {
@@ -63,8 +65,9 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
         }
         "run" => Ok(run(&order(args, Fixes::current())?, ctx)),
         "replay" => replay(args, ctx),
+        "fuzz" => super::fuzz::command(args, ctx),
         other => Err(UsageError(format!(
-            "unknown verb '{other}'; accepted: list, run, replay"
+            "unknown verb '{other}'; accepted: list, run, replay, fuzz"
         ))),
     }
 }

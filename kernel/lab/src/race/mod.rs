@@ -3,6 +3,8 @@
 pub mod command;
 mod disk;
 mod engine;
+mod fuzz;
+mod model;
 mod oracles;
 pub mod repeat;
 pub mod run;

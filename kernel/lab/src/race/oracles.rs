@@ -18,7 +18,8 @@ use mm::stats::Use;
 use mm::{Mm, MmRef};
 
 use super::disk;
-use super::stage::{STAGE, Stored};
+use super::model::Stored;
+use super::stage::STAGE;
 
 /// The world at the end of a run.
 pub(super) struct End<'a> {
@@ -157,7 +158,7 @@ fn contents(_: &End<'_>) -> Result<(), String> {
 
 fn one_content(mm: &MmRef, s: &Stored) -> Result<(), String> {
     let now = word_at(mm, VirtAddr(s.va));
-    if now == Some(s.value) || s.volatile && now.unwrap_or(0) == 0 {
+    if s.allows(now.unwrap_or(0)) {
         return Ok(());
     }
     let now = now.map_or_else(|| String::from("nothing"), |n| format!("{n:#x}"));

@@ -7,7 +7,6 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,6 +16,7 @@ use mm::{MmError, MmRef};
 use sync::point::{self, AccessKind, Aside, PointKind, Quiet, class, object};
 
 use super::engine::{ENGINE, tlb_object};
+use super::model::{Fate, Model, Stored};
 use super::oracles;
 use super::shadow::Outcome;
 
@@ -42,32 +42,22 @@ impl Drop for Space {
     }
 }
 
-/// A word that was stored to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stored {
-    pub(super) mm: u32,
-    pub(super) va: u64,
-    pub(super) value: u64,
-    /// Its page may be given up: it may hold 0 as well.
-    pub(super) volatile: bool,
-}
-
 /// What was stored, locked: meanwhile the CPU's actor is at no point.
 struct Remembered<'a> {
-    stored: spin::MutexGuard<'a, Vec<Stored>>,
+    model: spin::MutexGuard<'a, Model>,
     _aside: Aside,
 }
 
 impl Deref for Remembered<'_> {
-    type Target = Vec<Stored>;
-    fn deref(&self) -> &Vec<Stored> {
-        &self.stored
+    type Target = Model;
+    fn deref(&self) -> &Model {
+        &self.model
     }
 }
 
 impl DerefMut for Remembered<'_> {
-    fn deref_mut(&mut self) -> &mut Vec<Stored> {
-        &mut self.stored
+    fn deref_mut(&mut self) -> &mut Model {
+        &mut self.model
     }
 }
 
@@ -75,13 +65,15 @@ impl DerefMut for Remembered<'_> {
 pub struct Stage {
     spaces: [spin::Mutex<Option<MmRef>>; SPACES],
     words: [AtomicU64; WORDS],
-    stored: spin::Mutex<Vec<Stored>>,
+    model: spin::Mutex<Model>,
+    seed: AtomicU64,
 }
 
 pub(super) static STAGE: Stage = Stage {
     spaces: [const { spin::Mutex::new(None) }; SPACES],
     words: [const { AtomicU64::new(0) }; WORDS],
-    stored: spin::Mutex::new(Vec::new()),
+    model: spin::Mutex::new(Model::new()),
+    seed: AtomicU64::new(0),
 };
 
 impl Stage {
@@ -102,6 +94,15 @@ impl Stage {
     pub fn try_space(&self, i: usize) -> Option<Space> {
         let _quiet = Quiet::begin();
         self.spaces[i].lock().clone().map(|mm| Space(Some(mm)))
+    }
+
+    /// What the schedule says of all that is random in the scenario.
+    pub fn seed(&self) -> u64 {
+        self.seed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_seed(&self, seed: u64) {
+        self.seed.store(seed, Ordering::Relaxed);
     }
 
     /// A word of the scenario's own; 0 at the start of each run. An actor has to say that it touches it: see
@@ -141,7 +142,7 @@ impl Stage {
         mm::fault::handle(space.id(), &space, va, Access::Write).map_err(|_| MmError::NotMapped)?;
         let pfn = self.frame_of(i, va).ok_or(MmError::NotMapped)?;
         arch::frame_words(pfn)[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
-        self.note_stored(space.id(), va, value);
+        self.model().store(space.id(), va.0, value);
         Ok(())
     }
 
@@ -150,6 +151,12 @@ impl Stage {
         let space = self.try_space(i)?;
         let entry = oracles::entry_at(&space, va)?;
         entry.is_mapped().then(|| entry.pfn())
+    }
+
+    /// As [`Stage::frame_of`], by an actor: a look from outside that belongs to its step.
+    pub fn glance(&self, i: usize, va: VirtAddr) -> Option<Pfn> {
+        let _quiet = Quiet::begin();
+        self.frame_of(i, va)
     }
 
     /// The word at `va` in the space at place `i`, wherever it is: no access of an actor, but a look from outside.
@@ -167,39 +174,33 @@ impl Stage {
     /// The pages at `va` in the space at place `i` may be given up by an actor: from now on they hold what was
     /// stored, or 0.
     pub fn volatile(&self, i: usize, va: VirtAddr, pages: u64) {
-        self.set_volatile(i, va, pages * PAGE_SIZE, true);
+        self.range(i, va, pages, Fate::Volatile);
+    }
+
+    /// Nothing is known any more of the pages at `va` in the space at place `i`.
+    pub fn forget(&self, i: usize, va: VirtAddr, pages: u64) {
+        self.range(i, va, pages, Fate::Unknown);
+    }
+
+    fn range(&self, i: usize, va: VirtAddr, pages: u64, fate: Fate) {
+        point::touch(AccessKind::Write, || object(class::OWN, MODEL));
+        let mm = self.space(i).id();
+        let end = va.0 + pages * PAGE_SIZE;
+        self.model().range(mm, va.0, end, fate);
     }
 
     /// The word at `va` holds what was stored from now on.
     pub fn lasting(&self, i: usize, va: VirtAddr) {
-        self.set_volatile(i, va, 8, false);
-    }
-
-    fn set_volatile(&self, i: usize, va: VirtAddr, bytes: u64, volatile: bool) {
         point::touch(AccessKind::Write, || object(class::OWN, MODEL));
         let mm = self.space(i).id();
-        let end = va.0 + bytes;
-        for s in self.stored().iter_mut() {
-            if s.mm == mm && (va.0..end).contains(&s.va) {
-                s.volatile = volatile;
-            }
-        }
+        self.model().lasting(mm, va.0);
     }
 
     /// The space at place `child` is a copy of that at place `parent`, as it was at some moment when nobody stored.
     pub fn forked(&self, parent: usize, child: usize) {
         point::touch(AccessKind::Write, || object(class::OWN, MODEL));
         let (parent, child) = (self.space(parent).id(), self.space(child).id());
-        let mut stored = self.stored();
-        for i in 0..stored.len() {
-            if stored[i].mm == parent {
-                let copy = Stored {
-                    mm: child,
-                    ..stored[i]
-                };
-                stored.push(copy);
-            }
-        }
+        self.model().fork(parent, child);
     }
 
     /// The running actor loads the word at `va` (8-byte aligned) in its address space: a step, and those of the
@@ -211,14 +212,9 @@ impl Stage {
         let value = access(va, None)?;
         let mm = space_of_current();
         touch_word(AccessKind::Read, mm, va);
-        let stored = self.stored();
-        let known = stored.iter().find(|s| s.mm == mm && s.va == va.0);
-        if let Some(s) = known
-            && value != s.value
-            && !(s.volatile && value == 0)
-        {
+        let known = self.model().find(mm, va.0);
+        if let Some(s) = known.filter(|s| !s.allows(value)) {
             let text = format!("{:#x} reads {value:#x}, stored was {:#x}", va.0, s.value);
-            drop(stored);
             self.violated("content", text);
         }
         Ok(value)
@@ -232,40 +228,31 @@ impl Stage {
         access(va, Some(value))?;
         let mm = space_of_current();
         touch_word(AccessKind::Write, mm, va);
-        self.note_stored(mm, va, value);
+        self.model().store(mm, va.0, value);
         Ok(())
     }
 
-    fn note_stored(&self, mm: u32, va: VirtAddr, value: u64) {
-        let mut stored = self.stored();
-        match stored.iter_mut().find(|s| s.mm == mm && s.va == va.0) {
-            Some(s) => s.value = value,
-            None => stored.push(Stored {
-                mm,
-                va: va.0,
-                value,
-                volatile: false,
-            }),
-        }
-    }
-
-    fn stored(&self) -> Remembered<'_> {
+    fn model(&self) -> Remembered<'_> {
         let aside = Aside::begin();
         Remembered {
-            stored: self.stored.lock(),
+            model: self.model.lock(),
             _aside: aside,
         }
     }
 
     /// Every word that was stored to.
     pub(super) fn each_stored(&self, mut f: impl FnMut(&Stored)) {
-        self.stored().iter().for_each(&mut f);
+        self.model().words().iter().for_each(&mut f);
     }
 
-    /// Every address space on it.
+    /// Every address space on it, once.
     pub(super) fn each_space(&self, mut f: impl FnMut(&MmRef)) {
-        for place in &self.spaces {
-            if let Some(space) = place.lock().as_ref() {
+        let mut seen = [None; SPACES];
+        for (i, place) in self.spaces.iter().enumerate() {
+            if let Some(space) = place.lock().as_ref()
+                && !seen.contains(&Some(space.id()))
+            {
+                seen[i] = Some(space.id());
                 f(space);
             }
         }
@@ -280,7 +267,7 @@ impl Stage {
         for word in &self.words {
             word.store(0, Ordering::Relaxed);
         }
-        self.stored().clear();
+        self.model().clear();
     }
 }
 

@@ -119,7 +119,11 @@ impl Subject {
     /// A sentence saying what the machine lacks.
     pub fn perform<R>(&self, f: impl FnOnce(&mut Theatre) -> R) -> Result<R, String> {
         let before = Fixes::current();
-        let played = Theatre::open(self.scenario, &self.fixes.positions()).map(|mut t| f(&mut t));
+        let theatre = Theatre::open(self.scenario, &self.fixes.positions());
+        let played = theatre.map(|mut theatre| {
+            theatre.set_seed(self.seed);
+            f(&mut theatre)
+        });
         for (knob, on) in before.positions() {
             knobs::set(knob, on);
         }

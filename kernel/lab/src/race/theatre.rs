@@ -135,6 +135,11 @@ impl Theatre {
         self.knobs.extend_from_slice(off_or_on);
     }
 
+    /// The seed of whatever is random in the scenario, from the next run on.
+    pub fn set_seed(&mut self, seed: u64) {
+        STAGE.set_seed(seed);
+    }
+
     /// The steps of the last run.
     pub fn log(&mut self) -> &[Logged] {
         ENGINE.copy_log(&mut self.log);

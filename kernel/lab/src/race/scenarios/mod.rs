@@ -2,6 +2,7 @@
 
 mod planted;
 mod play;
+mod random;
 mod reclaim;
 mod shootdown;
 
@@ -29,10 +30,13 @@ pub static PLANTED: &[(&dyn Scenario, &str)] = &[
     (&planted::Livelock, "livelock: "),
 ];
 
+/// A scenario that is another one with each seed.
+pub static RANDOM: &dyn Scenario = &random::RANDOM;
+
 /// Every scenario, the planted ones last.
 pub fn every() -> impl Iterator<Item = &'static dyn Scenario> {
     let planted = PLANTED.iter().map(|p| p.0);
-    ALL.iter().copied().chain(planted)
+    ALL.iter().copied().chain([RANDOM]).chain(planted)
 }
 
 /// The scenario of this name.

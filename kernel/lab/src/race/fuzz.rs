@@ -1,0 +1,91 @@
+//! `race fuzz`: one made-up program after the other, each in some schedules by PCT, until one fails or time is over.
+
+use core::fmt;
+
+use super::run::{Method, Plan, Watch, search};
+use super::scenarios::RANDOM;
+use super::subject::{Fixes, Subject};
+use super::theatre::Theatre;
+use crate::args::{Args, UsageError};
+use crate::shell::{Ctx, Status};
+
+/// Bugs of this depth are looked for.
+const DEPTH: u32 = 3;
+
+/// What came of the programs.
+#[derive(Default)]
+struct Totals {
+    programs: u64,
+    schedules: u64,
+    longest: usize,
+    failed: bool,
+}
+
+/// Runs the command; `args` are the words after `race fuzz`.
+///
+/// # Errors
+/// Wrong usage.
+pub(super) fn command(mut args: Args, ctx: &Ctx<'_>) -> Result<Status, UsageError> {
+    let secs = args.number("--secs", 10, 1..=1_000_000)?;
+    let first = args.number("--seed", 1, 0..=u64::MAX)?;
+    let plan = Plan {
+        method: Method::Pct(DEPTH),
+        runs: args.number("--max", 200, 1..=u64::MAX)?,
+        secs: None,
+    };
+    args.done()?;
+    let subject = Subject {
+        scenario: RANDOM,
+        fixes: Fixes::current(),
+        seed: first,
+    };
+    let end = arch::now_ns().saturating_add(secs.saturating_mul(1_000_000_000));
+    Ok(
+        match subject.perform(|t| fuzz(t, subject, &plan, end, ctx)) {
+            Ok(totals) => {
+                writeln!(
+                    ctx.out,
+                    "race fuzz: seeds={first}..{} schedules={} longest={} violations={}",
+                    first.wrapping_add(totals.programs),
+                    totals.schedules,
+                    totals.longest,
+                    u32::from(totals.failed)
+                );
+                Status::from_success(!totals.failed)
+            }
+            Err(e) => {
+                writeln!(ctx.out, "race: {} cannot run: {e}", RANDOM.name());
+                Status::Failed
+            }
+        },
+    )
+}
+
+fn fuzz(
+    theatre: &mut Theatre,
+    mut subject: Subject,
+    plan: &Plan,
+    end: u64,
+    ctx: &Ctx<'_>,
+) -> Totals {
+    let tell = |text: fmt::Arguments<'_>| writeln!(ctx.out, "# {text}");
+    let watch = Watch {
+        cancel: ctx.cancel,
+        tell: &tell,
+    };
+    let mut totals = Totals::default();
+    while !totals.failed && arch::now_ns() < end && !ctx.cancel.requested() {
+        theatre.set_seed(subject.seed);
+        let outcome = search(theatre, &subject, plan, &watch);
+        totals.programs += 1;
+        totals.schedules += outcome.progress.schedules;
+        totals.longest = totals.longest.max(outcome.progress.longest);
+        totals.failed = !outcome.is_clean();
+        if totals.failed {
+            outcome.remarks(&tell);
+            writeln!(ctx.out, "{outcome}");
+        }
+        subject.seed = subject.seed.wrapping_add(1);
+    }
+    totals
+}

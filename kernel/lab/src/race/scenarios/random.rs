@@ -1,0 +1,134 @@
+//! Programs made up from a seed: what each actor does, to which of a few pages, and how those begin.
+//!
+//! Nothing is known of such a program but that it may not break the memory manager: any operation may be refused, and
+//! pages that one was asked to give up may be empty. All oracles watch; what is stored elsewhere must stay.
+
+use fastrand::Rng;
+
+use arch::{PAGE_SIZE, Pfn};
+use mm::{Advice, MmError, Prot, RemapFlags};
+
+use super::play::{Play, one_space, page, whatever};
+use crate::race::stage::Stage;
+
+/// Pages that the actors use.
+const PAGES: u64 = 3;
+/// Operations of an actor, at most.
+const LENGTH: u32 = 4;
+/// The first place for children, by actor.
+const CHILDREN: usize = 2;
+
+/// What the seed says of actor `who` (a number of its own for the beginning).
+fn dice(stage: &Stage, who: u64) -> Rng {
+    Rng::with_seed(stage.seed().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ who)
+}
+
+/// See the module text.
+pub(super) static RANDOM: Play = Play {
+    name: "random",
+    about: "A and B do what the seed says to three pages (see race fuzz)",
+    swaps: true,
+    spaces: &[Some(0), Some(1)],
+    setup,
+    enter: |stage, me| {
+        let mut dice = dice(stage, 10 + me as u64);
+        for i in 0..PAGES {
+            if dice.bool() {
+                whatever(stage.load(page(i)));
+            }
+        }
+    },
+    run: |stage, me| {
+        let mut dice = dice(stage, 1 + me as u64);
+        for n in 0..dice.u32(1..=LENGTH) {
+            act(stage, me, &mut dice, 10 * (me as u64 + 1) + u64::from(n));
+        }
+    },
+    ..Play::NEW
+};
+
+/// One address space for both, or B in a child of A's.
+fn setup(stage: &'static Stage) -> Result<(), MmError> {
+    let mut dice = dice(stage, 0);
+    one_space(stage, PAGES)?;
+    for i in 0..PAGES {
+        let out = match dice.u32(0..4) {
+            0 => continue,
+            n => n == 1,
+        };
+        stage.fill(0, page(i), 100 + i)?;
+        if out {
+            stage
+                .space(0)
+                .madvise(page(i), PAGE_SIZE, Advice::PageOut)?;
+        }
+    }
+    if dice.bool() {
+        stage.put(1, stage.space(0).fork()?);
+        stage.forked(0, 1);
+    } else {
+        stage.put(1, stage.space(0).clone());
+    }
+    Ok(())
+}
+
+/// The next operation of actor `me`; `value` is one that nobody else stores.
+fn act(stage: &'static Stage, me: usize, dice: &mut Rng, value: u64) {
+    let at = dice.u64(0..PAGES);
+    let pages = dice.u64(1..=PAGES - at);
+    let (va, len) = (page(at), pages * PAGE_SIZE);
+    let space = stage.space(me);
+    let give_up = || stage.volatile(me, va, pages);
+    match dice.u32(0..15) {
+        0 | 1 => whatever(stage.load(va)),
+        2..=4 => whatever(stage.store(va, value)),
+        5 => {
+            give_up();
+            whatever(space.madvise(va, len, Advice::DontNeed));
+        }
+        6 => {
+            give_up();
+            whatever(space.madvise(va, len, Advice::Free));
+        }
+        7 => whatever(space.madvise(va, len, Advice::PageOut)),
+        8 => whatever(space.madvise(va, len, Advice::WillNeed)),
+        9 => {
+            let prot = if dice.bool() { Prot::READ } else { Prot::RW };
+            whatever(space.mprotect(va, len, prot));
+        }
+        10 => {
+            give_up();
+            whatever(space.munmap(va, len));
+        }
+        11 => {
+            give_up();
+            whatever(space.mmap(Some(va), len, Prot::RW, mm::MapFlags::FIXED));
+        }
+        12 => fork(stage, me),
+        13 => reclaim(stage, me, at),
+        _ => {
+            // Whatever was stored here or there is somewhere else now.
+            let to = page(PAGES + at);
+            stage.forget(me, va, pages);
+            stage.forget(me, to, pages);
+            let moved = space.mremap(va, len, len, RemapFlags::FIXED, Some(to));
+            whatever(moved);
+        }
+    }
+}
+
+fn fork(stage: &'static Stage, me: usize) {
+    if stage.try_space(CHILDREN + me).is_none()
+        && let Ok(child) = stage.space(me).fork()
+    {
+        stage.put(CHILDREN + me, child);
+    }
+}
+
+/// Reclaim comes to whichever frame the page has now.
+fn reclaim(stage: &'static Stage, me: usize, at: u64) {
+    let pfn: Option<Pfn> = stage.glance(me, page(at));
+    if let Some(pfn) = pfn {
+        mm::reclaim::one(pfn);
+    }
+}
