@@ -35,6 +35,8 @@ pub(super) const DISK: usize = 7;
 pub(super) const DELIVERY: usize = 8;
 /// Steps by which everyone who is brought to an end has come there.
 const LONGEST_END: usize = 200_000;
+/// Points that an actor who is brought to its end passes before others have their turn.
+const PATIENCE: u32 = 100;
 
 /// Where an actor is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +68,8 @@ struct Actor {
     /// Its CPU has an interrupt to serve.
     mail: bool,
     go: Go,
+    /// Points that it passed since it last stood still, while the run is brought to its end.
+    passed: u32,
 }
 
 const AT_HOME: Actor = Actor {
@@ -76,6 +80,7 @@ const AT_HOME: Actor = Actor {
     irq_on: true,
     mail: false,
     go: Go::Free,
+    passed: 0,
 };
 
 /// One step of the last run.
@@ -392,13 +397,15 @@ impl Engine {
             touched.add(Access::new(AccessKind::Read, irq_object(n - DELIVERY)));
         }
         s.step = Some(touched);
-        s.log.push(Logged {
-            actor: who,
-            point: Point {
-                kind,
-                object: access.object,
-            },
-        });
+        if !s.ending {
+            s.log.push(Logged {
+                actor: who,
+                point: Point {
+                    kind,
+                    object: access.object,
+                },
+            });
+        }
     }
 
     /// Lets actor `n` go on to its next point. A panic of the code under test is a violation.
@@ -452,11 +459,16 @@ impl Engine {
     pub(super) fn end_run(&self, actors: &actor::Actors, n: usize) {
         self.start_end();
         let mut states = [ActorState::Done; algo::explore::MAX_ACTORS];
+        let mut last = 0;
         for _ in 0..LONGEST_END {
             self.actor_states(n, &mut states);
             let view = algo::explore::View::new(&states);
-            if let Some(first) = view.enabled().first() {
-                self.step(actors, first);
+            // In turn: one may go round in circles until another has done something.
+            let enabled = view.enabled();
+            let next = enabled.iter().find(|a| a.index() > last);
+            if let Some(next) = next.or(enabled.first()) {
+                last = next.index();
+                self.step(actors, next);
             } else if view.all_ended() {
                 return;
             } else {
@@ -581,9 +593,12 @@ impl Explorer for Engine {
         };
         {
             let mut s = self.state();
-            let passes = cond.is_none() && (s.ending || !s.stops.contains(stop.kind));
+            let free = cond.is_none_or(|c| c());
+            let patient = s.ending && s.actors[me].passed < PATIENCE;
+            let unasked = cond.is_none() && !s.stops.contains(stop.kind);
             let access = Access::new(stop.access, stop.object);
-            if passes || s.ending && cond.is_some_and(|c| c()) {
+            if unasked || patient && free {
+                s.actors[me].passed += u32::from(s.ending);
                 s.touch(stop.access, stop.object);
                 return Go::Free;
             }
@@ -592,6 +607,7 @@ impl Explorer for Engine {
             (a.kind, a.access, a.wait) = (stop.kind, access, wait);
             a.irq_on = sync::irq::enabled();
             a.go = Go::Free;
+            a.passed = 0;
         }
         match cond {
             Some(c) => self.slots[me].during(c, actor::suspend),

@@ -59,6 +59,8 @@ impl Fault<'_> {
         let slot = entry.swap_slot();
         let retry = Ok(Outcome::Step(Step::Retry));
         let Some((folio, own)) = readahead::bring_in(slot, gfp, neighbours)? else {
+            // Whoever let go of the slot changes the entry before it drops the PTL. To look again earlier is of no use.
+            drop(self.lock());
             return retry;
         };
         if own {
