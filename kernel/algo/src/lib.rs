@@ -15,6 +15,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod buddy;
+pub mod errseq;
 #[cfg(any(test, feature = "explore"))]
 pub mod explore;
 pub mod gap;
