@@ -44,7 +44,19 @@ struct Free {
     chunks: usize,
     live: usize,
     /// No chunk is added (see `hold`).
+    #[cfg(feature = "lab")]
     held: bool,
+}
+
+impl Free {
+    /// Without the lab nobody holds a pool.
+    #[inline(always)]
+    fn is_held(&self) -> bool {
+        #[cfg(feature = "lab")]
+        return self.held;
+        #[cfg(not(feature = "lab"))]
+        false
+    }
 }
 
 /// A pool of `T`.
@@ -64,6 +76,7 @@ impl<T: Slot> Arena<T> {
                     head: NIL,
                     chunks: 0,
                     live: 0,
+                    #[cfg(feature = "lab")]
                     held: false,
                 },
             ),
@@ -83,7 +96,7 @@ impl<T: Slot> Arena<T> {
                 free.live += 1;
                 return Ok(id);
             }
-            if free.held {
+            if free.is_held() {
                 return Err(PoolEmpty);
             }
             let chunks = free.chunks;

@@ -82,11 +82,21 @@ pub fn lock(pfn: Pfn) -> FolioGuard {
         || f.lock_object(),
         || !f.is_locked(),
     );
-    while !f.try_lock() && go == Go::Free {
-        wait_clear(pfn, flag::LOCKED);
+    if !f.try_lock() && go == Go::Free {
+        lock_slow(pfn);
     }
     sync::lock_acquired(Rank::FolioLock, false);
     FolioGuard { pfn }
+}
+
+#[cold]
+fn lock_slow(pfn: Pfn) {
+    loop {
+        wait_clear(pfn, flag::LOCKED);
+        if frame(pfn).try_lock() {
+            return;
+        }
+    }
 }
 
 /// Locks the folio if nobody has it. Never waits, so it may be tried under a PTL as well.

@@ -48,9 +48,10 @@ impl MmRef {
     /// # Errors
     /// The handle, when dropping it would tear the address space down.
     pub(crate) fn put_unless_last(self) -> Result<(), Self> {
-        self.users_point();
+        let mm: &Mm = &self;
+        mm.users_point();
         // Release: what was done through this handle comes before the teardown.
-        let before = self
+        let before = mm
             .users
             .try_update(Ordering::Release, Ordering::Relaxed, |n| {
                 (n > 1).then(|| n - 1)
@@ -78,8 +79,9 @@ impl MmRef {
 
 impl Clone for MmRef {
     fn clone(&self) -> Self {
-        self.users_point();
-        self.users.fetch_add(1, Ordering::Relaxed);
+        let mm: &Mm = self;
+        mm.users_point();
+        mm.users.fetch_add(1, Ordering::Relaxed);
         Self(self.0)
     }
 }
@@ -94,9 +96,10 @@ impl core::ops::Deref for MmRef {
 
 impl Drop for MmRef {
     fn drop(&mut self) {
-        self.users_point();
-        if self.users.fetch_sub(1, Ordering::AcqRel) == 1 {
-            exit::teardown(self.0, pool().get(self.0));
+        let mm: &Mm = self;
+        mm.users_point();
+        if mm.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+            exit::teardown(self.0, mm);
             pool().free(self.0);
         }
     }

@@ -112,7 +112,15 @@ impl Mm {
             gauge.reset();
         }
         self.tables.add(1);
-        // No CPU has it loaded, so nobody knows a generation of the life before.
+        #[cfg(feature = "lab")]
+        self.forget_generations();
+        // Release pairs with the Acquire of `MmRef::by_id_live`: who finds users > 0 sees the fields above.
+        self.users.store(1, Ordering::Release);
+    }
+    /// For the explorer: counts from 0 again, so that runs begin alike. No CPU has it loaded, so nobody knows a
+    /// generation of the life before.
+    #[cfg(feature = "lab")]
+    fn forget_generations(&self) {
         for generation in [
             &self.tlb_gen,
             &self.batched_gen,
@@ -121,8 +129,6 @@ impl Mm {
         ] {
             generation.store(0, Ordering::Relaxed);
         }
-        // Release pairs with the Acquire of `MmRef::by_id_live`: who finds users > 0 sees the fields above.
-        self.users.store(1, Ordering::Release);
     }
     /// For the explorer: makes an address space that was never torn down a free object; its frames go by
     /// themselves. False when `mmap_lock` is held, and the areas stay.

@@ -73,6 +73,30 @@ impl Drop for HandlerGuard {
     }
 }
 
+/// Until it is dropped, what runs is no part of the step of an actor that the explorer drives, as in a handler.
+pub struct Aside {
+    #[cfg(feature = "lab")]
+    _handler: HandlerGuard,
+    not_send: PhantomData<*const ()>,
+}
+
+/// Steps aside. Interrupts are off. Without the feature `lab` it is nothing.
+#[must_use = "it ends when this is dropped"]
+#[inline(always)]
+pub fn aside() -> Aside {
+    Aside {
+        #[cfg(feature = "lab")]
+        _handler: handler(),
+        not_send: PhantomData,
+    }
+}
+
+impl Aside {
+    /// The same as dropping it.
+    #[inline(always)]
+    pub fn end(self) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

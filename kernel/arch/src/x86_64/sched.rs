@@ -10,7 +10,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use sync::cpu::CPU_LOCALS;
-use sync::irq::HandlerGuard;
+use sync::irq::Aside;
 use sync::task::current;
 use sync::{AtomicCpuMask, CpuMask, TaskId};
 use x86_64::instructions::interrupts;
@@ -25,7 +25,18 @@ use crate::upcall::upcalls;
 static IDLE: AtomicCpuMask = AtomicCpuMask::new();
 
 /// CPUs on which only threads run that are pinned there: those of the explorer's actors.
+#[cfg(feature = "lab")]
 static RESERVED: AtomicCpuMask = AtomicCpuMask::new();
+
+#[cfg(feature = "lab")]
+fn reserved() -> CpuMask {
+    RESERVED.load(Ordering::Relaxed)
+}
+/// Without the lab there are none.
+#[cfg(not(feature = "lab"))]
+const fn reserved() -> CpuMask {
+    CpuMask::empty()
+}
 
 /// What becomes of the thread that is switched away from, once its stack is left.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +84,7 @@ pub(super) fn init_cpu(cpu: usize) {
 pub(super) fn schedule(leave: Leave) {
     debug_assert!(!sync::irq::enabled(), "schedule with interrupts on");
     // Whatever happens here is no part of what an actor does that is switched away from.
-    let not_a_step = sync::irq::handler();
+    let aside = sync::irq::aside();
     let cpu = sync::cpu::id();
     let prev = current().0;
     let next = {
@@ -91,11 +102,11 @@ pub(super) fn schedule(leave: Leave) {
         next
     };
     if next != prev {
-        switch_to(cpu, prev, next, leave, not_a_step);
+        switch_to(cpu, prev, next, leave, aside);
     }
 }
 
-fn switch_to(cpu: usize, prev: u16, next: u16, leave: Leave, not_a_step: HandlerGuard) {
+fn switch_to(cpu: usize, prev: u16, next: u16, leave: Leave, aside: Aside) {
     let local = &CPU_LOCALS[cpu];
     let mine = &PER_CPU[cpu];
     let (p, n) = (thread(prev), thread(next));
@@ -114,7 +125,7 @@ fn switch_to(cpu: usize, prev: u16, next: u16, leave: Leave, not_a_step: Handler
     {
         u.switch_mm(&sync::irq::disable(), mm);
     }
-    drop(not_a_step);
+    aside.end();
     n.on_cpu.store(true, Ordering::Relaxed);
     n.cpu.store(cpu as u32, Ordering::Relaxed);
     let count = local.preempt_count.load(Ordering::Relaxed);
@@ -170,25 +181,21 @@ pub(super) fn enqueue(t: u16) {
     push(t, cpu);
 }
 
-/// Those of `allowed` that run and are not reserved, or are all that is allowed.
+/// Those of `allowed` that are not reserved; all if all are.
 fn open(allowed: CpuMask) -> CpuMask {
-    let online = allowed.and(smp::online());
-    let reserved = RESERVED.load(Ordering::Relaxed);
-    let open = CpuMask::from_bits(online.bits() & !reserved.bits());
-    if open.is_empty() { online } else { open }
+    let open = CpuMask::from_bits(allowed.bits() & !reserved().bits());
+    if open.is_empty() { allowed } else { open }
 }
 
-/// Where thread `t` may run.
+/// Where thread `t` is meant to run.
 fn allowed(t: u16) -> CpuMask {
-    open(CpuMask::from_bits(
-        thread(t).allowed.load(Ordering::Relaxed),
-    ))
+    CpuMask::from_bits(thread(t).allowed.load(Ordering::Relaxed))
 }
 
 /// Where a woken thread shall run.
 fn select(t: u16) -> usize {
     let last = thread(t).cpu.load(Ordering::Relaxed) as usize;
-    let allowed = allowed(t);
+    let allowed = open(allowed(t).and(smp::online()));
     let mut idle = IDLE.load(Ordering::Relaxed).and(allowed);
     if idle.contains(last) {
         return last;
@@ -207,7 +214,7 @@ fn select(t: u16) -> usize {
 
 /// Where a new thread shall run: an idle CPU, else the one with the fewest waiting.
 pub(super) fn select_new(allowed: CpuMask) -> usize {
-    let allowed = open(allowed);
+    let allowed = open(allowed.and(smp::online()));
     let idle = IDLE.load(Ordering::Relaxed).and(allowed);
     let claimed = idle.iter().find(|cpu| IDLE.remove(*cpu, Ordering::Relaxed));
     claimed
@@ -282,7 +289,7 @@ fn steal(cpu: usize) -> Option<u16> {
     let victim = busy.max_by_key(|c| waiting(*c))?;
     let may_take = |t: u16| {
         // Acquire: pairs with the Release in `finish_switch`.
-        allowed(t).contains(cpu) && !thread(t).on_cpu.load(Ordering::Acquire)
+        open(allowed(t)).contains(cpu) && !thread(t).on_cpu.load(Ordering::Acquire)
     };
     queue(victim).lock().take(may_take)
 }
@@ -316,7 +323,7 @@ pub(super) fn unreserve(cpu: usize) {
 #[cfg(feature = "lab")]
 pub(super) fn evict() {
     let cpu = sync::cpu::id();
-    let unwanted = |t: u16| !allowed(t).contains(cpu);
+    let unwanted = |t: u16| !open(allowed(t)).contains(cpu);
     loop {
         let Some(t) = queue(cpu).lock().take(unwanted) else {
             return;
