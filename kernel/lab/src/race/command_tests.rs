@@ -94,8 +94,8 @@ fn an_absent_fix_is_looked_for_bound_by_bound() {
 fn verbs() {
     let shell = crate::shell();
     for (line, status, part) in [
-        ("race", Status::Usage, "list, run or replay"),
-        ("race walk", Status::Usage, "accepted: list, run, replay"),
+        ("race", Status::Usage, "list, run, replay or fuzz"),
+        ("race walk", Status::Usage, "accepted: list, run, replay, fuzz"),
         ("race list more", Status::Usage, "unexpected word"),
         ("race list", Status::Ok, "planted-livelock"),
         ("race replay", Status::Usage, "want a schedule"),
