@@ -18,6 +18,7 @@ mod irqlock;
 #[cfg(feature = "loom")]
 pub mod model;
 mod mutex;
+mod object;
 #[cfg(not(any(target_os = "none", feature = "loom")))]
 mod own;
 mod percpu;

@@ -63,6 +63,13 @@ impl Mode {
             Mode::Write => state == 0,
         }
     }
+    /// With `state` somebody is inside in this mode.
+    const fn is_inside(self, state: u32) -> bool {
+        match self {
+            Mode::Read => state & READERS != 0,
+            Mode::Write => state & WRITER != 0,
+        }
+    }
     const fn access(self) -> (AccessKind, AccessKind) {
         match self {
             Mode::Read => (AccessKind::LockShared, AccessKind::UnlockShared),
@@ -131,9 +138,8 @@ impl RawRwSem {
     pub(crate) fn down(&self, mode: Mode, rank: Rank) {
         let free = || mode.enters(self.state.load(Ordering::Relaxed));
         let go = point::lock(rank, mode.access().0, || self.object(), free);
-        if go == Go::Forced {
-            self.state.fetch_add(mode.unit(), Ordering::Acquire);
-        } else if !self.enter(mode) {
+        // Who is forced goes on without it: see `up`.
+        if go == Go::Free && !self.enter(mode) {
             self.down_slow(mode, rank);
         }
     }
@@ -184,19 +190,23 @@ impl RawRwSem {
     #[inline]
     pub(crate) fn up(&self, mode: Mode, rank: Rank) {
         point::unlock(rank, mode.access().1, || self.object());
-        self.release(mode);
+        if !self.is_lost(mode) {
+            self.release(mode);
+        }
         point::unlocked(rank);
+    }
+
+    /// The running actor, or another, was forced to go on without the semaphore, and one of them has given it back already.
+    #[inline]
+    fn is_lost(&self, mode: Mode) -> bool {
+        point::exploring() && !mode.is_inside(self.state.load(Ordering::Relaxed))
     }
 
     #[inline]
     fn release(&self, mode: Mode) {
         let order = order_of(Twin::SemUpRelaxed, Ordering::Release);
         let old = self.state.fetch_sub(mode.unit(), order);
-        let mine = match mode {
-            Mode::Read => READERS,
-            Mode::Write => WRITER,
-        };
-        debug_assert!(old & mine != 0, "semaphore released but not held");
+        debug_assert!(mode.is_inside(old), "semaphore released but not held");
         // Readers leave it to the last of them.
         if old & WAITERS != 0
             && (mode == Mode::Write || old & READERS == 1 && !broken(Twin::SemLastReader))
@@ -208,7 +218,9 @@ impl RawRwSem {
     /// The holding writer becomes a reader, and lets queued readers in.
     pub(crate) fn downgrade(&self, rank: Rank) {
         point::unlock(rank, AccessKind::Unlock, || self.object());
-        self.share();
+        if !self.is_lost(Mode::Write) {
+            self.share();
+        }
         point::tried(rank, AccessKind::LockShared, || self.object());
         point::unlocked(rank);
     }

@@ -116,7 +116,7 @@ impl RawSpin {
         self.0.load(Ordering::Relaxed) != FREE
     }
 
-    fn object(&self) -> u32 {
+    pub(crate) fn object(&self) -> u32 {
         point::object_at(class::LOCK, self)
     }
 

@@ -141,6 +141,7 @@ impl WaitQueue {
         if !broken(Twin::WakeNoFence) {
             fence(Ordering::SeqCst);
         }
+        point::touch(AccessKind::Read, || self.lock.object());
         if self.list.is_empty() {
             return 0;
         }

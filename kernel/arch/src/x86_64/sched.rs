@@ -148,6 +148,7 @@ fn switch_to(cpu: usize, prev: u16, next: u16, leave: Leave, aside: Aside) {
 
 /// First thing on the new stack: the thread that was left may run elsewhere from here on.
 pub(super) fn finish_switch(left: u16) {
+    let _not_a_step = sync::irq::handler();
     let mine = &PER_CPU[sync::cpu::id()];
     let after = mine.after.swap(AFTER_NOTHING, Ordering::Relaxed);
     // Release: pairs with the Acquire in `enqueue` and `steal`; its registers are saved.
