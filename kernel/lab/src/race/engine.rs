@@ -4,8 +4,10 @@
 //! [`arch::actor::suspend`] and says before, under the engine's lock, where it stands. Deliveries of TLB interrupts
 //! and the disk are actors without a thread: the controller runs them, the former on the CPU of their actor.
 //!
-//! Locks: the engine's own, a spinning leaf that is never held over a suspend, a resume or an upcall. What an actor in
-//! a quiet section waits for is done at once, by itself: interrupts are delivered, the disk works.
+//! Locks: the engine's own, a spinning leaf that is never held over a suspend, a resume or an upcall.
+
+mod heard;
+mod view;
 
 use alloc::format;
 use alloc::string::String;
@@ -14,7 +16,7 @@ use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
 use algo::explore::{
-    Access, AccessKind, ActorId, ActorSet, ActorState, Footprint, ObjectId, Point, Violation,
+    Access, AccessKind, ActorId, ActorState, Choices, Footprint, Point, Violation,
 };
 use arch::actor;
 use arch::upcall::upcalls;
@@ -117,6 +119,7 @@ pub(super) struct Engine {
 }
 
 const NOBODY: u8 = u8::MAX;
+const NO_TASK: u16 = u16::MAX;
 
 pub(super) static ENGINE: Engine = Engine {
     state: spin::Mutex::new(State {
@@ -131,7 +134,7 @@ pub(super) static ENGINE: Engine = Engine {
     slots: [const { Slot::new() }; actor::MAX_ACTORS],
     on_cpu: [const { AtomicU8::new(NOBODY) }; MAX_CPUS],
     cpu_of: [const { AtomicU8::new(NOBODY) }; actor::MAX_ACTORS],
-    tasks: [const { AtomicU16::new(u16::MAX) }; actor::MAX_ACTORS],
+    tasks: [const { AtomicU16::new(NO_TASK) }; actor::MAX_ACTORS],
     scenario: spin::Mutex::new(None),
     ending: AtomicBool::new(false),
 };
@@ -162,15 +165,6 @@ impl Drop for Acting {
     fn drop(&mut self) {
         sync::point::make_actor(false);
     }
-}
-
-/// The code under test has panicked and is being unwound: nobody can be stopped now.
-fn unwinding() -> bool {
-    #[cfg(not(target_os = "none"))]
-    let yes = std::thread::panicking();
-    #[cfg(target_os = "none")]
-    let yes = false;
-    yes
 }
 
 /// What an actor's thread does: one run after the other.
@@ -252,8 +246,12 @@ impl Engine {
         actors: &actor::Actors,
     ) {
         let n = scenario.actors();
-        for c in &self.on_cpu {
+        // A set before this one may have had more.
+        for c in self.on_cpu.iter().chain(&self.cpu_of) {
             c.store(NOBODY, Ordering::Relaxed);
+        }
+        for t in &self.tasks {
+            t.store(NO_TASK, Ordering::Relaxed);
         }
         for i in 0..n {
             self.on_cpu[actors.cpu(i)].store(i as u8, Ordering::Relaxed);
@@ -280,7 +278,7 @@ impl Engine {
         s.ending = false;
     }
 
-    /// A run is being brought to its end: actors only stop where they have to wait.
+    /// A run is being brought to its end: actors hardly stop but where they have to wait.
     pub(super) fn start_end(&self) {
         self.ending.store(true, Ordering::Relaxed);
         self.state().ending = true;
@@ -308,52 +306,6 @@ impl Engine {
     pub(super) fn confirmed(&self) -> (u64, u64) {
         let s = self.state();
         (s.shadow.agreed, s.shadow.asked)
-    }
-
-    /// The state of every actor of a run with `n` threads, for a view.
-    pub(super) fn actor_states(&self, n: usize, states: &mut [ActorState]) {
-        let s = self.state();
-        states.fill(ActorState::Done);
-        let mut mail = ActorSet::EMPTY;
-        for (i, a) in s.actors[..n].iter().enumerate() {
-            let delivery = DELIVERY + i;
-            states[delivery] = match (a.mail, a.irq_on) {
-                (false, _) => ActorState::Idle,
-                (true, true) => ActorState::Ready(Point {
-                    kind: PointKind::IpiServe,
-                    object: ObjectId(self.mailbox(i)),
-                }),
-                (true, false) => ActorState::Masked { by: id(i) },
-            };
-            if a.mail {
-                mail.insert(id(delivery));
-            }
-        }
-        for (i, a) in s.actors[..n].iter().enumerate() {
-            states[i] = match a.at {
-                Where::Home | Where::Ended => ActorState::Done,
-                Where::Stopped if self.slots[i].holds() => ActorState::Ready(Point {
-                    kind: a.kind,
-                    object: a.access.object,
-                }),
-                Where::Stopped => match a.wait {
-                    Wait::Acks => ActorState::IpiWait { missing: mail },
-                    Wait::Wake => ActorState::Asleep {
-                        on: a.access.object,
-                    },
-                    Wait::Lock | Wait::Nothing => ActorState::LockBlocked {
-                        lock: a.access.object,
-                    },
-                },
-            };
-        }
-        states[DISK] = match disk::DISK.next() {
-            None => ActorState::Idle,
-            Some(kind) => ActorState::Ready(Point {
-                kind,
-                object: ObjectId(object(class::DISK, 0)),
-            }),
-        };
     }
 
     /// The mailbox of the CPU of actor `n`, in footprints.
@@ -454,8 +406,11 @@ impl Engine {
         }
     }
 
-    /// Everyone who has not ended is brought there, whatever the order; those who wait for what cannot come go on
-    /// without it.
+    /// Everyone who has not ended is brought there, in turns; those who wait for what cannot come go on without it.
+    ///
+    /// # Panics
+    /// If they do not come there: they have stacks and CPUs that cannot be taken from them, so nothing can be explored
+    /// any more. The message has the steps of the run.
     pub(super) fn end_run(&self, actors: &actor::Actors, n: usize) {
         self.start_end();
         let mut states = [ActorState::Done; algo::explore::MAX_ACTORS];
@@ -475,7 +430,8 @@ impl Engine {
                 self.force(actors, &states[..n]);
             }
         }
-        panic!("the actors of a run cannot be brought to an end: {states:?}");
+        let steps: Choices = self.state().log.iter().map(|l| (l.actor, 1)).collect();
+        panic!("the actors of the run {steps} cannot be brought to an end: {states:?}");
     }
 
     fn force(&self, actors: &actor::Actors, states: &[ActorState]) {
@@ -491,59 +447,6 @@ impl Engine {
             self.state().actors[i].go = Go::Forced;
             self.resume(actors, i);
         }
-    }
-
-    /// In a quiet section: makes true what is waited for.
-    fn wait_quietly(&self, cond: &(dyn Fn() -> bool + Sync)) {
-        while !cond() {
-            let waiting = {
-                let s = self.state();
-                s.actors.iter().position(|a| a.mail)
-            };
-            if let Some(i) = waiting {
-                self.deliver(i);
-            } else if disk::DISK.next().is_some() {
-                self.disk_step();
-            } else {
-                panic!("a step that is not explored waits for what nobody will do");
-            }
-        }
-    }
-
-    /// A frame is about to be free: nobody may reach it any more.
-    fn freed(&self, pfn: Pfn) {
-        // Before the lock: to look at a CPU's state touches it, which belongs to the step.
-        let runs = self.cpu_of.each_ref().map(|cpu| {
-            let cpu = cpu.load(Ordering::Relaxed);
-            cpu != NOBODY && runs_something(usize::from(cpu))
-        });
-        let mut s = self.state();
-        if let Some(text) = s.shadow.freed(pfn, |i| runs[i]) {
-            s.note_violation("stale-free", text);
-        }
-        s.touch(AccessKind::Write, object(class::CONTENT, u64::from(pfn.0)));
-    }
-
-    /// The running actor's MMU makes an access.
-    pub(super) fn user_access(&self, va: VirtAddr, store: Option<u64>) -> Outcome {
-        let Some(me) = me() else {
-            return Outcome::Fault;
-        };
-        let root = arch::current_root();
-        let mut s = self.state();
-        let mut touched = s.step.unwrap_or(Footprint::EMPTY);
-        touched.add(Access::new(AccessKind::Write, tlb_object()));
-        let mut wrong = None;
-        let outcome = s
-            .shadow
-            .access(me, root, va, store, &mut touched, &mut wrong);
-        if s.step.is_some() {
-            s.step = Some(touched);
-        }
-        if let Some((oracle, text)) = wrong {
-            s.note_violation(oracle, text);
-        }
-        outcome
     }
 }
 
@@ -574,101 +477,4 @@ fn irq_object(n: usize) -> u32 {
 /// The running CPU's translations, in footprints.
 pub(super) fn tlb_object() -> u32 {
     object(class::TLB, sync::cpu::id() as u64)
-}
-
-impl Explorer for Engine {
-    fn stop(&self, stop: &Stop<'_>) -> Go {
-        let (wait, cond) = match stop.until {
-            Until::Now => (Wait::Nothing, None),
-            Until::Lock(c) => (Wait::Lock, Some(c)),
-            Until::Acks(c) => (Wait::Acks, Some(c)),
-            Until::Woken(c) => (Wait::Wake, Some(c)),
-        };
-        let quiet = Quiet::is_on() || unwinding();
-        let Some(me) = me().filter(|_| !quiet) else {
-            if let Some(c) = cond {
-                self.wait_quietly(c);
-            }
-            return Go::Free;
-        };
-        {
-            let mut s = self.state();
-            let free = cond.is_none_or(|c| c());
-            let patient = s.ending && s.actors[me].passed < PATIENCE;
-            let unasked = cond.is_none() && !s.stops.contains(stop.kind);
-            let access = Access::new(stop.access, stop.object);
-            if unasked || patient && free {
-                s.actors[me].passed += u32::from(s.ending);
-                s.touch(stop.access, stop.object);
-                return Go::Free;
-            }
-            let a = &mut s.actors[me];
-            a.at = Where::Stopped;
-            (a.kind, a.access, a.wait) = (stop.kind, access, wait);
-            a.irq_on = sync::irq::enabled();
-            a.go = Go::Free;
-            a.passed = 0;
-        }
-        match cond {
-            Some(c) => self.slots[me].during(c, actor::suspend),
-            None => actor::suspend(),
-        };
-        self.state().actors[me].go
-    }
-
-    fn touch(&self, access: AccessKind, object: u32) {
-        self.state().touch(access, object);
-    }
-
-    fn note(&self, note: Note) {
-        let cpu = me();
-        if let Note::FrameFreed(pfn) = note {
-            return self.freed(Pfn(pfn));
-        }
-        let mut s = self.state();
-        match (note, cpu) {
-            (Note::Invlpg(va), Some(cpu)) => s.shadow.invlpg(cpu, va),
-            (Note::FlushLocal | Note::SwitchRoot(_), Some(cpu)) => s.shadow.flush(cpu),
-            (Note::Walked(pfn), _) => return walked(&mut s, Pfn(pfn)),
-            (_, None) | (Note::FrameFreed(_), _) => return,
-        }
-        s.touch(AccessKind::Write, tlb_object());
-    }
-
-    fn tlb_ipi(&self, to: CpuMask) {
-        let mut s = self.state();
-        for cpu in to.iter() {
-            let n = self.on_cpu[cpu].load(Ordering::Relaxed);
-            assert!(
-                n != NOBODY,
-                "TLB interrupt to CPU {cpu}, which has no actor"
-            );
-            s.actors[usize::from(n)].mail = true;
-            s.touch(AccessKind::Write, object(class::MAILBOX, cpu as u64));
-        }
-    }
-
-    fn unpark(&self, task: TaskId) -> bool {
-        self.touch(AccessKind::Write, object(class::SLEEP, u64::from(task.0)));
-        // Whether it is woken is seen in its queue; a thread that is no actor is waiting somewhere else.
-        let is = |t: &AtomicU16| t.load(Ordering::Relaxed) == task.0;
-        self.tasks.iter().any(is)
-    }
-}
-
-/// Code goes through a page table without a lock: it must be one still.
-fn walked(s: &mut State, table: Pfn) {
-    s.touch(AccessKind::Read, object(class::CONTENT, u64::from(table.0)));
-    if frame(table).usage() != Use::Table {
-        s.note_violation(
-            "stale-walk",
-            format!("a walk goes through {table:?}, freed"),
-        );
-    }
-}
-
-/// `cpu` uses translations: it has an address space and is not lazy on it.
-fn runs_something(cpu: usize) -> bool {
-    let (loaded, lazy, _) = mm::pt::tlb::cpu_state(cpu);
-    loaded.is_some() && !lazy
 }

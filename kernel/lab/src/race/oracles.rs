@@ -41,7 +41,7 @@ const ORACLES: [(&str, Oracle); 5] = [
     ("content", contents),
 ];
 
-/// What the first oracle that is not content says.
+/// What the first oracle to object says.
 pub(super) fn at_end(end: &End<'_>) -> Option<Violation> {
     ORACLES.iter().find_map(|(oracle, ask)| {
         let detail = ask(end).err()?;

@@ -32,10 +32,23 @@ const FRAMES: usize = 256;
 /// Somebody explores.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
+/// Whoever explores stays on one CPU, the same each time: LRU lists, slots and frames go by CPU, and so does being an
+/// actor (see [`Acting`]).
 struct Turn;
+
+impl Turn {
+    fn take() -> Option<Self> {
+        if BUSY.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        arch::thread::migrate_to(0);
+        Some(Self)
+    }
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        arch::thread::unpin();
         BUSY.store(false, Ordering::Release);
     }
 }
@@ -103,10 +116,7 @@ impl Theatre {
         scenario: &'static dyn Scenario,
         off_or_on: &[(Knob, bool)],
     ) -> Result<Self, String> {
-        if BUSY.swap(true, Ordering::Acquire) {
-            return Err(String::from("another exploration is under way"));
-        }
-        let turn = Turn;
+        let turn = Turn::take().ok_or_else(|| String::from("another exploration is under way"))?;
         sync::point::set_explorer(&ENGINE);
         let disk = scenario.swaps().then(OwnDisk::new).transpose()?;
         let pocket = mm::explore::open(FRAMES)

@@ -28,6 +28,7 @@ pub static PLANTED: &[(&dyn Scenario, &str)] = &[
     (&planted::LostUpdate, "an update was lost"),
     (&planted::Deadlock, "cycle A -> B -> A"),
     (&planted::Livelock, "livelock: "),
+    (&planted::Starved, "livelock: "),
 ];
 
 /// A scenario that is another one with each seed.

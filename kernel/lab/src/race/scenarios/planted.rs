@@ -1,5 +1,5 @@
 //! Bugs that are there on purpose, so that the explorer can be seen to find each kind: a wrong result, a deadlock, a
-//! livelock. They use no memory management, only words of the stage and two locks.
+//! livelock, an actor that is starved. They use no memory management, only words of the stage and two locks.
 
 use alloc::format;
 use alloc::string::String;
@@ -125,5 +125,40 @@ impl Scenario for Livelock {
         }
         mark(AccessKind::Write, me);
         stage.word(me).store(1, Relaxed);
+    }
+}
+
+/// A polls until B has set a word, however long B is not let on. It does not ask whether the run is given up: the explorer has
+/// to let B on then.
+pub(super) struct Starved;
+
+impl Scenario for Starved {
+    fn name(&self) -> &'static str {
+        "planted-starvation"
+    }
+    fn about(&self) -> &'static str {
+        "A polls a word that B sets, and never sleeps"
+    }
+    fn fixes(&self) -> &'static [Knob] {
+        &[]
+    }
+    fn actors(&self) -> usize {
+        2
+    }
+    fn setup(&self, _: &'static Stage) -> Result<(), MmError> {
+        Ok(())
+    }
+    fn space_of(&self, _: usize) -> Option<usize> {
+        None
+    }
+    fn run(&self, stage: &'static Stage, me: usize) {
+        if me == 1 {
+            mark(AccessKind::Write, 0);
+            stage.word(0).store(1, Relaxed);
+            return;
+        }
+        while stage.word(0).load(Relaxed) == 0 {
+            mark(AccessKind::Read, 0);
+        }
     }
 }
