@@ -1,7 +1,7 @@
 //! The one simulated machine of the process: what it is made of, its memory map and its end.
 
 use super::cpu::SimCpu;
-use super::disk::RamDisk;
+use super::disk::{Cache, RamDisk};
 use super::heap::Window;
 use super::oracle::Oracle;
 use super::ram::Ram;
@@ -56,8 +56,8 @@ pub(super) fn make(config: Config) -> bool {
         Machine {
             cpus: (0..config.cpus).map(|i| SimCpu::new(i, &config)).collect(),
             oracle,
-            swap: (config.swap > 0).then(|| RamDisk::new("ram0", config.swap)),
-            data: (config.data > 0).then(|| RamDisk::new("ram1", config.data)),
+            swap: (config.swap > 0).then(|| RamDisk::new("ram0", config.swap, Cache::Through)),
+            data: (config.data > 0).then(|| RamDisk::new("ram1", config.data, Cache::Volatile)),
             heap: Window::new(),
             map: regions(config.ram),
             ram,

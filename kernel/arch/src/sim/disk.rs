@@ -7,6 +7,7 @@ use super::board::machine;
 use super::cpu::{SimCpu, lock};
 use super::ipi::{self, mail};
 use super::ram::lazy_words;
+use super::volatile::Volatile;
 use crate::addr::PAGE_SIZE;
 use crate::block::{Bio, BlockDevice, Busy, IoError, Op, SECTOR};
 use crate::upcall::upcalls;
@@ -20,7 +21,7 @@ use std::time::Duration;
 pub(super) const QUEUE: usize = 16;
 const SECTORS_PER_PAGE: u64 = PAGE_SIZE / SECTOR;
 const WORDS_PER_PAGE: usize = PAGE_SIZE as usize / 8;
-const WORDS_PER_SECTOR: usize = SECTOR as usize / 8;
+pub(super) const WORDS_PER_SECTOR: usize = SECTOR as usize / 8;
 
 /// What happens to a request that meets an injected fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +76,15 @@ struct Queue {
     faults: Vec<DiskFault>,
 }
 
+/// When a write is durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cache {
+    /// When it completes.
+    Through,
+    /// When a flush after it completes.
+    Volatile,
+}
+
 /// One disk.
 pub struct RamDisk {
     name: &'static str,
@@ -82,19 +92,22 @@ pub struct RamDisk {
     sectors: u64,
     in_flight: AtomicUsize,
     completed: AtomicU64,
+    /// Held while data is moved to the disk. None: writes go through.
+    unflushed: Option<Mutex<Volatile>>,
     queue: Mutex<Queue>,
     work: Condvar,
 }
 
 impl RamDisk {
     /// A disk of zeroes.
-    pub(super) fn new(name: &'static str, bytes: u64) -> Self {
+    pub(super) fn new(name: &'static str, bytes: u64, cache: Cache) -> Self {
         Self {
             name,
             words: lazy_words((bytes / 8) as usize),
             sectors: bytes / SECTOR,
             in_flight: AtomicUsize::new(0),
             completed: AtomicU64::new(0),
+            unflushed: (cache == Cache::Volatile).then(Mutex::default),
             queue: Mutex::new(Queue {
                 waiting: Vec::with_capacity(QUEUE),
                 faults: Vec::new(),
@@ -121,6 +134,12 @@ impl RamDisk {
     /// Word `index` (below 64) of `sector`, as a read would find it: for oracles.
     pub fn word(&self, sector: u64, index: usize) -> u64 {
         self.words[sector as usize * WORDS_PER_SECTOR + index].load(Relaxed)
+    }
+
+    pub(super) fn power_cut(&self, seed: u64) {
+        if let Some(unflushed) = &self.unflushed {
+            lock(unflushed).cut(self.words, seed);
+        }
     }
 
     /// The device's thread.
@@ -168,7 +187,9 @@ impl RamDisk {
     }
 
     fn transfer(&self, bio: &Bio) -> Result<(), IoError> {
+        let mut unflushed = self.unflushed.as_ref().map(lock);
         if bio.op() == Op::Flush {
+            unflushed.as_mut().into_iter().for_each(|u| u.flush());
             return Ok(());
         }
         let end = bio.sector() + bio.len() as u64 * SECTORS_PER_PAGE;
@@ -177,6 +198,9 @@ impl RamDisk {
         }
         for i in 0..bio.len() {
             let at = bio.sector() as usize * WORDS_PER_SECTOR + i * WORDS_PER_PAGE;
+            if let (Op::Write, Some(unflushed)) = (bio.op(), &mut unflushed) {
+                unflushed.before_write(self.words, at, WORDS_PER_PAGE);
+            }
             let disk = &self.words[at..at + WORDS_PER_PAGE];
             let memory = super::frame_words(bio.frame(i));
             for (d, m) in disk.iter().zip(memory) {

@@ -25,6 +25,7 @@ mod tests;
 pub mod thread;
 mod tlb;
 pub mod user;
+mod volatile;
 
 pub use board::{exit, fatal, kernel_root, memory_map, ram_bytes};
 pub use clock::{cycles, now_ns};

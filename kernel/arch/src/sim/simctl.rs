@@ -19,7 +19,7 @@ pub struct Config {
     pub cpus: usize,
     /// Bytes of the swap disk, whole pages; 0 = no disk.
     pub swap: u64,
-    /// Bytes of the data disk, whole pages; 0 = no disk.
+    /// Bytes of the data disk, whole pages; 0 = no disk. Its cache is volatile: see [`power_cut`].
     pub data: u64,
     /// For random eviction.
     pub seed: u64,
@@ -143,4 +143,13 @@ pub fn swap_disk() -> &'static RamDisk {
 pub fn data_disk() -> &'static RamDisk {
     let disk = machine().data.as_ref();
     disk.expect("this machine has no data disk: Config::data is 0")
+}
+
+/// The power fails for the data disk, and is back at once: a sector written since the last flush that succeeded holds
+/// its newest data or what it held at that flush. `seed` chooses. Requests in flight are carried out before or after.
+///
+/// # Panics
+/// If the machine has no data disk.
+pub fn power_cut(seed: u64) {
+    data_disk().power_cut(seed);
 }

@@ -1,4 +1,4 @@
-//! The RAM disk: data, errors, queue.
+//! The RAM disks: data, errors, queue, power cuts.
 
 use super::*;
 
@@ -9,8 +9,12 @@ fn bio(op: Op, sector: u64, frames: &[Pfn]) -> &'static Bio {
 }
 
 fn io(op: Op, sector: u64, frames: &[Pfn]) -> Result<(), IoError> {
+    io_to(swap_disk().unwrap(), op, sector, frames)
+}
+
+fn io_to(disk: &dyn BlockDevice, op: Op, sector: u64, frames: &[Pfn]) -> Result<(), IoError> {
     let bio = bio(op, sector, frames);
-    swap_disk().unwrap().submit(bio).unwrap();
+    disk.submit(bio).unwrap();
     IO.wait_until(|| bio.result().is_some());
     bio.result().unwrap()
 }
@@ -88,5 +92,86 @@ fn disk_takes_sixteen_requests_and_completes_out_of_order() {
                 .all(|b| b.result() == Some(Ok(())))
         });
         assert_eq!(disk.completed(), before + 17);
+    });
+}
+
+#[test]
+fn the_two_disks_are_two() {
+    alone(|| {
+        let data = data_disk().unwrap();
+        let f = frame();
+        fill_frame(f, 7);
+        assert_eq!(io(Op::Write, 200, &[f]), Ok(()));
+        fill_frame(f, 9);
+        assert_eq!(io_to(data, Op::Write, 200, &[f]), Ok(()));
+        assert_eq!(simctl::swap_disk().word(200, 0), 7);
+        assert_eq!(simctl::data_disk().word(200, 0), 9);
+        simctl::data_disk().inject(DiskFault {
+            op: Op::Read,
+            sectors: 200..201,
+            kind: FaultKind::Error,
+            once: true,
+        });
+        assert_eq!(io(Op::Read, 200, &[f]), Ok(()));
+        assert_eq!(io_to(data, Op::Read, 200, &[f]), Err(IoError));
+    });
+}
+
+/// Sectors 400 to 407 flushed with 1; then 400 to 415 written with 2, the flush having failed if `fails`.
+fn written_and_cut(seed: u64, fails: bool) -> Vec<u64> {
+    let data = data_disk().unwrap();
+    let (a, b) = (frame(), frame());
+    let flush = || io_to(data, Op::Flush, 0, &[]);
+    zero_frame(a);
+    zero_frame(b);
+    assert_eq!(io_to(data, Op::Write, 400, &[a, b]), Ok(()));
+    fill_frame(a, 1);
+    assert_eq!(io_to(data, Op::Write, 400, &[a]), Ok(()));
+    assert_eq!(flush(), Ok(()));
+    fill_frame(a, 2);
+    fill_frame(b, 2);
+    assert_eq!(io_to(data, Op::Write, 400, &[a, b]), Ok(()));
+    if fails {
+        simctl::data_disk().inject(DiskFault {
+            op: Op::Flush,
+            sectors: 0..0,
+            kind: FaultKind::Error,
+            once: true,
+        });
+        assert_eq!(flush(), Err(IoError));
+    }
+    simctl::power_cut(seed);
+    let sector = |s| {
+        let first = simctl::data_disk().word(s, 0);
+        assert!((1..64).all(|i| simctl::data_disk().word(s, i) == first));
+        first
+    };
+    (400..416).map(sector).collect()
+}
+
+#[test]
+fn a_power_cut_loses_only_what_was_not_flushed() {
+    alone(|| {
+        let (mut none, mut some, mut all) = (0, 0, 0);
+        for seed in 0..64 {
+            let found = written_and_cut(seed, seed % 2 == 0);
+            assert!(found[..8].iter().all(|&w| w == 1 || w == 2), "{found:?}");
+            assert!(found[8..].iter().all(|&w| w == 0 || w == 2), "{found:?}");
+            match found.iter().filter(|&&w| w != 2).count() {
+                0 => none += 1,
+                16 => all += 1,
+                _ => some += 1,
+            }
+            assert_eq!(found, written_and_cut(seed, false), "a seed repeats");
+        }
+        assert!(none > 0 && some > 0 && all > 0, "{none} {some} {all}");
+        // What survived one cut survives the next.
+        let data = data_disk().unwrap();
+        let f = frame();
+        fill_frame(f, 3);
+        assert_eq!(io_to(data, Op::Write, 400, &[f]), Ok(()));
+        assert_eq!(io_to(data, Op::Flush, 0, &[]), Ok(()));
+        (0..64).for_each(simctl::power_cut);
+        assert_eq!(simctl::data_disk().word(407, 63), 3);
     });
 }

@@ -14,7 +14,7 @@ use super::simctl::{self, Config, DiskFault, FaultKind, Violation};
 use super::thread::{self as thread_api, Spawn, spawn};
 use super::*;
 use crate::addr::{PAGE_SIZE, PMD_SIZE, Pfn, VirtAddr};
-use crate::block::{Bio, Busy, IoError, Op};
+use crate::block::{Bio, BlockDevice, Busy, IoError, Op};
 use crate::pte::{ACCESSED, DIRTY, Entry, HUGE, USER, WRITE};
 use crate::upcall::{self, Access, FaultError, Upcalls};
 use ::sync::{CpuMask, WaitQueue, cpu, irq};
@@ -65,6 +65,7 @@ fn machine_on() {
         ram: 64 << 20,
         cpus: 24,
         swap: 4 << 20,
+        data: 4 << 20,
         ..Config::default()
     });
 }
