@@ -5,7 +5,7 @@ set -uo pipefail
 
 readonly ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly E_FAILED=1 E_USAGE=2 E_PANIC=3 E_SETUP=4 E_TIMEOUT=124
-readonly MIN_MEM=32M MIN_UEFI_MEM=48M MAX_MEM=64G MIN_SWAP=1M MAX_SWAP=64G MAX_CPUS=16
+readonly MIN_MEM=32M MIN_UEFI_MEM=48M MAX_MEM=64G MIN_DISK=1M MAX_DISK=64G MAX_CPUS=16
 
 usage() {
     cat <<'END'
@@ -26,6 +26,9 @@ The machine:
   --swap SIZE        a fresh sparse swap disk, 1M to 64G (default 256M); 0: no swap disk
   --disk FILE        use this raw image as the swap disk, and write to it
   --disk-errors LIST the swap disk fails these 512-byte sectors (1024 at most): read@SECTOR[+COUNT],write@SECTOR[+COUNT],...
+  --data SIZE        a fresh sparse data disk for files, 1M to 64G (default: none, 64M with --test)
+  --data-image FILE  use this raw image as the data disk, and write to it
+  --data-errors LIST as --disk-errors, for the data disk
   --uefi             boot by UEFI (OVMF) instead of BIOS; needs 48M
   --release          optimised build, no debug assertions
   --no-lab           build without the lab's broken twins and switches
@@ -69,7 +72,7 @@ bytes() {
 check_size() { # OPTION SIZE MIN MAX
     local n
     n=$(bytes "$2") || wrong "bad size for $1: '$2'; a number followed by K, M or G is accepted"
-    [[ $1 == --swap && $n == 0 ]] && return
+    [[ $1 == @(--swap|--data) && $n == 0 ]] && return
     ((n >= $(bytes "$3") && n <= $(bytes "$4"))) || wrong "$1 $2 is out of range: $3 to $4 is accepted"
 }
 
@@ -78,20 +81,20 @@ check_number() { # OPTION VALUE MIN MAX
         wrong "bad value for $1: '$2'; a number from $3 to $4 is accepted"
 }
 
-check_disk_errors() {
+check_errors() { # OPTION LIST
     local rule='(read|write)@[0-9]{1,15}(\+[0-9]{1,4})?'
-    [[ $1 =~ ^$rule(,$rule)*$ ]] ||
-        wrong "bad value for --disk-errors: '$1'; read@SECTOR[+COUNT],write@SECTOR[+COUNT],... is accepted"
+    [[ $2 =~ ^$rule(,$rule)*$ ]] ||
+        wrong "bad value for $1: '$2'; read@SECTOR[+COUNT],write@SECTOR[+COUNT],... is accepted"
     # Each sector is a rule on QEMU's command line, which has its limit.
     local sectors=0 one
-    for one in ${1//,/ }; do
+    for one in ${2//,/ }; do
         [[ $one == *+* ]] && ((sectors += 10#${one#*+})) || ((sectors += 1))
     done
-    ((sectors <= 1024)) || wrong "--disk-errors names $sectors sectors; at most 1024 are accepted"
+    ((sectors <= 1024)) || wrong "$1 names $sectors sectors; at most 1024 are accepted"
 }
 
 mode=console exec='' pattern='' bench='' host=no
-cpus='' mem=512M swap='' disk='' disk_errors=''
+cpus='' mem=512M swap='' disk='' disk_errors='' data='' data_image='' data_errors=''
 uefi=no profile=dev lab=yes icount=no gdb=no display=no timeout='' qemu_args=()
 
 set_mode() {
@@ -103,7 +106,7 @@ parse() {
     while (($#)); do
         local option=$1 value=${2-}
         case $option in
-            --exec | --cpus | --mem | --swap | --disk | --disk-errors | --timeout)
+            --exec | --cpus | --mem | --swap | --disk | --disk-errors | --data | --data-image | --data-errors | --timeout)
                 (($# >= 2)) || wrong "$option needs a value"
                 shift
                 ;;
@@ -122,9 +125,12 @@ parse() {
             --host) host=yes ;;
             --cpus) check_number $option "$value" 1 $MAX_CPUS; cpus=$((10#$value)) ;;
             --mem) check_size $option "$value" $MIN_MEM $MAX_MEM; mem=$value ;;
-            --swap) check_size $option "$value" $MIN_SWAP $MAX_SWAP; swap=$value ;;
+            --swap) check_size $option "$value" $MIN_DISK $MAX_DISK; swap=$value ;;
             --disk) disk=$value ;;
-            --disk-errors) check_disk_errors "$value"; disk_errors=$value ;;
+            --disk-errors) check_errors $option "$value"; disk_errors=$value ;;
+            --data) check_size $option "$value" $MIN_DISK $MAX_DISK; data=$value ;;
+            --data-image) data_image=$value ;;
+            --data-errors) check_errors $option "$value"; data_errors=$value ;;
             --uefi) uefi=yes ;;
             --release) profile=fast ;;
             --no-lab) lab=no ;;
@@ -140,6 +146,14 @@ parse() {
     done
 }
 
+check_disk() { # IMAGE-OPTION IMAGE SIZE-OPTION SIZE
+    [[ -n $2 ]] || return 0
+    [[ -z $4 ]] || wrong "$1 and $3 exclude each other"
+    [[ -e $2 ]] || wrong "disk image '$2' does not exist"
+    [[ -f $2 || -b $2 ]] || wrong "disk image '$2' is neither a file nor a block device"
+    [[ -r $2 && -w $2 ]] || wrong "disk image '$2' is not readable and writable"
+}
+
 check_combination() {
     if [[ $mode == bench ]]; then
         profile=fast lab=no icount=yes
@@ -150,21 +164,21 @@ check_combination() {
         [[ $mode != @(console|setup) ]] || wrong "--host needs --exec, --test or --bench"
         [[ $uefi$icount$gdb$display == *yes* && $mode != bench ]] &&
             wrong "--uefi, --icount, --gdb and --display do not go with --host"
-        [[ -z $disk$disk_errors && ${#qemu_args[@]} == 0 ]] ||
-            wrong "--disk, --disk-errors and QEMU-ARGS do not go with --host"
+        [[ -z $disk$disk_errors$data_image$data_errors && ${#qemu_args[@]} == 0 ]] ||
+            wrong "--disk, --disk-errors, --data-image, --data-errors and QEMU-ARGS do not go with --host"
     fi
     # OVMF and the bootloader tread on each other in less.
     [[ $uefi == no ]] || (($(bytes "$mem") >= $(bytes $MIN_UEFI_MEM))) ||
         wrong "--mem $mem is too small for --uefi: the firmware needs at least $MIN_UEFI_MEM"
-    if [[ -n $disk ]]; then
-        [[ -z $swap ]] || wrong "--disk and --swap exclude each other"
-        [[ -e $disk ]] || wrong "disk image '$disk' does not exist"
-        [[ -f $disk || -b $disk ]] || wrong "disk image '$disk' is neither a file nor a block device"
-        [[ -r $disk && -w $disk ]] || wrong "disk image '$disk' is not readable and writable"
-        disk=$(realpath "$disk")
-    fi
+    check_disk --disk "$disk" --swap "$swap"
+    check_disk --data-image "$data_image" --data "$data"
+    [[ -z $disk ]] || disk=$(realpath "$disk")
+    [[ -z $data_image ]] || data_image=$(realpath "$data_image")
+    [[ -z $disk || $disk != "$data_image" ]] || wrong "--disk and --data-image name the same image"
     [[ -n $swap ]] || swap=256M
+    [[ -n $data ]] || { [[ $mode == test ]] && data=64M || data=0; }
     [[ -z $disk_errors || -n $disk || $(bytes "$swap") != 0 ]] || wrong "--disk-errors needs a swap disk"
+    [[ -z $data_errors || -n $data_image || $(bytes "$data") != 0 ]] || wrong "--data-errors needs a data disk"
     if [[ -z $timeout ]]; then
         timeout=600
         [[ $mode == console || $gdb == yes ]] && timeout=0
@@ -235,7 +249,8 @@ kvm_works() {
 # isa-debug-exit at 0xf4: the kernel's way to say how it went; the process status is 2 * value + 1.
 # fw_cfg opt/quire/cmdline: the command line, as a file: no quoting, no length limit.
 # virtio-blk-pci: disable-legacy=on, the modern interface only. num-queues=1,queue-size=512: the kernel drives one
-#   queue per disk, with room for 15 requests of 32 scattered pages. romfile= keeps option ROMs, and bootindex the swap disk, out of the boot.
+#   queue per disk, with room for 15 requests of 32 scattered pages. serial: what the disk is for; the kernel knows the data disk
+#   by it. romfile= keeps option ROMs, and bootindex these disks, out of the boot.
 describe_machine() {
     local accel cpu
     local tuning=la57=off,erms=off
@@ -261,29 +276,34 @@ describe_machine() {
     [[ $gdb == no ]] || machine+=(-gdb tcp::1234 -S)
     [[ $uefi == no ]] || machine+=(-drive "if=pflash,format=raw,readonly=on,file=$ovmf_code"
         -drive "if=pflash,format=raw,snapshot=on,file=$ovmf_vars")
-    add_swap_disk
+    add_disk swap "$disk" "$swap" "$disk_errors"
+    add_disk data "$data_image" "$data" "$data_errors"
     machine+=("${qemu_args[@]}")
 }
 
 # A fresh disk dies with this run: its flushes need not reach the host's disk.
-add_swap_disk() {
-    local file=$disk flush=off
+add_disk() { # swap|data IMAGE SIZE ERRORS
+    local name=$1 file=$2 errors=$4 flush=off
     if [[ -z $file ]]; then
-        [[ $(bytes "$swap") != 0 ]] || return
-        file=$run/swap flush=on
-        target/debug/mkswap "$file" "$(bytes "$swap")" || die $E_FAILED "no swap disk could be made"
+        [[ $(bytes "$3") != 0 ]] || return 0
+        file=$run/$name flush=on
+        if [[ $name == swap ]]; then
+            target/debug/mkswap "$file" "$(bytes "$3")"
+        else
+            truncate -s "$(bytes "$3")" "$file"
+        fi || die $E_FAILED "no $name disk could be made"
     fi
-    machine+=(-blockdev "driver=file,node-name=swapfile,filename=$file,cache.no-flush=$flush")
-    local below=swapfile merging=on
-    if [[ -n $disk_errors ]]; then
-        machine+=(-blockdev "{\"driver\":\"blkdebug\",\"node-name\":\"swaperr\",\"image\":\"swapfile\",\"inject-error\":[$(
-            error_rules "$disk_errors"
+    machine+=(-blockdev "driver=file,node-name=${name}file,filename=$file,cache.no-flush=$flush")
+    local below=${name}file merging=on
+    if [[ -n $errors ]]; then
+        machine+=(-blockdev "{\"driver\":\"blkdebug\",\"node-name\":\"${name}err\",\"image\":\"$below\",\"inject-error\":[$(
+            error_rules "$errors"
         )]}")
         # Merged, neighbours of a bad request would fail with it.
-        below=swaperr merging=off
+        below=${name}err merging=off
     fi
-    machine+=(-blockdev "driver=raw,node-name=swap,file=$below"
-        -device virtio-blk-pci,drive=swap,disable-legacy=on,num-queues=1,queue-size=512,romfile=,request-merging=$merging)
+    machine+=(-blockdev "driver=raw,node-name=$name,file=$below"
+        -device "virtio-blk-pci,drive=$name,serial=$name,disable-legacy=on,num-queues=1,queue-size=512,romfile=,request-merging=$merging")
 }
 
 # blkdebug's rules: one for each sector.
@@ -392,7 +412,7 @@ host_command() { # quire-host's arguments
     [[ $lab == yes ]] || features=(--no-default-features)
     cargo build -q -p lab --bin quire-host --profile "$profile" "${features[@]}" >&2 || return $E_FAILED
     timeout --foreground -k 5 "$timeout" "target/${profile/dev/debug}/quire-host" \
-        --cpus "$cpus" --mem "$mem" --swap "$swap" "$@" </dev/null
+        --cpus "$cpus" --mem "$mem" --swap "$swap" --data "$data" "$@" </dev/null
 }
 
 run_tests() {

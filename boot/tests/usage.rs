@@ -66,6 +66,21 @@ fn disks() {
         &["needs a swap disk"],
     );
     refused(&["--disk-errors", "read"], &["'read'", "SECTOR"]);
+    refused(
+        &["--data-image", "/nonexistent.img"],
+        &["/nonexistent.img", "does not exist"],
+    );
+    refused(&["--data-errors", "read@4"], &["needs a data disk"]);
+    refused(
+        &["--data-errors", "read@1+2000"],
+        &["--data-errors", "2000 sectors", "1024"],
+    );
+    refused(&["--data", "1K"], &["--data 1K", "1M to 64G"]);
+    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    refused(
+        &["--disk", image, "--data-image", image],
+        &["the same image"],
+    );
 }
 
 #[test]
@@ -90,7 +105,7 @@ fn help_lists_every_option() {
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
     for option in "--exec --test --bench --host --cpus --mem --swap --disk --uefi --release --no-lab --icount \
-                   --gdb --display --timeout --setup --disk-errors"
+                   --gdb --display --timeout --setup --disk-errors --data --data-image --data-errors"
         .split_whitespace()
     {
         assert!(text.contains(&format!("  {option} ")) || text.contains(&format!(" {option}\n")), "{option}");

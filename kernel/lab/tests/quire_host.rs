@@ -68,6 +68,8 @@ fn a_disk_with_read_errors_fails_the_run_that_needs_it() {
         0,
         "stress swap: ok",
     );
+    let none = "fault-inject data read";
+    expect(&["--exec", none], 2, "no such disk");
     let writes = "fault-inject write --times 40; stress swap --secs 1; swap";
     expect(
         &[&machine[..], &[writes]].concat(),

@@ -14,7 +14,7 @@ use virtio_drivers::transport::pci::bus::DeviceFunction;
 
 use super::common::{self, Registers};
 use super::hal::Allocate;
-use super::queue::{QUEUE, Queue};
+use super::queue::{QUEUE, Queue, SERIAL};
 use crate::pci::Root;
 
 /// A device that has not answered a request for so long is given up. Nanoseconds.
@@ -38,6 +38,7 @@ pub(super) struct Disk<const N: usize> {
     name: &'static str,
     sectors: u64,
     features: Features,
+    serial: [u8; SERIAL],
     doorbell: common::Doorbell,
     queue: IrqSpinLock<Queue<N>>,
     completed: AtomicU64,
@@ -51,6 +52,8 @@ pub(super) trait Driver: BlockDevice {
     fn check(&self);
     /// For boot messages: descriptors of the queue, and whether the disk is read-only.
     fn describe(&self) -> (usize, bool);
+    /// Its serial number; empty if it has none.
+    fn serial(&self) -> &str;
 }
 
 impl<const N: usize> Disk<N> {
@@ -84,11 +87,14 @@ impl<const N: usize> Disk<N> {
         let sectors = sectors.map_err(|_| "its size cannot be read")?;
         let doorbell = registers.doorbell(QUEUE);
         transport.finish_init();
-        let queue = Queue::new(ring, transport, allocate).ok_or("no memory for its requests")?;
+        let queue = Queue::new(ring, transport, allocate);
+        let mut queue = queue.ok_or("no memory for its requests")?;
+        let serial = queue.serial(|| doorbell.ring())?;
         Ok(Self {
             name,
             sectors,
             features,
+            serial,
             doorbell,
             queue: IrqSpinLock::new(Rank::DiskQueue, queue),
             completed: AtomicU64::new(0),
@@ -177,5 +183,11 @@ impl<const N: usize> Driver for Disk<N> {
 
     fn describe(&self) -> (usize, bool) {
         (N, self.features.contains(Features::RO))
+    }
+
+    fn serial(&self) -> &str {
+        let end = self.serial.iter().position(|&b| b == 0);
+        let bytes = &self.serial[..end.unwrap_or(SERIAL)];
+        core::str::from_utf8(bytes).unwrap_or_default()
     }
 }

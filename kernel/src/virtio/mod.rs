@@ -114,14 +114,19 @@ fn start(
         _ => return Err("its queue has fewer than 256 entries"),
     };
     let driver: &'static dyn Driver = *DISKS[n].call_once(|| Box::leak(driver));
-    arch::register_disk(driver, "");
+    arch::register_disk(driver, driver.serial());
     let (entries, read_only) = driver.describe();
     println!(
-        "{}: {} MiB, {entries} queue entries, {}{}",
+        "{}: {} MiB, {entries} queue entries, {}{}{}",
         driver.name(),
         driver.sectors() >> 11,
         if by_interrupt { "MSI-X" } else { "polled" },
         if read_only { ", read-only" } else { "" },
+        if driver.serial() == arch::DATA_SERIAL {
+            ", for files"
+        } else {
+            ""
+        },
     );
     Ok(())
 }

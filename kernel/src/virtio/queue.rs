@@ -26,6 +26,10 @@ const SLOT_BYTES: usize = 64;
 /// Where in a slot the status byte lies, after the header.
 const STATUS: usize = 16;
 const HEADER: usize = 16;
+/// Where in a slot the answer of [`Queue::serial`] lies.
+const ANSWER: usize = 32;
+/// So long a device may take for it. Nanoseconds.
+const ANSWER_NS: u64 = 5_000_000_000;
 /// Times that the status is read for the end of a reset.
 const RESET_READS: usize = 10_000;
 /// The only queue of a block device that is used.
@@ -35,6 +39,9 @@ pub(super) const QUEUE: u16 = 0;
 const TYPE_IN: u32 = 0;
 const TYPE_OUT: u32 = 1;
 const TYPE_FLUSH: u32 = 4;
+const TYPE_GET_ID: u32 = 8;
+/// Bytes of a serial number, zeroes at the end where it is shorter.
+pub(super) const SERIAL: usize = 20;
 /// The status byte of a request that went well; also what no device writes.
 const STATUS_OK: u8 = 0;
 const STATUS_NONE: u8 = 0xff;
@@ -94,6 +101,44 @@ impl<const N: usize> Queue<N> {
         })
     }
 
+    /// Asks the device for its serial number (all zeroes: it has none) and waits for the answer. For set-up,
+    /// before the first bio; `notify` rings the device's doorbell.
+    ///
+    /// # Errors
+    /// There was no answer in time: the device is not usable.
+    pub(super) fn serial(&mut self, notify: impl Fn()) -> Result<[u8; SERIAL], &'static str> {
+        self.write_slot(0, TYPE_GET_ID, 0);
+        let at = self.slot_ptr(0);
+        // SAFETY: parts of slot 0, which no request has; only their addresses are used.
+        let (header, answer, status) = unsafe {
+            (
+                core::slice::from_raw_parts(at, HEADER),
+                core::slice::from_raw_parts_mut(at.add(ANSWER), SERIAL),
+                core::slice::from_raw_parts_mut(at.add(STATUS), 1),
+            )
+        };
+        let (inputs, outputs) = (&[header], &mut [answer, status]);
+        // SAFETY: the slot stays free of requests until the token is popped; without an answer the disk is
+        // not used at all, and its page is never freed.
+        let token = unsafe { self.ring.add(inputs, outputs) };
+        let token = token.map_err(|_| "its queue has no room")?;
+        notify();
+        let since = arch::now_ns();
+        while !self.ring.can_pop() {
+            if arch::now_ns() - since > ANSWER_NS {
+                return Err("it does not answer");
+            }
+            core::hint::spin_loop();
+        }
+        // SAFETY: the same buffers as for `add`.
+        let popped = unsafe { self.ring.pop_used(token, inputs, outputs) };
+        if popped.is_err() || self.status(0) != STATUS_OK {
+            return Ok([0; SERIAL]);
+        }
+        // SAFETY: the device has finished with the slot.
+        Ok(unsafe { at.add(ANSWER).cast::<[u8; SERIAL]>().read_volatile() })
+    }
+
     /// Nothing can be submitted any more.
     pub(super) fn is_dead(&self) -> bool {
         self.dead
@@ -105,7 +150,12 @@ impl<const N: usize> Queue<N> {
     /// [`Busy`] without a free slot or enough free descriptors; `bio` is untouched.
     pub(super) fn submit(&mut self, bio: &'static Bio, now: u64) -> Result<bool, Busy> {
         let slot = self.slots.iter().position(Option::is_none).ok_or(Busy)?;
-        self.write_slot(slot, bio);
+        let (kind, sector) = match bio.op() {
+            Op::Read => (TYPE_IN, bio.sector()),
+            Op::Write => (TYPE_OUT, bio.sector()),
+            Op::Flush => (TYPE_FLUSH, 0),
+        };
+        self.write_slot(slot, kind, sector);
         let mut buffers = self.buffers(slot, bio);
         if buffers.nr_inputs + buffers.nr_outputs > self.ring.available_desc() {
             return Err(Busy);
@@ -152,7 +202,7 @@ impl<const N: usize> Queue<N> {
 
     /// Gives the device up. One that still owes reads is reset first, so that it writes to no frame any more
     /// (QEMU finishes its own I/O before the reset is done). Late writes only reach slots of the disk that
-    /// are known as bad by then, so they need none.
+    /// are known as bad by then, or are of file pages that stay dirty in memory, so they need none.
     pub(super) fn kill(&mut self) {
         self.dead = true;
         let mut in_flight = self.slots.iter().flatten();
@@ -175,12 +225,7 @@ impl<const N: usize> Queue<N> {
         unsafe { arch::frame_ptr(self.page).add(slot * SLOT_BYTES) }
     }
 
-    fn write_slot(&self, slot: usize, bio: &Bio) {
-        let (kind, sector) = match bio.op() {
-            Op::Read => (TYPE_IN, bio.sector()),
-            Op::Write => (TYPE_OUT, bio.sector()),
-            Op::Flush => (TYPE_FLUSH, 0),
-        };
+    fn write_slot(&self, slot: usize, kind: u32, sector: u64) {
         let at = self.slot_ptr(slot);
         // SAFETY: the slot is free, so neither the device nor anybody else looks at it; it is 64-byte
         // aligned and holds header and status.

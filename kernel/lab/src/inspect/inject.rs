@@ -13,10 +13,13 @@ pub(super) fn fault_inject(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let mut args = ctx.args();
     let times = args.number("--times", u64::MAX, 1..=u64::MAX)?;
     let mut verb = args.word();
-    let disk = match verb.as_deref() {
-        Some("data") => &DATA,
-        _ => &SWAP,
+    let (disk, there) = match verb.as_deref() {
+        Some("data") => (&DATA, arch::data_disk().is_some()),
+        _ => (&SWAP, arch::swap_disk().is_some()),
     };
+    if verb.is_some() && !there {
+        return Err(UsageError::new("the machine has no such disk"));
+    }
     if let Some("swap" | "data") = verb.as_deref() {
         verb = args.word();
     }

@@ -1,6 +1,7 @@
 //! `meminfo`, `buddyinfo`, `vmstat`, `swap`.
 
 use arch::PAGE_SIZE;
+use arch::block::SECTOR;
 use mm::buddy;
 use mm::stats::{self, Event, Use};
 
@@ -126,7 +127,22 @@ pub(super) fn swap(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
         return Ok(Status::Failed);
     }
     print_swap(ctx.out);
+    print_disks(ctx.out);
     Ok(Status::Ok)
+}
+
+fn print_disks(out: &dyn Out) {
+    for (name, disk) in [("swap", arch::swap_disk()), ("data", arch::data_disk())] {
+        if let Some(disk) = disk {
+            let kb = disk.sectors() * SECTOR / 1024;
+            writeln!(
+                out,
+                "{name} disk: {}, {kb} kB, {} requests",
+                disk.name(),
+                disk.completed()
+            );
+        }
+    }
 }
 
 fn print_swap(out: &dyn Out) {

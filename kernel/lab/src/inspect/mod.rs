@@ -83,7 +83,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "swap",
-        help: "the swap disk: slots, errors; mkswap, swapon, swapoff",
+        help: "the swap disk: slots, errors; mkswap, swapon, swapoff; the machine's disks",
         usage: "[mkswap|on|off]\n\
                 Sizes in kB, as /proc/swaps, and the counts of failed requests and bad slots. mkswap writes a\n\
                 header to the disk (what is on it is lost); on and off start and stop swapping.",
