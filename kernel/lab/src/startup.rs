@@ -9,12 +9,17 @@ use mm::reclaim::{kswapd, oom};
 
 use crate::out::Out;
 
-/// Where the OOM killer's line goes.
+/// Where lines go that no command asked for.
 static VOICE: spin::Once<&'static dyn Out> = spin::Once::new();
 
 fn tell(kill: &oom::Kill) {
+    say(&format!("{kill}"));
+}
+
+/// Prints a line that no command asked for.
+pub fn say(text: &str) {
     if let Some(out) = VOICE.get() {
-        writeln!(*out, "{kill}");
+        writeln!(*out, "{text}");
     }
 }
 

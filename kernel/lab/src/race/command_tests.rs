@@ -95,7 +95,11 @@ fn verbs() {
     let shell = crate::shell();
     for (line, status, part) in [
         ("race", Status::Usage, "list, run, replay or fuzz"),
-        ("race walk", Status::Usage, "accepted: list, run, replay, fuzz"),
+        (
+            "race walk",
+            Status::Usage,
+            "accepted: list, run, replay, fuzz",
+        ),
         ("race list more", Status::Usage, "unexpected word"),
         ("race list", Status::Ok, "planted-livelock"),
         ("race replay", Status::Usage, "want a schedule"),

@@ -82,9 +82,15 @@ impl OwnDisk {
 impl Drop for OwnDisk {
     fn drop(&mut self) {
         // Nothing is on it: neither can fail but for want of memory, and then the machine goes on without swap.
-        let back = mm::ops::swapoff::swapoff().map_err(|e| format!("{e}"));
-        if back.is_ok() && self.had_swap {
-            drop(crate::startup::swap_on());
+        let off = mm::ops::swapoff::swapoff().map_err(|e| format!("swapoff: {e}"));
+        let back = off.and_then(|()| match self.had_swap {
+            true => crate::startup::swap_on(),
+            false => Ok(()),
+        });
+        if let Err(e) = back {
+            crate::startup::say(&format!(
+                "race: the machine's swap area does not come back: {e}"
+            ));
         }
     }
 }
