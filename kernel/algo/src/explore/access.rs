@@ -113,23 +113,19 @@ impl Footprint {
         self.everything || self.accesses().iter().any(|a| a.object == object)
     }
 
-    /// It gives back a lock that `later` takes: before this step, `later` could not have been taken.
+    /// It gives back a lock that `later` begins with: before this step, `later` could not have been taken. (A lock that
+    /// the step takes itself and gives back was free before it; a try at a lock is no such beginning.)
     pub(super) fn hands_over_to(&self, later: &Self) -> bool {
-        let gives = |lock| {
-            self.accesses().iter().any(|a| {
-                a.object == lock && matches!(a.kind, AccessKind::Unlock | AccessKind::UnlockShared)
-            })
+        let Some(takes) = later.accesses().first() else {
+            return false;
         };
-        let takes = |a: &Access| match a.kind {
-            AccessKind::Lock => gives(a.object),
-            // A shared hold given back did not keep another sharer out.
-            AccessKind::LockShared => self.accesses().contains(&Access {
-                object: a.object,
-                kind: AccessKind::Unlock,
-            }),
-            _ => false,
-        };
-        later.accesses().iter().any(takes)
+        let first = self.accesses().iter().find(|a| a.object == takes.object);
+        matches!(
+            (first.map(|a| a.kind), takes.kind),
+            (Some(AccessKind::Unlock), AccessKind::Lock | AccessKind::LockShared)
+                // A shared hold given back did not keep another sharer out.
+                | (Some(AccessKind::UnlockShared), AccessKind::Lock)
+        )
     }
 }
 
@@ -140,4 +136,35 @@ pub struct Point {
     pub kind: PointKind,
     /// What it is about to touch.
     pub object: ObjectId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AccessKind::{Lock, LockShared, Unlock, UnlockShared, Write};
+    use super::*;
+
+    fn step(kinds: &[AccessKind]) -> Footprint {
+        let mut f = Footprint::EMPTY;
+        kinds.iter().for_each(|k| f.add(Access::new(*k, 1)));
+        f
+    }
+
+    #[test]
+    fn a_lock_is_handed_over_by_who_held_it_before_the_step() {
+        for (gives, takes, yes) in [
+            (&[Unlock][..], &[Lock][..], true),
+            (&[Unlock], &[LockShared], true),
+            (&[Unlock], &[Lock, Unlock], true),
+            (&[UnlockShared], &[Lock], true),
+            (&[UnlockShared], &[LockShared], false),
+            // It was free until the step took it.
+            (&[Lock, Unlock], &[Lock], false),
+            // A try does not wait.
+            (&[Unlock], &[Write, Lock], false),
+            (&[Unlock], &[], false),
+        ] {
+            let found = step(gives).hands_over_to(&step(takes));
+            assert_eq!(found, yes, "{gives:?} before {takes:?}");
+        }
+    }
 }

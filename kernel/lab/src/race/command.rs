@@ -31,6 +31,8 @@ pub const COMMANDS: &[Command] = &[Command {
             --broken    switch off each fix in turn; succeeds when every one was found and replayed\n\
             --fix K=on|off ...  switches for these runs\n\
             --bound N   at most N preemptions (2; with --broken 0, 1, ... to 3), or none\n\
+            --plain     leave out no schedule within the bound, to compare\n\
+            --dpor      instead: no bound, only schedules that reverse a race\n\
             --pct N     instead: random priorities, for bugs of depth N, up to --max or --secs\n\
             --random    instead: random schedules, up to --max or --secs\n\
             --max N     most runs a line (no limit; 10000 with --broken, --pct and --random)\n\
@@ -43,8 +45,8 @@ pub const COMMANDS: &[Command] = &[Command {
     run: command,
     words: || {
         let options = [
-            "list", "run", "replay", "fuzz", "all", "--broken", "--fix", "--bound", "--max",
-            "--pct", "--random", "--secs", "--seed", "--times",
+            "list", "run", "replay", "fuzz", "all", "--broken", "--fix", "--bound", "--dpor",
+            "--max", "--pct", "--plain", "--random", "--secs", "--seed", "--times",
         ];
         let names = scenarios::every().map(|s| s.name());
         options.into_iter().chain(names).collect()
@@ -142,11 +144,15 @@ fn method(args: &mut Args, broken: bool) -> Result<Method, UsageError> {
     let bound = args.value("--bound")?;
     let depth = args.number("--pct", 0, 1..=100)?;
     let random = args.flag("--random");
-    let given = [bound.is_some(), depth > 0, random];
+    let (plain, dpor) = (args.flag("--plain"), args.flag("--dpor"));
+    let given = [bound.is_some() || plain, depth > 0, random, dpor];
     if given.iter().filter(|g| **g).count() > 1 {
         return Err(UsageError::new(
-            "--bound, --pct and --random exclude each other",
+            "--bound (with or without --plain), --dpor, --pct and --random exclude each other",
         ));
+    }
+    if dpor {
+        return Ok(Method::Dpor);
     }
     if depth > 0 {
         return Ok(Method::Pct(depth as u32));
@@ -166,10 +172,10 @@ fn method(args: &mut Args, broken: bool) -> Result<Method, UsageError> {
             }
         },
     };
-    Ok(if broken {
-        Method::UpTo(bound)
-    } else {
-        Method::Bound(bound)
+    Ok(match (plain, broken) {
+        (true, _) => Method::Plain(bound),
+        (false, true) => Method::UpTo(bound),
+        (false, false) => Method::Bound(bound),
     })
 }
 

@@ -72,6 +72,7 @@ fn complaints_say_what_is_accepted() {
         ("planted-deadlock --max 0", "--max: 0 is out of range"),
         ("planted-deadlock --pct 2 --random", "exclude each other"),
         ("planted-deadlock --bound 2 --pct 2", "exclude each other"),
+        ("planted-deadlock --plain --dpor", "exclude each other"),
         ("planted-deadlock --bogus", "--seed"),
         ("planted-deadlock --broken", "has no fix to switch off"),
     ] {
@@ -87,6 +88,8 @@ fn an_absent_fix_is_looked_for_bound_by_bound() {
     assert_eq!(parse("--bound 1"), Method::UpTo(Some(1)));
     assert_eq!(parse("--bound none"), Method::UpTo(None));
     assert_eq!(parse("--pct 2"), Method::Pct(2));
+    assert_eq!(parse("--dpor"), Method::Dpor);
+    assert_eq!(parse("--plain --bound 1"), Method::Plain(Some(1)));
 }
 
 /// The command as the console runs it, as far as it goes without a machine.

@@ -30,7 +30,11 @@ const SECOND: u64 = 1_000_000_000;
 pub enum Method {
     /// All with at most so many preemptions, without those equivalent to others.
     Bound(Option<u32>),
-    /// The same for every bound from 0 to this one in turn (without a bound: 0 to 3, then without).
+    /// All with at most so many preemptions, one by one: what the others are compared with.
+    Plain(Option<u32>),
+    /// Without a bound, only those that reverse a race of an earlier run.
+    Dpor,
+    /// As [`Method::Bound`] for every bound from 0 to this one in turn (without a bound: 0 to 3, then without).
     UpTo(Option<u32>),
     /// Random priorities that change at fewer than so many places.
     Pct(u32),
@@ -55,6 +59,8 @@ impl Method {
     fn searcher(self, seed: u64, actors: usize) -> Searcher {
         match self {
             Self::Bound(bound) | Self::UpTo(bound) => Searcher::Tree(DepthFirst::sleep(bound)),
+            Self::Plain(bound) => Searcher::Tree(DepthFirst::plain(bound)),
+            Self::Dpor => Searcher::Tree(DepthFirst::dpor()),
             // The estimate of a run's length grows with the first runs.
             Self::Pct(depth) => Searcher::Pct(Pct::new(seed, depth, actors, 1)),
             Self::Random => Searcher::Walk(RandomWalk::new(seed)),
@@ -67,6 +73,9 @@ impl fmt::Display for Method {
         match self {
             Self::Bound(Some(n)) | Self::UpTo(Some(n)) => write!(f, "{n}"),
             Self::Bound(None) | Self::UpTo(None) => f.write_str("none"),
+            Self::Plain(Some(n)) => write!(f, "plain{n}"),
+            Self::Plain(None) => f.write_str("plain"),
+            Self::Dpor => f.write_str("dpor"),
             Self::Pct(depth) => write!(f, "pct{depth}"),
             Self::Random => f.write_str("random"),
         }

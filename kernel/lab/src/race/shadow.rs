@@ -162,7 +162,8 @@ impl Shadow {
                 None => return Outcome::Fault,
             },
         };
-        if self.generation(t.pfn) != t.generation {
+        let stale = self.generation(t.pfn) != t.generation;
+        if stale {
             let verb = if store.is_some() { "writes" } else { "reads" };
             let who = letter(cpu);
             wrong.get_or_insert_with(|| {
@@ -178,11 +179,16 @@ impl Shadow {
         };
         touched.add(Access::new(kind, content));
         let word = &arch::frame_words(t.pfn)[(va.0 & 0xfff) as usize / 8];
-        if let Some(value) = store {
+        let before = word.load(Relaxed);
+        let value = store.unwrap_or(before);
+        if store.is_some() {
             word.store(value, Relaxed);
         }
-        let value = word.load(Relaxed);
         self.confirm(root, va, t, store, value);
+        if stale && store.is_some() {
+            // The run has its verdict; the frame's new owner, in this run or the next, shall not suffer.
+            word.store(before, Relaxed);
+        }
         Outcome::Done(value)
     }
 

@@ -30,9 +30,13 @@ pub fn each_entry(mm: &Mm, f: &mut dyn FnMut(VirtAddr, Entry)) {
         let Some(table) = span.pmd.table() else {
             continue;
         };
-        for va in (span.start..span.end).step_by(PAGE_SIZE as usize) {
+        let from = VirtAddr(span.start).table_index(0);
+        let cells = &arch::frame_words(table)[from..];
+        for (va, cell) in (span.start..span.end)
+            .step_by(PAGE_SIZE as usize)
+            .zip(cells)
+        {
             // Acquire pairs with the Release that published the entry.
-            let cell = arch::pt_cell(table, VirtAddr(va).table_index(0));
             let entry = Entry(cell.load(Ordering::Acquire));
             if !entry.is_none() {
                 f(VirtAddr(va), entry);

@@ -81,6 +81,7 @@ impl Explorer for Engine {
         let Some(me) = me().filter(|_| !quiet) else {
             if let Some(c) = cond {
                 self.wait_quietly(c);
+                self.touch(stop.access, stop.object);
             }
             return Go::Free;
         };
