@@ -208,16 +208,31 @@ fn run_one(subject: &Subject, order: &Order, ctx: &Ctx<'_>) -> bool {
         cancel: ctx.cancel,
         tell: &tell,
     };
-    let outcome = subject.perform(|world| search(world, subject, &order.plan, &watch));
+    let outcome = subject.perform(|world| {
+        let outcome = search(world, subject, &order.plan, &watch);
+        (outcome, world.confirmed())
+    });
     match outcome {
-        Ok(outcome) => {
+        Ok((outcome, confirmed)) => {
             outcome.remarks(&tell);
-            writeln!(ctx.out, "{outcome}");
+            writeln!(ctx.out, "{outcome}{}", Mmu(confirmed));
             judge(&outcome, order.broken)
         }
         Err(e) => {
             writeln!(ctx.out, "race: {} cannot run: {e}", subject.scenario.name());
             false
+        }
+    }
+}
+
+/// Of how many user accesses the real MMU made as well, and in how many it agreed; nothing on the simulator.
+struct Mmu((u64, u64));
+
+impl fmt::Display for Mmu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            (_, 0) => Ok(()),
+            (agreed, asked) => write!(f, " mmu={agreed}/{asked}"),
         }
     }
 }

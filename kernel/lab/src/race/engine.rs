@@ -234,6 +234,7 @@ impl Engine {
         // The end is a state like any other: the actor is still in its address space.
         let _go = actor::suspend();
         let _quiet = Quiet::begin();
+        scenario.leave(&STAGE, me);
         drop(adopted);
         self.state().actors[me].at = Where::Home;
     }

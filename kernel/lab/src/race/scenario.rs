@@ -62,6 +62,8 @@ pub trait Scenario: Sync {
     fn enter(&self, _stage: &'static Stage, _me: usize) {}
     /// What actor `me` does.
     fn run(&self, stage: &'static Stage, me: usize);
+    /// Actor `me`, whose run is over and judged, is about to leave its address space.
+    fn leave(&self, _stage: &'static Stage, _me: usize) {}
     /// What must hold when everyone has ended, beside what the oracles see.
     ///
     /// # Errors

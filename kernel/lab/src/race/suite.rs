@@ -12,6 +12,7 @@ use super::run::{Method, Outcome, Plan, Watch, search};
 use super::scenario::Scenario;
 use super::scenarios;
 use super::subject::{Fixes, Subject, parse};
+use super::theatre::Theatre;
 use crate::selftest::{Failure, Suite, Test, TestCtx};
 
 /// What a scenario is held against.
@@ -23,7 +24,15 @@ enum Aim {
     Broken(Knob),
     /// It never does, and the verdict has these words.
     Planted(&'static str),
+    /// This schedule passes.
+    Passes(&'static str),
+    /// Programs made up from the first so many seeds hold.
+    MadeUp(u64),
 }
+
+/// Programs made up, and schedules of each.
+const PROGRAMS: u64 = if cfg!(target_os = "none") { 5 } else { 100 };
+const SCHEDULES: u64 = 20;
 
 /// Runs of a string that was found; a hand-over costs far more on the real machine.
 const REPLAYS: u64 = if cfg!(target_os = "none") { 20 } else { 100 };
@@ -50,6 +59,12 @@ fn cases() -> Vec<Case> {
             let what = format!("broken-{}", knob.name());
             all.push(case(*s, &what, Aim::Broken(*knob)));
         }
+    }
+    all.push(case(scenarios::RANDOM, "fuzz", Aim::MadeUp(PROGRAMS)));
+    for (name, schedule) in scenarios::REGRESSIONS {
+        // What the string names is asked when it is run.
+        let what = format!("regression-{name}");
+        all.push(case(scenarios::RANDOM, &what, Aim::Passes(schedule)));
     }
     all
 }
@@ -79,9 +94,12 @@ fn run(t: &mut TestCtx<'_>) -> Result<(), Failure> {
     if arch::nr_cpus() < needs {
         return Err(Failure::Skip(format!("needs {needs} CPUs")));
     }
+    if let Aim::Passes(schedule) = case.aim {
+        return passes(schedule, t);
+    }
     let fixes = match case.aim {
         Aim::Broken(knob) => Fixes::ALL.with(knob, false),
-        Aim::Exhausted | Aim::Planted(_) => Fixes::ALL,
+        _ => Fixes::ALL,
     };
     let subject = Subject {
         scenario: case.scenario,
@@ -95,6 +113,9 @@ fn run(t: &mut TestCtx<'_>) -> Result<(), Failure> {
                 cancel: t.cancel,
                 tell: &tell,
             };
+            if let Aim::MadeUp(programs) = case.aim {
+                return made_up(world, subject, programs, &watch);
+            }
             let outcome = search(world, &subject, &plan(case.aim), &watch);
             if t.cancel.requested() {
                 return Err(Failure::Skip("interrupted".into()));
@@ -105,10 +126,51 @@ fn run(t: &mut TestCtx<'_>) -> Result<(), Failure> {
         .unwrap_or_else(|e| Err(Failure::Wrong(e)))
 }
 
+/// Each of the first `programs` seeds holds.
+fn made_up(
+    world: &mut Theatre,
+    mut subject: Subject,
+    programs: u64,
+    watch: &Watch<'_>,
+) -> Result<(), Failure> {
+    let plan = Plan {
+        method: Method::Pct(3),
+        runs: SCHEDULES,
+        secs: None,
+    };
+    for seed in 0..programs {
+        subject.seed = seed;
+        world.set_seed(seed);
+        let outcome = search(world, &subject, &plan, watch);
+        if watch.cancel.requested() {
+            return Err(Failure::Skip("interrupted".into()));
+        }
+        if !outcome.is_clean() {
+            return Err(explain(&outcome, "it does not hold"));
+        }
+    }
+    Ok(())
+}
+
+/// A schedule that once failed does not.
+fn passes(schedule: &str, t: &TestCtx<'_>) -> Result<(), Failure> {
+    let (subject, schedule) = parse(schedule).map_err(|e| Failure::Wrong(e.0))?;
+    let once = subject
+        .perform(|world| repeat(world, &schedule, 1, t.cancel))
+        .map_err(Failure::Wrong)?;
+    if once.failed + once.diverged == 0 {
+        return Ok(());
+    }
+    Err(Failure::Wrong(format!(
+        "{}\nschedule: {schedule}",
+        once.verdict
+    )))
+}
+
 const fn plan(aim: Aim) -> Plan {
     let (method, runs) = match aim {
         Aim::Exhausted => (Method::Bound(Some(1)), 20_000),
-        Aim::Broken(_) | Aim::Planted(_) => (Method::UpTo(Some(3)), 10_000),
+        _ => (Method::UpTo(Some(3)), 10_000),
     };
     Plan {
         method,
@@ -129,7 +191,7 @@ fn judge(outcome: &Outcome, aim: Aim) -> Result<(), String> {
             }
             _ => Ok(()),
         },
-        Aim::Broken(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 

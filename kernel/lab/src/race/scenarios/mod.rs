@@ -1,11 +1,13 @@
 //! The scenarios by name.
 
+mod damage;
 mod planted;
 mod play;
 mod random;
 mod reclaim;
 mod shootdown;
 
+use self::damage::Damage;
 use super::scenario::Scenario;
 
 /// Every scenario that must hold, in the order of `race list`.
@@ -29,6 +31,21 @@ pub static PLANTED: &[(&dyn Scenario, &str)] = &[
     (&planted::Deadlock, "cycle A -> B -> A"),
     (&planted::Livelock, "livelock: "),
     (&planted::Starved, "livelock: "),
+    (&damage::Damaged(Damage::Leak), "accounting: "),
+    (&damage::Damaged(Damage::Miscount), "accounting: "),
+    #[cfg(debug_assertions)]
+    (
+        &damage::Damaged(Damage::Lock),
+        "locks: A has ended and holds",
+    ),
+];
+
+/// Schedules that failed once with every fix on, and must pass: a search found them.
+pub static REGRESSIONS: &[(&str, &str)] = &[
+    // B found the slot marked by A and no folio in the cache yet, and looked again and again.
+    ("slot-marked", "v1:swapin-vs-swapin:-:1:A8.B7"),
+    // B had given the slot up and not changed the entry yet; A faulted on it again and again.
+    ("slot-given-up", "v1:random:-:63:B32.I1.B14.H2.B5.A1"),
 ];
 
 /// A scenario that is another one with each seed.
