@@ -8,15 +8,15 @@
 //! change of a count is a point; everything else only touches, because some lock guards it nearly everywhere:
 //! where not, [`Frame::flags_point`] comes before. The links belong to their list's lock.
 //!
-//! | word | free block | anonymous folio | page-table page |
-//! |---|---|---|---|
-//! | `flags` | use, order | state bits, use, LRU shard | use |
-//! | `refcount` | 0 | mappings + holders + swap cache | 1 |
-//! | `mapcount` | 0 | page-table entries that map it | 0 |
-//! | `next`, `prev` | buddy or per-CPU list | LRU list | gather list |
-//! | `mapping` | 0 | anon_vma id + 1 | 0 |
-//! | `index` | debug: whether it is poisoned | page index in the anon_vma | 0 |
-//! | `private` | order | swap slot + 1 | the split page-table lock |
+//! | word | free block | anonymous folio | file folio | page-table page |
+//! |---|---|---|---|---|
+//! | `flags` | use, order | state bits, use, LRU shard | state bits, use, LRU shard | use |
+//! | `refcount` | 0 | mappings + holders + swap cache | holders + page cache | 1 |
+//! | `mapcount` | 0 | page-table entries that map it | 0 | 0 |
+//! | `next`, `prev` | buddy or per-CPU list | LRU list | LRU list | gather list |
+//! | `mapping` | 0 | anon_vma id + 1 | file id + 1 | 0 |
+//! | `index` | debug: whether it is poisoned | page index in the anon_vma | page index in the file | 0 |
+//! | `private` | order | swap slot + 1 | 0 | the split page-table lock |
 
 use crate::stats::Use;
 use arch::Pfn;
@@ -33,7 +33,7 @@ pub mod flag {
     pub const LOCKED: u32 = 1 << 0;
     /// Somebody sleeps on the folio lock or on writeback.
     pub const WAITERS: u32 = 1 << 1;
-    /// The content is newer than what swap holds.
+    /// The content is newer than what swap or the file's disk holds.
     pub const DIRTY: u32 = 1 << 2;
     /// The content is valid (a swap read that failed leaves it clear).
     pub const UPTODATE: u32 = 1 << 3;
@@ -131,13 +131,13 @@ impl Frame {
         mapping,
         set_mapping,
         touch,
-        "anon_vma id + 1, 0 for none. Written under the folio lock or before the folio is visible."
+        "anon_vma id + 1 or file id + 1, 0 for none. Written under the folio lock or before the folio is visible."
     );
     word!(
         index,
         set_index,
         touch,
-        "Page index in the anon_vma's address order."
+        "Page index in the anon_vma's address order, or in the file."
     );
     word!(
         private,

@@ -31,7 +31,7 @@ impl Upcalls for Calls {
         crate::pt::tlb::on_ipi();
     }
     fn bio_done(&self, bio: &'static arch::block::Bio) {
-        crate::swap::io::done(bio);
+        let _known = crate::swap::io::done(bio) || crate::file::io::done(bio);
     }
     fn kernel_frame(&self) -> Option<Pfn> {
         buddy::alloc(0, Use::Kernel, Gfp::NOWAIT)
@@ -131,5 +131,5 @@ pub fn check() -> Result<(), alloc::string::String> {
             ));
         }
     }
-    Ok(())
+    crate::file::check()
 }

@@ -1,20 +1,22 @@
 //! L3: the memory manager. Knows no instruction set: it sees the machine through `arch` only.
 //!
 //! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it): explore, init, ops,
-//! reclaim, fault, adopt, handle, exit, zap, rmap, swap, pt, mm, vma, heap, folio, buddy, lru, arena, zero,
-//! frame, stats, error, knobs. See ARCHITECTURE.md for a page on each.
+//! reclaim, fault, adopt, handle, exit, zap, rmap, swap, file, pt, mm, vma, heap, folio, buddy, lru, arena, bio,
+//! zero, frame, stats, error, knobs. See ARCHITECTURE.md for a page on each.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
 pub mod adopt;
 pub mod arena;
+pub(crate) mod bio;
 pub mod buddy;
 pub mod error;
 mod exit;
 #[cfg(feature = "lab")]
 pub mod explore;
 pub mod fault;
+pub mod file;
 pub mod folio;
 pub mod frame;
 pub mod handle;

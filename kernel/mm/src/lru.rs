@@ -1,6 +1,6 @@
-//! The LRU lists of anonymous folios: active and inactive, sharded.
+//! The LRU lists, of anonymous and file folios together: active and inactive, sharded.
 //!
-//! A folio belongs to the shard of the CPU that first mapped it, so that faults on different CPUs share
+//! A folio belongs to the shard of the CPU that first mapped it (or read it from a file), so that faults on different CPUs share
 //! no lock. Reclaim goes round the shards. Locks: `Rank::LruLock` of one shard; nothing inside. Never
 //! sleeps. A folio with the LRU flag is on the list that its ACTIVE flag names, in the shard it names;
 //! both flags change under the shard's lock.
@@ -131,6 +131,17 @@ pub(crate) fn deactivate(pfn: Pfn) {
         let mut lists = lock(f.shard());
         if f.has(flag::ACTIVE) && lists.del(pfn) {
             lists.add(pfn, false);
+        }
+    }
+}
+
+/// Moves a folio to the young end of its active list, if it is on the inactive one.
+pub(crate) fn activate(pfn: Pfn) {
+    let f = frame(pfn);
+    if f.flags() & (flag::LRU | flag::ACTIVE) == flag::LRU {
+        let mut lists = lock(f.shard());
+        if !f.has(flag::ACTIVE) && lists.del(pfn) {
+            lists.add(pfn, true);
         }
     }
 }

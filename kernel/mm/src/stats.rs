@@ -55,6 +55,18 @@ events! {
     SwapWriteError = "quire_swap_write_error",
     /// Swap reads that failed.
     SwapReadError = "quire_swap_read_error",
+    /// Pages read from files' disk.
+    FileRead = "quire_file_read",
+    /// Pages written to files' disk.
+    FileWritten = "quire_file_written",
+    /// File pages whose read failed.
+    FileReadError = "quire_file_read_error",
+    /// File pages whose write failed.
+    FileWriteError = "quire_file_write_error",
+    /// File pages read before they were asked for.
+    FileRa = "quire_file_ra",
+    /// Times a writer had to wait for the flusher.
+    FileThrottled = "quire_file_throttled",
     /// Requests sent to disks.
     Bio = "quire_bio",
     /// Folios moved to the active list.
@@ -138,11 +150,13 @@ pub enum Use {
     Heap = 7,
     /// Drivers' and other kernel pages.
     Misc = 8,
+    /// The page cache of files.
+    File = 9,
 }
 
 impl Use {
     /// Every use with the name that `meminfo` prints.
-    pub const ALL: [(Use, &'static str); 9] = [
+    pub const ALL: [(Use, &'static str); 10] = [
         (Use::Reserved, "Reserved"),
         (Use::Kernel, "KernelImage"),
         (Use::Memmap, "Memmap"),
@@ -152,6 +166,7 @@ impl Use {
         (Use::Table, "PageTables"),
         (Use::Heap, "KernelHeap"),
         (Use::Misc, "KernelMisc"),
+        (Use::File, "FilePages"),
     ];
     /// The use with this number (see `Frame::usage`).
     pub fn from_bits(bits: u32) -> Self {

@@ -31,6 +31,10 @@ ranks! {
     Command,
     /// Serialises swapon and swapoff.
     SwapOn,
+    /// One pass of the flusher, or one counting of all files, at a time.
+    FilePass,
+    /// Which files there are, and their users.
+    Files,
     /// An address space's VMA tree (read: faults; write: mmap, munmap, mprotect).
     MmapLock,
     /// One thread at a time grows the kernel heap (may reclaim).
@@ -61,6 +65,8 @@ ranks! {
     ZoneLock,
     /// One printed line; not taken by interrupt handlers, so outside of every lock that they take.
     Console,
+    /// The page cache of one file; taken by interrupt handlers.
+    FileTree,
     /// A CPU's run queue.
     RunQueue,
     /// A wait queue or the queue of a sleeping lock; taken by interrupt handlers.

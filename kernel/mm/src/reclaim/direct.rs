@@ -6,6 +6,7 @@
 use super::shrink::{self, By, DEF_PRIORITY, Scan};
 use super::{kswapd, laundry, oom};
 use crate::buddy::{self, Progress};
+use crate::file;
 use crate::stats::{Event, count};
 use crate::swap::{area, io};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -25,6 +26,7 @@ pub(super) fn slow_path(order: u8) -> Progress {
     let mut tries = 0;
     while !oom::current_is_killed() {
         let (seen, successes) = (io::completions(), SUCCESSES.load(Ordering::Relaxed));
+        let written = file::written();
         if reclaim() > 0 {
             succeeded();
             return if is_useful(order) {
@@ -47,6 +49,10 @@ pub(super) fn slow_path(order: u8) -> Progress {
         }
         if SUCCESSES.load(Ordering::Relaxed) != successes {
             return Progress::Retry;
+        }
+        if file::wait_written(written) {
+            // What files wait to be written will be clean, and can go.
+            continue;
         }
         tries += 1;
         let enough = if area::free_slots() > 0 {

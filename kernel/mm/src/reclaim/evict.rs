@@ -1,4 +1,4 @@
-//! Evicting a batch of folios: out to swap, or away if nobody wants the content.
+//! Evicting a batch of folios: out to swap, or away if nobody wants the content, or a file's disk has it.
 //!
 //! A batch goes through in steps, so that one TLB shootdown and few disk requests serve many folios:
 //! 1. lock each folio that is free to lock; used ones go back (twice used: to the active list); the others get
@@ -13,6 +13,7 @@
 use super::laundry;
 use super::shrink::{BATCH, Scan};
 use crate::buddy;
+use crate::file;
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::knobs::{self, Knob};
@@ -21,7 +22,7 @@ use crate::rmap::batch::Batch;
 use crate::rmap::scan::referenced;
 use crate::rmap::unmap::{Replace, try_to_unmap};
 use crate::rmap::walk::Sync;
-use crate::stats::{Event, count_n};
+use crate::stats::{Event, Use, count_n};
 use crate::swap::io::{self, PageIo};
 use crate::swap::{area, cache};
 use arch::Pfn;
@@ -104,6 +105,10 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
                 put_back_unlocked(pfn, frame(pfn).has(flag::ACTIVE));
                 continue;
             };
+            if guard.frame().usage() == Use::File {
+                evict_file(guard, scan);
+                continue;
+            }
             match evict(&guard, mercy, &mut slots, pages.len() - i, &mut batch) {
                 Verdict::Evict(how) => {
                     unmapped.pages[unmapped.n] = (guard.hand_over(), how);
@@ -126,6 +131,21 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
         arch::thread::sleep_ns(BROKEN_NS);
     }
     dispose(&unmapped.pages[..unmapped.n], scan);
+}
+
+/// Frees a file's folio that is clean. (Use has put it on the active list: one found here is not in use.)
+fn evict_file(guard: FolioGuard, scan: &mut Scan) {
+    match file::evict(&guard) {
+        file::Fate::Free => {
+            free_frozen(guard);
+            scan.freed(1);
+        }
+        file::Fate::Dirty => {
+            file::wake_flusher();
+            put_back(guard, false);
+        }
+        file::Fate::Keep => put_back(guard, false),
+    }
 }
 
 /// Judges a folio and, if it is to go, takes its entries out.

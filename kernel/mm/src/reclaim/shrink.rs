@@ -10,7 +10,7 @@ use crate::folio;
 use crate::frame::{flag, frame};
 use crate::lru::{self, SHARDS};
 use crate::rmap::scan::referenced;
-use crate::stats::{Event, count_n};
+use crate::stats::{Event, Use, count_n};
 use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
 use sync::point::{self, AccessKind, class};
@@ -121,7 +121,9 @@ fn deactivate_oldest(shard: usize, mut n: u32) {
         }
         n -= got as u32;
         for &pfn in &pages[..got] {
-            if let Some(guard) = folio::try_lock(pfn) {
+            if frame(pfn).usage() == Use::Anon
+                && let Some(guard) = folio::try_lock(pfn)
+            {
                 referenced(&guard);
             }
             frame(pfn).clear(flag::REFERENCED);

@@ -1,0 +1,43 @@
+//! Copying between a caller's bytes and a folio. Whoever copies in holds the folio lock; so does who copies out and wants
+//! the page as one writer left it. Never sleeps.
+
+use arch::Pfn;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The words that `len` bytes from `at` on lie in: each with its first byte that counts, and how many do.
+fn words(
+    pfn: Pfn,
+    at: usize,
+    len: usize,
+) -> impl Iterator<Item = (&'static AtomicU64, usize, usize)> {
+    let end = at + len;
+    let first = at / 8;
+    arch::frame_words(pfn)[first..end.div_ceil(8)]
+        .iter()
+        .enumerate()
+        .map(move |(i, word)| {
+            let start = (first + i) * 8;
+            let from = at.max(start);
+            (word, from - start, end.min(start + 8) - from)
+        })
+}
+
+/// `into` becomes what the folio holds from byte `at` on.
+pub(super) fn copy_out(pfn: Pfn, at: usize, mut into: &mut [u8]) {
+    for (word, from, n) in words(pfn, at, into.len()) {
+        let (now, rest) = into.split_at_mut(n);
+        now.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes()[from..from + n]);
+        into = rest;
+    }
+}
+
+/// The folio holds `what` from byte `at` on.
+pub(super) fn copy_in(pfn: Pfn, at: usize, mut what: &[u8]) {
+    for (word, from, n) in words(pfn, at, what.len()) {
+        let (now, rest) = what.split_at(n);
+        let mut bytes = word.load(Ordering::Relaxed).to_le_bytes();
+        bytes[from..from + n].copy_from_slice(now);
+        word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+        what = rest;
+    }
+}

@@ -1,0 +1,69 @@
+//! Dropping folios from the page cache: what reclaim does, and `drop_caches`.
+//!
+//! Only what is clean, idle and known to nobody else goes. Locks: the folio's, then the file's `Rank::FileTree`. Reclaim's part
+//! never sleeps.
+
+use super::{each, file, forget_unused, writeback};
+use crate::folio::{self, FolioGuard};
+use crate::frame::{flag, frame};
+
+/// What reclaim is to do with a folio.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// It is out of the cache and its count is frozen: free it.
+    Free,
+    /// Its content is not on the disk: the flusher's turn.
+    Dirty,
+    /// In somebody's use.
+    Keep,
+}
+
+/// Tries to take a locked folio out of its file's cache; reclaim has one reference on it.
+pub(crate) fn evict(guard: &FolioGuard) -> Fate {
+    let pfn = guard.pfn();
+    if writeback::is_unwritten(pfn) {
+        return Fate::Dirty;
+    }
+    // In a cache: nobody but who holds the folio lock takes it out of there.
+    let Some(id) = guard.frame().mapping().checked_sub(1) else {
+        return Fate::Keep;
+    };
+    if file(id).tree.remove_frozen(pfn, 1) {
+        Fate::Free
+    } else {
+        Fate::Keep
+    }
+}
+
+/// Drops every folio of every file that is clean and in nobody's use; how many. What is dirty stays. Sleeps.
+pub fn drop_caches() -> u64 {
+    let mut dropped = 0;
+    for pin in each() {
+        let f = pin.file();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let found = f.tree.collect(at, u32::MAX, None);
+            from = found.last().and_then(|last| last.checked_add(1));
+            for (_, folio) in found.into_iter() {
+                dropped += u64::from(drop_one(folio));
+            }
+        }
+    }
+    forget_unused();
+    dropped
+}
+
+fn drop_one(folio: folio::Ref) -> bool {
+    if frame(folio.pfn()).has(flag::READING) {
+        folio::wait_read(folio.pfn());
+    }
+    let guard = folio::lock(folio.pfn());
+    if evict(&guard) != Fate::Free {
+        return false;
+    }
+    // Frozen: the reference is no more.
+    let pfn = folio.into_pfn();
+    drop(guard);
+    folio::release(pfn);
+    true
+}

@@ -1,0 +1,186 @@
+//! The flusher: a thread that writes what is old, and what is too much; and the limit where writers wait for it.
+//!
+//! Above the background limit it writes until it is below. Above the hard limit [`wait_room`] makes writers
+//! wait. A disk that takes nothing does not keep them for ever: after two whole passes without a page written they get
+//! the error. Locks: `Rank::FilePass` for a pass; nothing while asleep. Needs no memory, so that reclaim may wait for it.
+
+use super::{each, tree, writeback};
+use crate::buddy;
+use crate::error::MmError;
+use crate::stats::{Event, count, total};
+use alloc::boxed::Box;
+use arch::thread::{Spawn, SpawnError};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use sync::{Mutex, MutexGuard, Rank, WaitQueue};
+
+/// How often it looks for old pages while there are dirty ones.
+const PERIOD_NS: u64 = 500_000_000;
+/// How old is old.
+const AGE_NS: u64 = 3_000_000_000;
+/// The hard limit is never below this, in pages.
+const LEAST: u64 = 64;
+
+/// From where on dirty pages are written at once, and from where on writers wait; in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// The flusher works.
+    pub background: u64,
+    /// Writers wait.
+    pub hard: u64,
+}
+
+/// Set by hand; 0: by the memory there is.
+static HARD: AtomicU64 = AtomicU64::new(0);
+static RUNNING: AtomicBool = AtomicBool::new(false);
+/// Somebody wants a pass over everything.
+static WANTED: AtomicBool = AtomicBool::new(false);
+/// Passes done.
+static PASSES: AtomicU64 = AtomicU64::new(0);
+static PASS: Mutex<()> = Mutex::new(Rank::FilePass, ());
+/// Where it sleeps, and where writers wait.
+static IDLE: WaitQueue = WaitQueue::new();
+static ROOM: WaitQueue = WaitQueue::new();
+
+/// The limits now. By default a fifth of what files could have: free memory and what the cache holds.
+pub fn limits() -> Limits {
+    let hard = match HARD.load(Ordering::Relaxed) {
+        0 => ((u64::from(buddy::free_pages()) + tree::cached()) / 5).max(LEAST),
+        set => set,
+    };
+    Limits {
+        background: hard / 2,
+        hard,
+    }
+}
+
+/// Sets the hard limit in pages, and the background limit to half of it; `None`: by the memory there is.
+pub fn set_limits(hard: Option<u64>) {
+    HARD.store(hard.map_or(0, |h| h.max(2)), Ordering::Relaxed);
+}
+
+/// Starts the thread, once.
+pub(super) fn start() -> Result<(), SpawnError> {
+    if RUNNING.swap(true, Ordering::AcqRel) {
+        return Ok(());
+    }
+    let opts = Spawn {
+        name: "flusher",
+        cpu: None,
+    };
+    let started = arch::thread::spawn(opts, Box::new(run));
+    if started.is_err() {
+        RUNNING.store(false, Ordering::Release);
+    }
+    started.map(|_| ())
+}
+
+/// Something is dirty that was not: it looks at the clock from now on. Any context.
+pub(super) fn note_dirty() {
+    IDLE.wake_one();
+}
+
+/// Asks for a pass over everything. Any context.
+pub(crate) fn wake() {
+    WANTED.store(true, Ordering::Release);
+    IDLE.wake_one();
+}
+
+/// A request is done: there may be room. Any context.
+pub(super) fn room() {
+    ROOM.wake_all();
+}
+
+/// Keeps the flusher from working.
+pub(super) fn pause() -> MutexGuard<'static, ()> {
+    PASS.lock()
+}
+
+/// Nothing waits to be written or is being written.
+fn all_clean() -> bool {
+    tree::dirty() == 0
+}
+
+fn too_much() -> bool {
+    tree::dirty() > limits().background
+}
+
+fn run() {
+    loop {
+        IDLE.wait_until(|| !all_clean());
+        IDLE.wait_until_timeout(PERIOD_NS, || WANTED.load(Ordering::Acquire) || too_much());
+        let everything = WANTED.swap(false, Ordering::AcqRel) || too_much();
+        let before = written();
+        pass(everything);
+        // Release: who sees the pass counted sees what it did.
+        PASSES.fetch_add(1, Ordering::Release);
+        ROOM.wake_all();
+        if everything && written() == before {
+            // The disk takes nothing: not at once again.
+            arch::thread::sleep_ns(PERIOD_NS / 5);
+        }
+    }
+}
+
+/// Writes every file, or those that are old.
+fn pass(everything: bool) {
+    let _pass = PASS.lock();
+    for pin in each() {
+        let f = pin.file();
+        let now = arch::now_ns();
+        if tree::has_dirty(f) && (everything || now.saturating_sub(tree::since(f)) >= AGE_NS) {
+            f.since.store(now, Ordering::Relaxed);
+            let range = writeback::all(f);
+            writeback::start(f, &range);
+            writeback::wait(f, &range);
+        }
+    }
+}
+
+/// Pages written since boot.
+pub(crate) fn written() -> u64 {
+    total(Event::FileWritten)
+}
+
+/// For reclaim that has found nothing: where there is something to write, waits for more than `seen` pages written, for a
+/// while. False when none were. Sleeps.
+pub(crate) fn wait_written(seen: u64) -> bool {
+    let none_left = || all_clean() && tree::writeback() == 0;
+    if !none_left() {
+        wake();
+        ROOM.wait_until_timeout(PERIOD_NS, || written() != seen || none_left());
+    }
+    written() != seen
+}
+
+fn below() -> bool {
+    tree::dirty() + tree::writeback() < limits().hard
+}
+
+/// Waits while too much is dirty. Sleeps; the caller holds no lock that the flusher needs.
+///
+/// # Errors
+/// [`MmError::Io`] when the disk takes nothing.
+pub(super) fn wait_room() -> Result<(), MmError> {
+    if too_much() {
+        IDLE.wake_one();
+    }
+    if below() {
+        return Ok(());
+    }
+    count(Event::FileThrottled);
+    loop {
+        let before = written();
+        // The first pass to end may have begun before.
+        for _ in 0..2 {
+            let seen = PASSES.load(Ordering::Acquire);
+            wake();
+            ROOM.wait_until(|| PASSES.load(Ordering::Acquire) != seen || below());
+            if below() {
+                return Ok(());
+            }
+        }
+        if written() == before {
+            return Err(MmError::Io);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Moving folios between a file's cache and the disk.
+//!
+//! Neighbours share a request, many are in flight. Submitting sleeps, so no spin lock may be held. [`done`] runs in
+//! interrupt context; it takes the file's `Rank::FileTree` and wait queues' locks.
+
+use super::{File, file};
+use crate::bio::{Pool, Whose};
+use crate::buddy::{self, Gfp};
+use crate::error::MmError;
+use crate::folio;
+use crate::frame::{flag, frame};
+use crate::stats::{Event, Use, count_n};
+use algo::merge;
+use arch::Pfn;
+use arch::addr::PAGE_SIZE;
+use arch::block::{Bio, BlockDevice, IoError, MAX_SEGMENTS, Op, SECTOR};
+use spin::Once;
+
+pub(super) const SECTORS_PER_PAGE: u64 = PAGE_SIZE / SECTOR;
+
+static REQUESTS: Pool = Pool::new();
+static DEVICE: Once<&'static dyn BlockDevice> = Once::new();
+
+/// (page index, frame number) of a folio to move.
+pub(super) type PageIo = (u32, u32);
+
+/// The disk for files, from now on; the first one stays.
+pub(super) fn set_device(disk: &'static dyn BlockDevice) {
+    DEVICE.call_once(|| disk);
+}
+
+pub(super) fn device() -> Option<&'static dyn BlockDevice> {
+    DEVICE.get().copied()
+}
+
+/// Reads or writes `pages` of the file, by ascending index, which are marked READING or WRITEBACK. Returns when all is
+/// submitted.
+pub(super) fn start(f: &File, op: Op, pages: &[PageIo]) {
+    let Some(dev) = device() else {
+        for &(_, pfn) in pages {
+            finish(op, Pfn(pfn), Err(flag::ERROR));
+        }
+        return;
+    };
+    for run in merge::runs(pages, MAX_SEGMENTS) {
+        let mut frames = [Pfn(0); MAX_SEGMENTS];
+        for (to, &(_, pfn)) in frames.iter_mut().zip(run) {
+            *to = Pfn(pfn);
+        }
+        REQUESTS.start(dev, op, f.sector(run[0].0), &frames[..run.len()]);
+    }
+}
+
+/// Makes what was written before durable. Sleeps.
+///
+/// # Errors
+/// [`IoError`] when the disk fails.
+pub(super) fn flush() -> Result<(), IoError> {
+    REQUESTS.run(device().ok_or(IoError)?, Op::Flush, 0, &[])
+}
+
+/// A page of the disk as it is there, past every cache, for tests. Sleeps.
+///
+/// # Errors
+/// [`MmError::Io`] when the disk fails, [`MmError::NoMemory`], [`MmError::Invalid`] for a page that is not there.
+pub fn read_raw(page: u32, into: &mut [u8; PAGE_SIZE as usize]) -> Result<(), MmError> {
+    if page >= super::disk_pages() {
+        return Err(MmError::Invalid);
+    }
+    let buffer = buddy::alloc(0, Use::Misc, Gfp::RECLAIM)?;
+    let dev = device().ok_or(MmError::Io)?;
+    let sector = u64::from(page) * SECTORS_PER_PAGE;
+    REQUESTS
+        .run(dev, Op::Read, sector, &[buffer.pfn()])
+        .map_err(|IoError| MmError::Io)?;
+    super::copy::copy_out(buffer.pfn(), 0, into);
+    Ok(())
+}
+
+/// A request completed; whether it was one of files'. Interrupt context.
+pub(crate) fn done(bio: &'static Bio) -> bool {
+    let i = match REQUESTS.completed(bio) {
+        Whose::Ours(i) => i,
+        other => return other == Whose::Waited,
+    };
+    let ok = bio.result() == Some(Ok(()));
+    let op = bio.op();
+    // Counted first: who waits for a page may look.
+    let event = match (op, ok) {
+        (Op::Read, true) => Event::FileRead,
+        (Op::Read, false) => Event::FileReadError,
+        (_, true) => Event::FileWritten,
+        (_, false) => Event::FileWriteError,
+    };
+    count_n(event, bio.len() as u64);
+    let failed = if bio.len() == 1 {
+        flag::ERROR
+    } else {
+        flag::ERROR | flag::SUSPECT
+    };
+    for n in 0..bio.len() {
+        finish(op, bio.frame(n), if ok { Ok(()) } else { Err(failed) });
+    }
+    REQUESTS.give(i);
+    super::flusher::room();
+    true
+}
+
+/// The result of one folio's I/O, `Err` with the flags that say so. It is there before the waiters are let go.
+fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
+    let f = frame(pfn);
+    if op == Op::Read {
+        f.set(match result {
+            Ok(()) => flag::UPTODATE,
+            Err(failed) => failed,
+        });
+        folio::end_read(pfn);
+        return;
+    }
+    // The cache has a reference on it: its file stays.
+    let of = file(f.mapping() - 1);
+    if result.is_err() {
+        of.note_error();
+    }
+    of.tree.end_write(pfn, result);
+    if result.is_err() {
+        super::flusher::note_dirty();
+    }
+    folio::end_writeback(pfn);
+}

@@ -1,0 +1,351 @@
+//! The page cache of one file: page index → folio, with marks and counts.
+//!
+//! Locks: `Rank::FileTree`, one per file, with interrupts off: completed writes change marks. Inside it no other
+//! lock is taken, nothing is allocated and nothing sleeps; nodes are reserved before ([`Reserve`]) and go back after. The cache
+//! has one reference on each folio. A folio flag with a mark (DIRTY, WRITEBACK) changes with it under this lock.
+
+use super::{File, file};
+use crate::arena::{Arena, PoolEmpty, Slot};
+use crate::buddy::Page;
+use crate::folio;
+use crate::frame::{flag, frame};
+use crate::lru;
+use crate::stats::{Gauge, Use, use_pages};
+use algo::radix::{Mark, Node, Nodes, Radix, Refused, Spare};
+use arch::Pfn;
+use core::sync::atomic::{AtomicU32, Ordering};
+use sync::{IrqSpinLock, Rank};
+
+impl Slot for Node {
+    fn link(&self) -> &AtomicU32 {
+        Node::link(self)
+    }
+}
+
+static NODES: Arena<Node> = Arena::new();
+
+struct Pool;
+
+impl Nodes for Pool {
+    #[inline]
+    fn node(&self, id: u32) -> &Node {
+        NODES.get(id)
+    }
+}
+
+/// Folios that are dirty, and that are being written, in all files.
+static DIRTY: Gauge = Gauge::new();
+static WRITEBACK: Gauge = Gauge::new();
+
+/// Folios in the cache of all files.
+pub fn cached() -> u64 {
+    use_pages(Use::File)
+}
+/// Folios that are newer than the disk, and not being written.
+pub fn dirty() -> u64 {
+    DIRTY.get()
+}
+/// Folios that are being written.
+pub fn writeback() -> u64 {
+    WRITEBACK.get()
+}
+
+/// Nodes in reserve for insertions; the rest goes back when it is dropped.
+pub(super) struct Reserve(Spare);
+
+impl Reserve {
+    pub(super) const fn new() -> Self {
+        Self(Spare::new())
+    }
+
+    /// Makes sure that one insertion finds its nodes. May sleep for memory.
+    ///
+    /// # Errors
+    /// [`PoolEmpty`].
+    pub(super) fn fill(&mut self) -> Result<(), PoolEmpty> {
+        while !self.0.is_full() {
+            let id = NODES.alloc()?;
+            if let Err(id) = self.0.push(id) {
+                NODES.free(id);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        while let Some(id) = self.0.pop() {
+            NODES.free(id);
+        }
+    }
+}
+
+struct Inner {
+    radix: Radix,
+    dirty: u32,
+    writeback: u32,
+}
+
+/// The cache of one file.
+pub(super) struct Cache(IrqSpinLock<Inner>);
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self(IrqSpinLock::new(
+            Rank::FileTree,
+            Inner {
+                radix: Radix::new(),
+                dirty: 0,
+                writeback: 0,
+            },
+        ))
+    }
+}
+
+/// What was taken from the tree in one go: (index, folio), each with a reference.
+pub(super) const BATCH: usize = 32;
+pub(super) struct Found {
+    folios: [Option<(u32, folio::Ref)>; BATCH],
+    n: usize,
+}
+
+impl Found {
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (u32, folio::Ref)> {
+        self.folios.into_iter().take(self.n).flatten()
+    }
+    /// The index of the last one.
+    pub(super) fn last(&self) -> Option<u32> {
+        let last = self.folios.get(self.n.checked_sub(1)?)?;
+        last.as_ref().map(|(index, _)| *index)
+    }
+}
+
+impl Inner {
+    /// Sets or clears DIRTY, flag and mark.
+    fn set_dirty(&mut self, pfn: Pfn, on: bool) {
+        let f = frame(pfn);
+        if f.has(flag::DIRTY) == on {
+            return;
+        }
+        if on {
+            self.radix.set_mark(&Pool, f.index(), Mark::Dirty);
+            f.set(flag::DIRTY);
+            self.dirty += 1;
+            DIRTY.add(1);
+        } else {
+            f.clear(flag::DIRTY);
+            self.radix.clear_mark(&Pool, f.index(), Mark::Dirty);
+            self.radix.clear_mark(&Pool, f.index(), Mark::ToWrite);
+            self.dirty -= 1;
+            DIRTY.add(-1);
+        }
+    }
+}
+
+impl Cache {
+    /// Folios in it.
+    pub(super) fn len(&self) -> u64 {
+        self.0.lock().radix.count()
+    }
+
+    /// The folio of page `index`, with a reference.
+    pub(super) fn find(&self, index: u32) -> Option<folio::Ref> {
+        let inner = self.0.lock();
+        let pfn = Pfn(inner.radix.get(&Pool, index)?);
+        // In the tree, so the cache's reference exists.
+        frame(pfn).get();
+        Some(folio::Ref::new(pfn))
+    }
+
+    /// Puts a fresh frame into file `id` as its page `index`, in the `state` given: the folio, and whether it is this one. (Another
+    /// one may have been put there meanwhile.) `reserve` is full.
+    pub(super) fn insert(
+        id: u32,
+        index: u32,
+        page: Page,
+        state: u32,
+        reserve: &mut Reserve,
+    ) -> Result<(folio::Ref, bool), PoolEmpty> {
+        let pfn = page.pfn();
+        let f = page.frame();
+        f.init_flags(state, lru::local_shard(), Use::File);
+        f.set_mapping(id + 1);
+        f.set_index(index);
+        f.init_mapcount(0);
+        let mut inner = file(id).tree.0.lock();
+        match inner.radix.insert(&Pool, index, pfn.0, &mut reserve.0) {
+            Ok(()) => {}
+            Err(refused) => {
+                f.set_mapping(0);
+                let Refused::Occupied(other) = refused else {
+                    return Err(PoolEmpty);
+                };
+                frame(Pfn(other)).get();
+                return Ok((folio::Ref::new(Pfn(other)), false));
+            }
+        }
+        // The cache's reference beside the caller's.
+        f.get();
+        drop(inner);
+        let folio = folio::Ref::new(page.into_pfn());
+        lru::add(pfn, false);
+        Ok((folio, true))
+    }
+
+    /// Takes a clean folio out that only the cache and the caller (with `ours` references and the folio lock) know. True:
+    /// its count is frozen, and the caller frees it. False: nothing has changed.
+    pub(super) fn remove_frozen(&self, pfn: Pfn, ours: u32) -> bool {
+        let f = frame(pfn);
+        let mut inner = self.0.lock();
+        if f.flags() & (flag::DIRTY | flag::WRITEBACK | flag::READING) != 0 || !f.freeze(ours + 1) {
+            return false;
+        }
+        let removed = inner.radix.remove(&Pool, f.index());
+        drop(inner);
+        f.set_mapping(0);
+        if let Some(removed) = removed {
+            drop(Reserve(removed.freed));
+        }
+        true
+    }
+
+    /// The content is newer than the disk's. Under the folio lock. True when the file had no dirty page before.
+    pub(super) fn mark_dirty(&self, pfn: Pfn) -> bool {
+        let mut inner = self.0.lock();
+        let first = inner.dirty == 0;
+        inner.set_dirty(pfn, true);
+        first && inner.dirty == 1
+    }
+
+    /// From DIRTY to WRITEBACK, under the folio lock; false when it is not dirty. The caller must submit the write.
+    pub(super) fn begin_write(&self, pfn: Pfn) -> bool {
+        let f = frame(pfn);
+        let mut inner = self.0.lock();
+        if !f.has(flag::DIRTY) || f.has(flag::WRITEBACK) {
+            return false;
+        }
+        inner.set_dirty(pfn, false);
+        inner.radix.set_mark(&Pool, f.index(), Mark::Writeback);
+        f.set(flag::WRITEBACK);
+        inner.writeback += 1;
+        WRITEBACK.add(1);
+        true
+    }
+
+    /// The write has ended, `Err` with the flags of a failure: then it is dirty as before. Any context. Waiters are not woken
+    /// yet: `folio::end_writeback` clears the flag.
+    pub(super) fn end_write(&self, pfn: Pfn, result: Result<(), u32>) {
+        let f = frame(pfn);
+        let mut inner = self.0.lock();
+        inner.radix.clear_mark(&Pool, f.index(), Mark::Writeback);
+        inner.writeback -= 1;
+        WRITEBACK.add(-1);
+        match result {
+            Ok(()) => {
+                f.clear(flag::ERROR | flag::SUSPECT);
+            }
+            Err(failed) => {
+                f.set(failed);
+                inner.set_dirty(pfn, true);
+            }
+        }
+    }
+
+    /// Marks what is dirty from `from` to `last` to be written, a bounded number in one go; where to go on.
+    pub(super) fn tag(&self, from: u32, last: u32) -> Option<u32> {
+        let mut inner = self.0.lock();
+        let mut at = from;
+        for _ in 0..4 * BATCH {
+            let (index, _) = inner.radix.next_marked(&Pool, at, Mark::Dirty)?;
+            if index > last {
+                return None;
+            }
+            inner.radix.set_mark(&Pool, index, Mark::ToWrite);
+            at = index.checked_add(1)?;
+        }
+        Some(at)
+    }
+
+    /// The first folios with `mark` (without one: any) from `from` to `last`.
+    pub(super) fn collect(&self, from: u32, last: u32, mark: Option<Mark>) -> Found {
+        let mut found = Found {
+            folios: [const { None }; BATCH],
+            n: 0,
+        };
+        let inner = self.0.lock();
+        let mut at = Some(from);
+        while let Some(from) = at.filter(|_| found.n < BATCH) {
+            let next = match mark {
+                Some(mark) => inner.radix.next_marked(&Pool, from, mark),
+                None => inner.radix.next(&Pool, from),
+            };
+            let Some((index, pfn)) = next.filter(|&(index, _)| index <= last) else {
+                break;
+            };
+            frame(Pfn(pfn)).get();
+            found.folios[found.n] = Some((index, folio::Ref::new(Pfn(pfn))));
+            found.n += 1;
+            at = index.checked_add(1);
+        }
+        found
+    }
+}
+
+/// What a look at one file's whole cache found.
+pub(super) struct Census {
+    /// Folios in the tree.
+    pub(super) folios: u32,
+    /// Dirty ones, and ones being written.
+    pub(super) dirty: u32,
+    pub(super) writeback: u32,
+}
+
+/// Counts a cache and holds marks against flags. Under its lock throughout, so for tests and checks only.
+///
+/// # Errors
+/// What does not fit, and the page index.
+pub(super) fn census(id: u32) -> Result<Census, (&'static str, u32)> {
+    let f: &File = file(id);
+    let inner = f.tree.0.lock();
+    inner.radix.validate(&Pool).map_err(|c| (c.what, c.at))?;
+    let mut all = Census {
+        folios: 0,
+        dirty: 0,
+        writeback: 0,
+    };
+    let mut at = Some(0);
+    while let Some((index, pfn)) = at.and_then(|from| inner.radix.next(&Pool, from)) {
+        let page = frame(Pfn(pfn));
+        let marked = |mark| inner.radix.is_marked(&Pool, index, mark);
+        let (dirty, writing) = (marked(Mark::Dirty), marked(Mark::Writeback));
+        if page.usage() != Use::File || page.mapping() != id + 1 || page.index() != index {
+            return Err(("a folio in the cache is another's", index));
+        }
+        if dirty != page.has(flag::DIRTY) {
+            return Err(("DIRTY is not what is marked", index));
+        }
+        // The flag goes after the mark.
+        if writing && !page.has(flag::WRITEBACK) {
+            return Err(("WRITEBACK is not what is marked", index));
+        }
+        all.folios += 1;
+        all.dirty += u32::from(dirty);
+        all.writeback += u32::from(writing);
+        at = index.checked_add(1);
+    }
+    if (all.dirty, all.writeback) != (inner.dirty, inner.writeback) {
+        return Err(("the counts are not the marks'", 0));
+    }
+    Ok(all)
+}
+
+/// Whether the file has pages to be written.
+pub(super) fn has_dirty(f: &File) -> bool {
+    f.tree.0.lock().dirty > 0
+}
+
+/// When the file got dirty, or was last written.
+pub(super) fn since(f: &File) -> u64 {
+    f.since.load(Ordering::Relaxed)
+}

@@ -1,0 +1,157 @@
+//! Writing dirty folios to the disk, and `sync`: telling that they are there.
+//!
+//! One folio lock at a time, in ascending order of pages. Folios that were collected (marked WRITEBACK, not submitted)
+//! are submitted before this waits for a lock or for somebody else's write: whoever waits for them must not
+//! wait for us. Sleeps; needs no memory.
+
+use super::tree::BATCH;
+use super::{File, Opener, io};
+use crate::error::MmError;
+use crate::folio;
+use crate::frame::{flag, frame};
+use algo::radix::Mark;
+use arch::Pfn;
+use arch::addr::PAGE_SIZE;
+use arch::block::Op;
+use core::ops::RangeInclusive;
+
+/// Folios marked WRITEBACK that follow one another and are still to be submitted.
+struct Run<'a> {
+    file: &'a File,
+    pages: [io::PageIo; BATCH],
+    n: usize,
+}
+
+impl<'a> Run<'a> {
+    fn new(file: &'a File) -> Self {
+        Self {
+            file,
+            pages: [(0, 0); BATCH],
+            n: 0,
+        }
+    }
+
+    fn push(&mut self, index: u32, pfn: Pfn) {
+        let follows = |&(before, _): &io::PageIo| before.checked_add(1) == Some(index);
+        if self.n == BATCH || !self.pages[..self.n].last().is_none_or(follows) {
+            self.submit();
+        }
+        self.pages[self.n] = (index, pfn.0);
+        self.n += 1;
+    }
+
+    fn submit(&mut self) {
+        io::start(self.file, Op::Write, &self.pages[..self.n]);
+        self.n = 0;
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.submit();
+    }
+}
+
+/// Starts writing what is dirty in `range` now. What gets dirty behind this is left alone. Returns when all is submitted.
+pub(super) fn start(f: &File, range: &RangeInclusive<u32>) {
+    let mut from = Some(*range.start());
+    while let Some(at) = from {
+        from = f.tree.tag(at, *range.end());
+    }
+    let mut run = Run::new(f);
+    let mut from = Some(*range.start());
+    while let Some(at) = from {
+        let found = f.tree.collect(at, *range.end(), Some(Mark::ToWrite));
+        from = found.last().and_then(|last| last.checked_add(1));
+        for (index, folio) in found.into_iter() {
+            write(&mut run, index, folio.pfn());
+        }
+    }
+}
+
+/// Marks one folio WRITEBACK and adds it to the run, if it still is dirty.
+fn write(run: &mut Run<'_>, index: u32, pfn: Pfn) {
+    let guard = match folio::try_lock(pfn) {
+        Some(guard) => guard,
+        None => {
+            run.submit();
+            folio::lock(pfn)
+        }
+    };
+    let state = guard.frame();
+    if state.has(flag::WRITEBACK) {
+        run.submit();
+        folio::wait_writeback(pfn);
+    }
+    if !run.file.tree.begin_write(pfn) {
+        return;
+    }
+    if state.clear(flag::SUSPECT) & flag::SUSPECT == 0 {
+        run.push(index, pfn);
+        return;
+    }
+    // It failed together with others: alone, it does not spoil theirs again.
+    run.submit();
+    run.push(index, pfn);
+    run.submit();
+}
+
+/// Waits for all writes of pages in `range` that were begun before, by anybody.
+pub(super) fn wait(f: &File, range: &RangeInclusive<u32>) {
+    let mut from = Some(*range.start());
+    while let Some(at) = from {
+        let found = f.tree.collect(at, *range.end(), Some(Mark::Writeback));
+        from = found.last().and_then(|last| last.checked_add(1));
+        for (_, folio) in found.into_iter() {
+            folio::wait_writeback(folio.pfn());
+        }
+    }
+}
+
+/// All pages of a file.
+pub(super) fn all(f: &File) -> RangeInclusive<u32> {
+    0..=f.pages().saturating_sub(1)
+}
+
+/// The folio cannot be dropped now because its content is not on the disk.
+pub(super) fn is_unwritten(pfn: Pfn) -> bool {
+    frame(pfn).flags() & (flag::DIRTY | flag::WRITEBACK) != 0
+}
+
+impl Opener {
+    /// Makes everything durable that was written to the file before. Sleeps.
+    ///
+    /// # Errors
+    /// [`MmError::Io`] when a write to this file, or the flush, has failed since this opener was last told so (or opened
+    /// it). What could not be written is still in memory, and is written by a later call.
+    pub fn sync(&mut self) -> Result<(), MmError> {
+        self.sync_range(0, u64::MAX)
+    }
+
+    /// As [`Opener::sync`], of `len` bytes from `pos` on. Errors of other parts of the file are told as well.
+    ///
+    /// # Errors
+    /// As [`Opener::sync`].
+    pub fn sync_range(&mut self, pos: u64, len: u64) -> Result<(), MmError> {
+        let f = self.file();
+        let end = pos.saturating_add(len).min(self.size());
+        if pos < end {
+            let range = (pos / PAGE_SIZE) as u32..=((end - 1) / PAGE_SIZE) as u32;
+            start(f, &range);
+            wait(f, &range);
+        }
+        // Also when nothing was dirty: what the flusher wrote may not be durable yet.
+        if io::flush().is_err() {
+            f.note_error();
+        }
+        self.tell()
+    }
+
+    /// What happened since this opener was last told.
+    fn tell(&mut self) -> Result<(), MmError> {
+        match self.pin.file().errors.check_and_advance(&mut self.told) {
+            None => Ok(()),
+            Some(_) => Err(MmError::Io),
+        }
+    }
+}
