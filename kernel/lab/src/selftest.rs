@@ -67,8 +67,8 @@ pub struct Suite {
 /// Builds a [`Test`] from a function of the same name.
 #[macro_export]
 macro_rules! tests {
-    ($($name:ident),* $(,)?) => {
-        &[$($crate::selftest::Test { name: stringify!($name), run: $name }),*]
+    ($($(#[$only:meta])* $name:ident),* $(,)?) => {
+        &[$($(#[$only])* $crate::selftest::Test { name: stringify!($name), run: $name }),*]
     };
 }
 

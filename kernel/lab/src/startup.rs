@@ -1,4 +1,5 @@
-//! What starts once threads exist: background reclaim, the OOM killer's voice, swapping to the disk.
+//! What starts once threads exist: background reclaim, the OOM killer's voice, files on the data disk, swapping to
+//! the swap disk.
 //!
 //! Called once, from a thread, on either machine.
 
@@ -23,7 +24,7 @@ pub fn say(text: &str) {
     }
 }
 
-/// Starts kswapd and swapping to the machine's disk, if it has one. `format` writes a swap header first.
+/// Starts kswapd, the flusher, and swapping to the machine's disks, if it has them. `format` writes a swap header first.
 ///
 /// # Errors
 /// A sentence for the user; the machine then runs without swap (or without kswapd).
@@ -31,6 +32,9 @@ pub fn start(out: &'static dyn Out, format: bool) -> Result<(), String> {
     VOICE.call_once(|| out);
     oom::set_hook(tell);
     kswapd::start().map_err(|e| format!("kswapd does not start: {e:?}"))?;
+    if let Some(disk) = data_disk() {
+        mm::file::attach(disk).map_err(|e| format!("the data disk is not used: {e:?}"))?;
+    }
     if format {
         mkswap()?;
     }

@@ -61,6 +61,11 @@ fn print_state(f: &Frame, pfn: Pfn, out: &dyn Out) {
     writeln!(out, "refcount {} mapcount {}", f.refcount(), f.mapcount());
     if f.has(flag::BUDDY) {
         writeln!(out, "free block of order {}", f.private());
+    } else if f.usage() == Use::File {
+        match f.mapping().checked_sub(1) {
+            Some(file) => writeln!(out, "file {file} page {:#x}", f.index()),
+            None => writeln!(out, "no file"),
+        }
     } else if f.usage() == Use::Anon {
         match f.mapping().checked_sub(1) {
             Some(anon) => writeln!(out, "anon_vma {anon} index {:#x}", f.index()),

@@ -1,4 +1,4 @@
-//! `meminfo`, `buddyinfo`, `vmstat`, `swap`.
+//! `meminfo`, `drop_caches`, `buddyinfo`, `vmstat`, `swap`.
 
 use arch::PAGE_SIZE;
 use arch::block::SECTOR;
@@ -30,8 +30,11 @@ fn print_meminfo(out: &dyn Out) -> bool {
     let (active, inactive) = mm::lru::counts();
     line(out, "MemTotal", frames);
     line(out, "MemFree", free);
-    line(out, "Active(anon)", active);
-    line(out, "Inactive(anon)", inactive);
+    line(out, "Cached", mm::file::cached());
+    line(out, "Active", active);
+    line(out, "Inactive", inactive);
+    line(out, "Dirty", mm::file::dirty());
+    line(out, "Writeback", mm::file::under_writeback());
     line(out, "SwapCached", swap.cached);
     line(out, "SwapTotal", swap.total);
     line(out, "SwapFree", swap.total - swap.used);
@@ -54,6 +57,17 @@ fn print_meminfo(out: &dyn Out) -> bool {
     };
     writeln!(out, "sum of uses: {sum} pages of {frames}: {verdict}");
     sum == frames
+}
+
+pub(super) fn drop_caches(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
+    ctx.args().done()?;
+    let dropped = mm::file::drop_caches();
+    writeln!(
+        ctx.out,
+        "{dropped} pages dropped, {} stay",
+        mm::file::cached()
+    );
+    Ok(Status::Ok)
 }
 
 pub(super) fn buddyinfo(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {

@@ -22,6 +22,13 @@ pub const COMMANDS: &[Command] = &[
         words: no_words,
     },
     Command {
+        name: "drop_caches",
+        help: "drop what is clean from the page cache of files",
+        usage: "\nAs /proc/sys/vm/drop_caches with 1. What is dirty or in use stays.",
+        run: memory::drop_caches,
+        words: no_words,
+    },
+    Command {
         name: "buddyinfo",
         help: "free blocks of each order",
         usage: "\nAs /proc/buddyinfo: the number of free blocks of order 0 to 10, and the pages in per-CPU lists.",

@@ -16,6 +16,7 @@ use crate::out::Out;
 use crate::shell::{Command, Ctx, Status, nearest};
 
 pub mod anon;
+pub mod file;
 pub mod fork;
 pub mod memory;
 pub mod mixed;
@@ -82,6 +83,11 @@ const ALL: &[Stress] = &[
         run: swap::run,
     },
     Stress {
+        name: "file",
+        help: "actors read, write and sync one file on the data disk; the disk itself is looked at as well",
+        run: file::run,
+    },
+    Stress {
         name: "mixed",
         help: "everything at once, with memory far smaller than the working set",
         run: mixed::run,
@@ -96,9 +102,9 @@ pub const COMMANDS: &[Command] = &[Command {
             --secs N    go on for N seconds (10), then check everything once more\n\
             --cpus N    use N CPUs (all)\n\
             --seed S    seed of every actor's choices (1)\n\
-            --pages N   working set (swap) or window (anon, fork, mixed) in pages\n\
+            --pages N   working set (swap), file, or window (anon, fork, mixed) in pages\n\
             --mem SIZE  memory left to the run; the rest is held back meanwhile\n\
-            --bus-ok    pages that the disk cannot give back (SIGBUS) are no failure\n\
+            --bus-ok    pages that the disk cannot give back, or take, are no failure\n\
             --broken    tlb only: without the flush; succeeds when a stale translation is seen",
     run: command,
     words: || {
@@ -138,7 +144,7 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let Some(stress) = ALL.iter().find(|s| s.name == name) else {
         let near = nearest(&name, ALL.iter().map(|s| s.name));
         let names: &[&str] = if near.is_empty() {
-            &["anon", "tlb", "fork", "swap", "mixed"]
+            &["anon", "tlb", "fork", "swap", "file", "mixed"]
         } else {
             &near
         };

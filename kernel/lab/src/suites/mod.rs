@@ -20,6 +20,7 @@ mod actor;
 #[cfg(feature = "lab")]
 mod disk;
 mod fault;
+mod file;
 mod fork;
 #[cfg(target_os = "none")]
 mod machine;
@@ -46,6 +47,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &reclaim::SUITE,
     #[cfg(feature = "lab")]
     &disk::SUITE,
+    &file::SUITE,
     &ops_edges::SUITE,
     &ops_model::SUITE,
     &model::SUITE,

@@ -1,0 +1,475 @@
+//! Files on the data disk: what is written is read, by whomever; what is synced is on the disk; and who is told when the
+//! disk fails.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use arch::PAGE_SIZE;
+#[cfg(feature = "lab")]
+use arch::block::{Op, SECTOR};
+use mm::MmError;
+use mm::file::{self, Opener};
+use mm::stats::{Event, Use, total, use_pages};
+
+use super::Outcome;
+#[cfg(feature = "lab")]
+use crate::faulty::{DATA, Rule};
+use crate::selftest::{Failure, Suite, TestCtx};
+use crate::stress::memory::{Balloon, mib};
+use crate::{check, check_eq, tests};
+
+pub(super) static SUITE: Suite = Suite {
+    name: "file",
+    tests: tests![
+        what_is_written_is_read,
+        a_part_leaves_the_rest,
+        nothing_is_beyond_the_end,
+        only_one_file_for_a_page,
+        reading_on_reads_ahead,
+        neighbours_share_requests,
+        openers_see_each_other,
+        more_than_memory,
+        writers_wait_at_the_limit,
+        #[cfg(feature = "lab")]
+        a_failed_write_is_told_once,
+        #[cfg(feature = "lab")]
+        nothing_is_lost_until_the_disk_recovers,
+        #[cfg(feature = "lab")]
+        a_failed_read_is_the_readers,
+        #[cfg(feature = "lab")]
+        a_failed_flush_is_told,
+        #[cfg(feature = "lab")]
+        writers_are_told_when_nothing_can_be_written,
+        #[cfg(not(target_os = "none"))]
+        what_is_synced_survives_a_power_cut,
+    ],
+};
+
+const PAGE: usize = PAGE_SIZE as usize;
+/// Pages of the tests' file, which begins at page [`FIRST`] of the disk.
+const PAGES: u32 = 256;
+const FIRST: u32 = 3;
+
+fn opened(pages: u32) -> Result<Opener, Failure> {
+    if file::disk_pages() < FIRST + pages {
+        return Err(Failure::Skip("needs a data disk".into()));
+    }
+    Ok(file::open(FIRST, pages)?)
+}
+
+/// Runs `f` with an empty cache; after it nothing is left in one, and nothing is dirty.
+fn with_file(pages: u32, f: impl FnOnce(&mut Opener) -> Outcome) -> Outcome {
+    file::drop_caches();
+    let mut opener = opened(pages)?;
+    let result = f(&mut opener);
+    // Errors that were made on purpose are told here at the latest.
+    let synced = opener.sync().or_else(|_| opener.sync());
+    drop(opener);
+    result?;
+    synced?;
+    file::drop_caches();
+    check_eq!(file::dirty() + file::under_writeback(), 0);
+    check_eq!(use_pages(Use::File), 0);
+    file::check().map_err(Failure::new)
+}
+
+/// Bytes that tell where they are, and in which round.
+fn bytes(pos: usize, len: usize, round: u8) -> Vec<u8> {
+    let byte = |i: usize| (i % 251) as u8 ^ ((i >> 12) as u8).wrapping_mul(7) ^ round;
+    (pos..pos + len).map(byte).collect()
+}
+
+fn write(file: &mut Opener, pos: usize, data: &[u8]) -> Outcome {
+    check_eq!(file.write(pos as u64, data)?, data.len());
+    Ok(())
+}
+
+fn expect(file: &mut Opener, pos: usize, data: &[u8]) -> Outcome {
+    let mut found = vec![0; data.len()];
+    check_eq!(file.read(pos as u64, &mut found)?, data.len());
+    same(&found, pos, data)
+}
+
+fn same(found: &[u8], pos: usize, data: &[u8]) -> Outcome {
+    match found.iter().zip(data).position(|(a, b)| a != b) {
+        None => Ok(()),
+        Some(i) => Err(Failure::new(alloc::format!(
+            "byte {:#x}: found {:#x}, expected {:#x}",
+            pos + i,
+            found[i],
+            data[i]
+        ))),
+    }
+}
+
+/// Whole pages of the file, from the disk itself.
+fn expect_on_disk(page: u32, data: &[u8]) -> Outcome {
+    let mut found = alloc::boxed::Box::new([0; PAGE]);
+    for (i, part) in data.chunks(PAGE).enumerate() {
+        file::read_raw(FIRST + page + i as u32, &mut found)?;
+        same(&found[..], (page as usize + i) * PAGE, part)?;
+    }
+    Ok(())
+}
+
+fn what_is_written_is_read(ctx: &mut TestCtx<'_>) -> Outcome {
+    let round = ctx.seed as u8;
+    with_file(PAGES, |file| {
+        let all = bytes(0, 40 * PAGE, round);
+        // In pieces of all sizes, none at a page's begin.
+        let mut at = 0;
+        for (i, size) in (1..).map(|i| (i, 37 * i % 9001 + 1)) {
+            let end = all.len().min(at + size);
+            write(file, at, &all[at..end])?;
+            expect(file, at, &all[at..end])?;
+            at = end;
+            if at == all.len() {
+                ctx.note(format_args!("{i} pieces"));
+                break;
+            }
+        }
+        expect(file, 0, &all)?;
+        file.sync()?;
+        expect_on_disk(0, &all)?;
+        check!(file::drop_caches() >= 40, "clean pages stayed");
+        check_eq!(use_pages(Use::File), 0);
+        expect(file, 1, &all[1..])
+    })
+}
+
+fn a_part_leaves_the_rest(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        let old = bytes(0, 4 * PAGE, 1);
+        write(file, 0, &old)?;
+        file.sync()?;
+        file::drop_caches();
+        let new = bytes(PAGE - 10, 20, 2);
+        write(file, PAGE - 10, &new)?;
+        let mut all = old;
+        all[PAGE - 10..PAGE + 10].copy_from_slice(&new);
+        expect(file, 0, &all)?;
+        file.sync()?;
+        expect_on_disk(0, &all)
+    })
+}
+
+fn nothing_is_beyond_the_end(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        let end = file.size();
+        check_eq!(end, u64::from(PAGES) * PAGE_SIZE);
+        let mut buffer = [7; 64];
+        check_eq!(file.write(end - 10, &buffer)?, 10);
+        check_eq!(file.read(end - 10, &mut buffer)?, 10);
+        for pos in [end, end + 1, u64::MAX] {
+            check_eq!(file.write(pos, &buffer)?, 0);
+            check_eq!(file.read(pos, &mut buffer)?, 0);
+        }
+        check_eq!(file.sync_range(end, 100), Ok(()));
+        Ok(())
+    })
+}
+
+fn only_one_file_for_a_page(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |_| {
+        let error = |first, pages| file::open(first, pages).err();
+        check_eq!(error(FIRST, 0), Some(MmError::Invalid));
+        check_eq!(error(file::disk_pages(), 1), Some(MmError::Invalid));
+        check_eq!(error(u32::MAX, 2), Some(MmError::Invalid));
+        check_eq!(error(FIRST + PAGES - 1, 1), Some(MmError::Exists));
+        check_eq!(error(0, FIRST + 1), Some(MmError::Exists));
+        check_eq!(error(0, FIRST), None);
+        check_eq!(error(FIRST, PAGES), None);
+        Ok(())
+    })
+}
+
+fn reading_on_reads_ahead(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        let all = bytes(0, PAGES as usize * PAGE, 3);
+        write(file, 0, &all)?;
+        file.sync()?;
+        file::drop_caches();
+        let before = total(Event::Bio);
+        for (i, page) in all.chunks(PAGE).enumerate() {
+            expect(file, i * PAGE, page)?;
+        }
+        let requests = total(Event::Bio) - before;
+        check!(requests <= 24, "{requests} requests for {PAGES} pages");
+        file::drop_caches();
+        // Here and there: nothing but what is asked for.
+        let before = total(Event::FileRead);
+        for i in 1..20 {
+            let at = (i * 97) % PAGES as usize * PAGE;
+            expect(file, at, &all[at..at + PAGE])?;
+        }
+        check_eq!(total(Event::FileRead) - before, 19);
+        Ok(())
+    })
+}
+
+fn neighbours_share_requests(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        write(file, 0, &bytes(0, 128 * PAGE, 4))?;
+        let before = (total(Event::Bio), total(Event::FileWritten));
+        file.sync_range(0, 128 * PAGE_SIZE)?;
+        let requests = total(Event::Bio) - before.0;
+        check!(
+            total(Event::FileWritten) - before.1 <= 128,
+            "pages were written twice"
+        );
+        // Four of 32 pages, a flush, and what others send.
+        check!(requests <= 16, "{requests} requests for 128 pages");
+        check_eq!(file::dirty(), 0);
+        Ok(())
+    })
+}
+
+fn openers_see_each_other(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        let mut other = opened(PAGES)?;
+        let (one, two) = (bytes(0, PAGE, 5), bytes(0, PAGE, 6));
+        write(file, 0, &one)?;
+        expect(&mut other, 0, &one)?;
+        write(&mut other, 0, &two)?;
+        expect(file, 0, &two)?;
+        // Either may make it durable.
+        file.sync()?;
+        expect_on_disk(0, &two)
+    })
+}
+
+fn more_than_memory(_: &mut TestCtx<'_>) -> Outcome {
+    let pages = file::disk_pages().saturating_sub(FIRST).min(3500);
+    if pages < 2000 {
+        return Err(Failure::Skip("needs a data disk of 8 MiB".into()));
+    }
+    let before = total(Event::PgStealKswapd) + total(Event::PgStealDirect);
+    with_file(pages, |file| {
+        let _balloon = Balloon::leave(mib(4));
+        for round in [1, 2] {
+            for page in 0..pages as usize {
+                write(file, page * PAGE, &bytes(page * PAGE, PAGE, round))?;
+            }
+            for page in 0..pages as usize {
+                expect(file, page * PAGE, &bytes(page * PAGE, PAGE, round))?;
+            }
+        }
+        Ok(())
+    })?;
+    let stolen = total(Event::PgStealKswapd) + total(Event::PgStealDirect) - before;
+    check!(
+        stolen >= u64::from(pages) / 2,
+        "{stolen} pages were reclaimed"
+    );
+    Ok(())
+}
+
+/// Runs `f` with this hard limit.
+fn with_limit(pages: u64, f: impl FnOnce() -> Outcome) -> Outcome {
+    file::set_limits(Some(pages));
+    let result = f();
+    file::set_limits(None);
+    result
+}
+
+fn writers_wait_at_the_limit(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        with_limit(32, || {
+            for page in 0..PAGES as usize {
+                write(file, page * PAGE, &bytes(page * PAGE, PAGE, 8))?;
+                let waiting = file::dirty() + file::under_writeback();
+                check!(waiting <= 33, "{waiting} pages wait to be written");
+            }
+            expect(file, 0, &bytes(0, PAGES as usize * PAGE, 8))
+        })
+    })
+}
+
+/// Runs `f` while requests of kind `op` to these pages of the file fail, then makes the disk whole again.
+#[cfg(feature = "lab")]
+fn with_errors(
+    op: Op,
+    pages: core::ops::Range<u32>,
+    times: u64,
+    f: impl FnOnce() -> Outcome,
+) -> Outcome {
+    let sector = |page: u32| u64::from(FIRST + page) * (PAGE_SIZE / SECTOR);
+    let rule = Rule {
+        op,
+        first: sector(pages.start),
+        end: sector(pages.end),
+        times,
+    };
+    check!(DATA.add(rule), "rules are left over");
+    let result = f();
+    DATA.clear();
+    result
+}
+
+#[cfg(feature = "lab")]
+fn a_failed_write_is_told_once(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        let mut other = opened(PAGES)?;
+        let data = bytes(0, 8 * PAGE, 9);
+        with_errors(Op::Write, 0..PAGES, 1, || {
+            write(file, 0, &data)?;
+            check_eq!(file.sync(), Err(MmError::Io));
+            Ok(())
+        })?;
+        check_eq!(file.sync(), Ok(()));
+        expect_on_disk(0, &data)?;
+        check_eq!(other.sync(), Err(MmError::Io));
+        check_eq!(other.sync(), Ok(()));
+        // Told before it was opened: none of its business.
+        let mut late = opened(PAGES)?;
+        check_eq!(late.sync(), Ok(()));
+        // An error that nobody was told waits for the next who asks.
+        with_errors(Op::Flush, 0..PAGES, 1, || {
+            check_eq!(file.sync(), Err(MmError::Io));
+            check_eq!(file.sync(), Ok(()));
+            Ok(())
+        })?;
+        check_eq!(late.sync(), Err(MmError::Io));
+        check_eq!(other.sync(), Err(MmError::Io));
+        check_eq!(late.sync(), Ok(()));
+        Ok(())
+    })
+}
+
+#[cfg(feature = "lab")]
+fn nothing_is_lost_until_the_disk_recovers(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        let data = bytes(0, 40 * PAGE, 10);
+        let failed = total(Event::FileWriteError);
+        with_errors(Op::Write, 0..PAGES, u64::MAX, || {
+            write(file, 0, &data)?;
+            for _ in 0..3 {
+                check_eq!(file.sync(), Err(MmError::Io));
+                file::drop_caches();
+                check!(file::dirty() >= 40, "{} pages are dirty", file::dirty());
+                expect(file, 0, &data)?;
+            }
+            Ok(())
+        })?;
+        check!(
+            total(Event::FileWriteError) >= failed + 120,
+            "the errors were not counted"
+        );
+        // The flusher may have failed since.
+        if file.sync().is_err() {
+            file.sync()?;
+        }
+        expect_on_disk(0, &data)?;
+        // One page that the disk does not take spoils none of its neighbours, the second time at the latest.
+        let again = bytes(0, 40 * PAGE, 11);
+        with_errors(Op::Write, 7..8, u64::MAX, || {
+            write(file, 0, &again)?;
+            check_eq!(file.sync(), Err(MmError::Io));
+            check_eq!(file.sync(), Err(MmError::Io));
+            expect_on_disk(0, &again[..7 * PAGE])?;
+            expect_on_disk(8, &again[8 * PAGE..])?;
+            expect_on_disk(7, &data[7 * PAGE..8 * PAGE])
+        })?;
+        if file.sync().is_err() {
+            file.sync()?;
+        }
+        expect_on_disk(0, &again)
+    })
+}
+
+#[cfg(feature = "lab")]
+fn a_failed_read_is_the_readers(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        let data = bytes(0, 16 * PAGE, 12);
+        write(file, 0, &data)?;
+        file.sync()?;
+        file::drop_caches();
+        with_errors(Op::Read, 5..6, u64::MAX, || {
+            let mut found = vec![0; 16 * PAGE];
+            check_eq!(file.read(0, &mut found), Ok(5 * PAGE));
+            same(&found[..5 * PAGE], 0, &data[..5 * PAGE])?;
+            check_eq!(file.read(5 * PAGE_SIZE, &mut found), Err(MmError::Io));
+            expect(file, 6 * PAGE, &data[6 * PAGE..])?;
+            // A part of it cannot be written, all of it can.
+            check_eq!(file.write(5 * PAGE_SIZE + 1, &[1]), Err(MmError::Io));
+            check_eq!(file.sync(), Ok(()));
+            Ok(())
+        })?;
+        expect(file, 0, &data)
+    })
+}
+
+#[cfg(feature = "lab")]
+fn a_failed_flush_is_told(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        with_errors(Op::Flush, 0..PAGES, 1, || {
+            write(file, 0, &bytes(0, PAGE, 13))?;
+            check_eq!(file.sync(), Err(MmError::Io));
+            check_eq!(file.sync(), Ok(()));
+            Ok(())
+        })
+    })
+}
+
+#[cfg(feature = "lab")]
+fn writers_are_told_when_nothing_can_be_written(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        with_limit(32, || {
+            with_errors(Op::Write, 0..PAGES, u64::MAX, || {
+                let data = bytes(0, PAGES as usize * PAGE, 14);
+                let wrote = file.write(0, &data)?;
+                check!(
+                    (31 * PAGE..PAGES as usize * PAGE).contains(&wrote),
+                    "{wrote} bytes were written"
+                );
+                check_eq!(file.write(wrote as u64, &data[..1]), Err(MmError::Io));
+                expect(file, 0, &data[..wrote])
+            })?;
+            // The disk is whole again.
+            write(file, 0, &bytes(0, 64 * PAGE, 15))
+        })
+    })
+}
+
+/// Every sector of the pages from `page` on is one of `either`, on the disk.
+#[cfg(not(target_os = "none"))]
+fn expect_sectors_of(page: u32, either: [&[u8]; 2]) -> Outcome {
+    let mut found = alloc::boxed::Box::new([0; PAGE]);
+    let pages = either[0].chunks(PAGE).zip(either[1].chunks(PAGE));
+    for (i, (a, b)) in (page..).zip(pages) {
+        file::read_raw(FIRST + i, &mut found)?;
+        let sectors = found.chunks(512).zip(a.chunks(512).zip(b.chunks(512)));
+        for (n, (found, (a, b))) in sectors.enumerate() {
+            check!(
+                found == a || found == b,
+                "page {i}, sector {n}: neither old nor new"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Needs no reset: what the disk forgets, the cache is made to forget as well.
+#[cfg(not(target_os = "none"))]
+fn what_is_synced_survives_a_power_cut(ctx: &mut TestCtx<'_>) -> Outcome {
+    let seed = ctx.seed;
+    with_file(PAGES, |file| {
+        for turn in 0..4 {
+            let first = bytes(0, 40 * PAGE, 16 + turn);
+            let second = bytes(0, 40 * PAGE, 32 + turn);
+            write(file, 0, &first)?;
+            file.sync()?;
+            // Written back for want of room, but not synced.
+            with_limit(2, || write(file, 20 * PAGE, &second[20 * PAGE..]))?;
+            arch::simctl::power_cut(seed ^ u64::from(turn));
+            expect_on_disk(0, &first[..20 * PAGE])?;
+            expect_sectors_of(20, [&first[20 * PAGE..], &second[20 * PAGE..]])?;
+            // A part of the file is synced: that part is there.
+            write(file, 0, &second)?;
+            file.sync_range(0, 10 * PAGE_SIZE)?;
+            arch::simctl::power_cut(seed ^ u64::from(turn) << 8);
+            expect_on_disk(0, &second[..10 * PAGE])?;
+        }
+        Ok(())
+    })
+}
