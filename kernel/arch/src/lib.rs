@@ -31,6 +31,6 @@ pub use machine::*;
 pub use regions::{MemRegion, RegionKind};
 // In place of the machine's own.
 pub use seen::{
-    copy_frame, fill_frame, flush_local, frame_freed, invlpg, send_tlb_ipi, switch_root, wait_for,
-    zero_frame,
+    copy_frame, fill_frame, flush_local, frame_freed, invlpg, kick, send_tlb_ipi, switch_root,
+    wait_for, zero_frame,
 };

@@ -78,7 +78,7 @@ pub fn send_tlb_ipi(to: CpuMask) {
 }
 
 /// Waits until `cond` holds, which reads the object `what` (see [`point::object`]). Whoever makes it true calls
-/// [`kick`](crate::kick) for this CPU, or does it in an interrupt handler here. Interrupts are on, and served; preemption may
+/// [`kick`] for this CPU, or does it in an interrupt handler here. Interrupts are on, and served; preemption may
 /// be off.
 ///
 /// # Panics
@@ -87,5 +87,13 @@ pub fn send_tlb_ipi(to: CpuMask) {
 pub fn wait_for(what: impl FnOnce() -> u32, cond: &(dyn Fn() -> bool + Sync)) {
     if !point::wait_acks(what, cond) {
         machine::wait_for(cond);
+    }
+}
+
+/// Wakes `cpu` out of [`wait_for`]. An actor's wait is a state, which needs no waking.
+#[inline(always)]
+pub fn kick(cpu: usize) {
+    if !point::exploring() {
+        machine::kick(cpu);
     }
 }

@@ -157,7 +157,7 @@ fn halt() {
 }
 
 /// Wakes `cpu` out of [`wait_for`].
-pub fn kick(cpu: usize) {
+pub(crate) fn kick(cpu: usize) {
     if let Some(cpu) = machine().cpus.get(cpu) {
         post(cpu, mail::KICK);
     }

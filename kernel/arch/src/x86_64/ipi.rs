@@ -34,7 +34,7 @@ pub(crate) fn send_tlb_ipi(to: CpuMask) {
 
 /// Wakes `cpu` if it halts in [`halt_until`]. Called after making what it waits for true.
 #[inline]
-pub fn kick(cpu: usize) {
+pub(crate) fn kick(cpu: usize) {
     // Pairs with the fence in `halt_until`: either this sees HALTING, or the waiter sees the condition.
     fence(Ordering::SeqCst);
     if HALTING[cpu].load(Ordering::Relaxed) {

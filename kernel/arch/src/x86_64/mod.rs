@@ -40,8 +40,8 @@ pub(crate) use frame::{
     copy_frame, fill_frame, flush_local, frame_freed, invlpg, switch_root, zero_frame,
 };
 pub use frame::{current_root, frame_ptr, frame_words, pt_cell};
-pub use ipi::{call_on, kick};
-pub(crate) use ipi::{send_tlb_ipi, wait_for};
+pub use ipi::call_on;
+pub(crate) use ipi::{kick, send_tlb_ipi, wait_for};
 pub use layout::{HEAP_BASE, HEAP_MAX, heap_window};
 pub use memory::{memory_map, ram_bytes};
 pub use paging::{NoMemory, kernel_root, map_kernel_page, map_mmio, phys_ptr, translate};

@@ -43,10 +43,6 @@ pub trait Scenario: Sync {
     fn fixes(&self) -> &'static [Knob];
     /// How many actors, 1 to 4.
     fn actors(&self) -> usize;
-    /// It needs the swap area.
-    fn swaps(&self) -> bool {
-        false
-    }
     /// Where they stop.
     fn stops(&self) -> Kinds {
         Kinds::USUAL

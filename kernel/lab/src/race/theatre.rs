@@ -53,7 +53,7 @@ impl Drop for Turn {
     }
 }
 
-/// The real swap area is away while a scenario swaps to its own disk.
+/// The real swap area is away while actors swap to their own disk.
 struct OwnDisk {
     had_swap: bool,
 }
@@ -108,7 +108,7 @@ pub struct Theatre {
     // Dropped in this order.
     actors: Actors,
     pocket: Pocket,
-    _disk: Option<OwnDisk>,
+    _disk: OwnDisk,
     _turn: Turn,
 }
 
@@ -124,7 +124,7 @@ impl Theatre {
     ) -> Result<Self, String> {
         let turn = Turn::take().ok_or_else(|| String::from("another exploration is under way"))?;
         sync::point::set_explorer(&ENGINE);
-        let disk = scenario.swaps().then(OwnDisk::new).transpose()?;
+        let disk = OwnDisk::new()?;
         let pocket = mm::explore::open(FRAMES)
             .map_err(|e| format!("no {FRAMES} frames in a row for the actors: {e:?}"))?;
         let actors = Actors::start(scenario.actors(), actor_main).map_err(|e| format!("{e}"))?;

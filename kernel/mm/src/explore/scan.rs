@@ -3,7 +3,6 @@
 
 use crate::frame::{flag, frame};
 use crate::mm::{Mm, by_id, id_limit};
-use crate::pt::tables::Tables;
 use crate::pt::{PmdRef, tlb};
 use crate::rmap::walk;
 use crate::swap::cache;
@@ -26,21 +25,27 @@ pub fn each_space(f: &mut dyn FnMut(u32, &'static Mm)) {
 
 /// Calls `f` with every entry of a PTE table of `mm` that is not empty, whether an area covers it or not.
 pub fn each_entry(mm: &Mm, f: &mut dyn FnMut(VirtAddr, Entry)) {
-    for span in Tables::new(mm, 0, USER_TOP) {
-        let Some(table) = span.pmd.table() else {
+    each_below(mm.root(), 3, 0, f);
+}
+
+/// The same for the part of it that hangs below the table of `level` whose first address is `base`. The kernel's half of
+/// the root is left out.
+fn each_below(table: Pfn, level: u32, base: u64, f: &mut dyn FnMut(VirtAddr, Entry)) {
+    let size = PAGE_SIZE << (9 * level);
+    for (i, cell) in (0..).zip(arch::frame_words(table)) {
+        let va = base + i * size;
+        // Acquire pairs with the Release that published the entry.
+        let entry = Entry(cell.load(Ordering::Acquire));
+        if va >= USER_TOP {
+            return;
+        }
+        if entry.is_none() {
             continue;
-        };
-        let from = VirtAddr(span.start).table_index(0);
-        let cells = &arch::frame_words(table)[from..];
-        for (va, cell) in (span.start..span.end)
-            .step_by(PAGE_SIZE as usize)
-            .zip(cells)
-        {
-            // Acquire pairs with the Release that published the entry.
-            let entry = Entry(cell.load(Ordering::Acquire));
-            if !entry.is_none() {
-                f(VirtAddr(va), entry);
-            }
+        }
+        if level == 0 {
+            f(VirtAddr(va), entry);
+        } else if entry.is_present() && !entry.is_huge() {
+            each_below(entry.pfn(), level - 1, va, f);
         }
     }
 }

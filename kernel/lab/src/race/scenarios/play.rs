@@ -22,7 +22,6 @@ pub(super) struct Play {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     pub(super) fixes: &'static [Knob],
-    pub(super) swaps: bool,
     /// For each actor, the place of its address space.
     pub(super) spaces: &'static [Option<usize>],
     pub(super) stops: Kinds,
@@ -38,7 +37,6 @@ impl Play {
         name: "",
         about: "",
         fixes: &[],
-        swaps: false,
         spaces: &[Some(0), Some(0)],
         stops: Kinds::USUAL,
         setup: |stage| one_space(stage, 1),
@@ -60,9 +58,6 @@ impl Scenario for Play {
     }
     fn actors(&self) -> usize {
         self.spaces.len()
-    }
-    fn swaps(&self) -> bool {
-        self.swaps
     }
     fn stops(&self) -> Kinds {
         self.stops

@@ -27,7 +27,6 @@ fn dice(stage: &Stage, who: u64) -> Rng {
 pub(super) static RANDOM: Play = Play {
     name: "random",
     about: "A and B do what the seed says to three pages (see race fuzz)",
-    swaps: true,
     spaces: &[Some(0), Some(1)],
     setup,
     enter: |stage, me| {

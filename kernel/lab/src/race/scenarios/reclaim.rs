@@ -44,7 +44,6 @@ pub(super) static SWAPOUT_VS_FAULT: Play = Play {
         Knob::SlotBeforePte,
         Knob::FreeAfterWrite,
     ],
-    swaps: true,
     enter: b_wrote,
     run: |stage, me| {
         if me == 0 {
@@ -62,7 +61,6 @@ pub(super) static SWAPOUT_VS_FORK: Play = Play {
     name: "swapout-vs-fork",
     about: "A swaps a page out while B forks and then writes it",
     fixes: &[Knob::ReclaimFlush, Knob::SlotBeforePte, Knob::WpFlush],
-    swaps: true,
     enter: b_wrote,
     run: |stage, me| {
         if me == 0 {
@@ -85,7 +83,6 @@ pub(super) static MUNMAP_VS_RECLAIM: Play = Play {
     name: "munmap-vs-reclaim",
     about: "A unmaps a page, maps a fresh one in its place and writes it, while B reclaims the old one",
     fixes: &[Knob::ReclaimFlush, Knob::BatchedPending],
-    swaps: true,
     spaces: &[Some(0), None],
     // The second page keeps the table, whose end would be a flush of its own.
     setup: |stage| one_space(stage, 2),
@@ -118,7 +115,6 @@ pub(super) static SWAPIN_VS_SWAPIN: Play = Play {
     name: "swapin-vs-swapin",
     about: "A and B use a page that is on the disk",
     fixes: &[Knob::SwapinWait],
-    swaps: true,
     setup: one_page_on_disk,
     run: |stage, me| {
         must(stage, "load", stage.load(HOME));
@@ -133,7 +129,6 @@ pub(super) static FREE_VS_WRITE: Play = Play {
     name: "madvise-free-vs-write",
     about: "A gives a page's content up and reclaims it while B writes it",
     fixes: &[Knob::LazyFlush],
-    swaps: true,
     enter: b_wrote,
     run: |stage, me| {
         if me == 0 {
