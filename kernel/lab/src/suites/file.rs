@@ -11,7 +11,7 @@ use mm::MmError;
 use mm::file::{self, Opener};
 use mm::stats::{Event, Use, total, use_pages};
 
-use super::Outcome;
+use super::{Outcome, in_parallel};
 #[cfg(feature = "lab")]
 use crate::faulty::{DATA, Rule};
 use crate::selftest::{Failure, Suite, TestCtx};
@@ -30,6 +30,7 @@ pub(super) static SUITE: Suite = Suite {
         openers_see_each_other,
         more_than_memory,
         writers_wait_at_the_limit,
+        writers_that_wait_together_all_go_on,
         #[cfg(feature = "lab")]
         a_failed_write_is_told_once,
         #[cfg(feature = "lab")]
@@ -57,9 +58,15 @@ fn opened(pages: u32) -> Result<Opener, Failure> {
     Ok(file::open(FIRST, pages)?)
 }
 
+/// Drops all that is clean; how many pages. A pass of the flusher has pages in hand: it is waited for by the check.
+fn empty_cache() -> Result<u64, Failure> {
+    file::check().map_err(Failure::new)?;
+    Ok(file::drop_caches())
+}
+
 /// Runs `f` with an empty cache; after it nothing is left in one, and nothing is dirty.
 fn with_file(pages: u32, f: impl FnOnce(&mut Opener) -> Outcome) -> Outcome {
-    file::drop_caches();
+    empty_cache()?;
     let mut opener = opened(pages)?;
     let result = f(&mut opener);
     // Errors that were made on purpose are told here at the latest.
@@ -67,7 +74,7 @@ fn with_file(pages: u32, f: impl FnOnce(&mut Opener) -> Outcome) -> Outcome {
     drop(opener);
     result?;
     synced?;
-    file::drop_caches();
+    empty_cache()?;
     check_eq!(file::dirty() + file::under_writeback(), 0);
     check_eq!(use_pages(Use::File), 0);
     file::check().map_err(Failure::new)
@@ -131,7 +138,7 @@ fn what_is_written_is_read(ctx: &mut TestCtx<'_>) -> Outcome {
         expect(file, 0, &all)?;
         file.sync()?;
         expect_on_disk(0, &all)?;
-        check!(file::drop_caches() >= 40, "clean pages stayed");
+        check!(empty_cache()? >= 40, "clean pages stayed");
         check_eq!(use_pages(Use::File), 0);
         expect(file, 1, &all[1..])
     })
@@ -142,7 +149,7 @@ fn a_part_leaves_the_rest(_: &mut TestCtx<'_>) -> Outcome {
         let old = bytes(0, 4 * PAGE, 1);
         write(file, 0, &old)?;
         file.sync()?;
-        file::drop_caches();
+        empty_cache()?;
         let new = bytes(PAGE - 10, 20, 2);
         write(file, PAGE - 10, &new)?;
         let mut all = old;
@@ -188,14 +195,14 @@ fn reading_on_reads_ahead(_: &mut TestCtx<'_>) -> Outcome {
         let all = bytes(0, PAGES as usize * PAGE, 3);
         write(file, 0, &all)?;
         file.sync()?;
-        file::drop_caches();
+        empty_cache()?;
         let before = total(Event::Bio);
         for (i, page) in all.chunks(PAGE).enumerate() {
             expect(file, i * PAGE, page)?;
         }
         let requests = total(Event::Bio) - before;
         check!(requests <= 24, "{requests} requests for {PAGES} pages");
-        file::drop_caches();
+        empty_cache()?;
         // Here and there: nothing but what is asked for.
         let before = total(Event::FileRead);
         for i in 1..20 {
@@ -281,6 +288,25 @@ fn writers_wait_at_the_limit(_: &mut TestCtx<'_>) -> Outcome {
                 check!(waiting <= 33, "{waiting} pages wait to be written");
             }
             expect(file, 0, &bytes(0, PAGES as usize * PAGE, 8))
+        })
+    })
+}
+
+/// Who finds the room taken by another when it wakes up waits again: on a disk that works nobody is refused.
+fn writers_that_wait_together_all_go_on(_: &mut TestCtx<'_>) -> Outcome {
+    const WRITERS: usize = 4;
+    with_file(PAGES, |_| {
+        with_limit(4, || {
+            in_parallel(WRITERS, |i, meeting| {
+                let mut file = opened(PAGES)?;
+                meeting.wait(0)?;
+                for round in 0..20 {
+                    for page in (i..PAGES as usize).step_by(WRITERS) {
+                        write(&mut file, page * PAGE, &bytes(page * PAGE, PAGE, round))?;
+                    }
+                }
+                Ok(())
+            })
         })
     })
 }
@@ -383,7 +409,7 @@ fn a_failed_read_is_the_readers(_: &mut TestCtx<'_>) -> Outcome {
         let data = bytes(0, 16 * PAGE, 12);
         write(file, 0, &data)?;
         file.sync()?;
-        file::drop_caches();
+        empty_cache()?;
         with_errors(Op::Read, 5..6, u64::MAX, || {
             let mut found = vec![0; 16 * PAGE];
             check_eq!(file.read(0, &mut found), Ok(5 * PAGE));

@@ -1,8 +1,8 @@
 //! The flusher: a thread that writes what is old, and what is too much; and the limit where writers wait for it.
 //!
 //! Above the background limit it writes until it is below. Above the hard limit [`wait_room`] makes writers
-//! wait. A disk that takes nothing does not keep them for ever: after two whole passes without a page written they get
-//! the error. Locks: `Rank::FilePass` for a pass; nothing while asleep. Needs no memory, so that reclaim may wait for it.
+//! wait. A disk that takes nothing does not keep them for ever: after two whole passes in which writes failed and no page
+//! was written they get the error. Locks: `Rank::FilePass` for a pass; nothing while asleep. Needs no memory, so that reclaim may wait for it.
 
 use super::{each, tree, writeback};
 use crate::buddy;
@@ -127,18 +127,25 @@ fn pass(everything: bool) {
     for pin in each() {
         let f = pin.file();
         let now = arch::now_ns();
-        if tree::has_dirty(f) && (everything || now.saturating_sub(tree::since(f)) >= AGE_NS) {
+        let old = now.saturating_sub(tree::since(f)) >= AGE_NS;
+        let range = writeback::all(f);
+        if tree::has_dirty(f) && (everything || old) {
             f.since.store(now, Ordering::Relaxed);
-            let range = writeback::all(f);
             writeback::start(f, &range);
-            writeback::wait(f, &range);
         }
+        // Also for what others write: whoever waits for room waits for that as well.
+        writeback::wait(f, &range);
     }
 }
 
 /// Pages written since boot.
 pub(crate) fn written() -> u64 {
     total(Event::FileWritten)
+}
+
+/// Pages whose write failed since boot.
+fn failed() -> u64 {
+    total(Event::FileWriteError)
 }
 
 /// For reclaim that has found nothing: where there is something to write, waits for more than `seen` pages written, for a
@@ -169,17 +176,23 @@ pub(super) fn wait_room() -> Result<(), MmError> {
     }
     count(Event::FileThrottled);
     loop {
-        let before = written();
+        let before = (written(), failed());
         // The first pass to end may have begun before.
         for _ in 0..2 {
             let seen = PASSES.load(Ordering::Acquire);
             wake();
-            ROOM.wait_until(|| PASSES.load(Ordering::Acquire) != seen || below());
-            if below() {
+            // As it was found: another writer may take the room before a second look.
+            let mut found = false;
+            ROOM.wait_until(|| {
+                found = below();
+                found || PASSES.load(Ordering::Acquire) != seen
+            });
+            if found {
                 return Ok(());
             }
         }
-        if written() == before {
+        // Not for want of luck: something was tried, and nothing went through.
+        if written() == before.0 && failed() != before.1 {
             return Err(MmError::Io);
         }
     }
