@@ -5,8 +5,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use arch::PAGE_SIZE;
+#[cfg(any(feature = "lab", not(target_os = "none")))]
+use arch::block::Op;
 #[cfg(feature = "lab")]
-use arch::block::{Op, SECTOR};
+use arch::block::SECTOR;
 use mm::MmError;
 use mm::file::{self, Opener};
 use mm::stats::{Event, Use, total, use_pages};
@@ -43,6 +45,8 @@ pub(super) static SUITE: Suite = Suite {
         writers_are_told_when_nothing_can_be_written,
         #[cfg(not(target_os = "none"))]
         what_is_synced_survives_a_power_cut,
+        #[cfg(not(target_os = "none"))]
+        a_sync_waits_for_slow_writes,
     ],
 };
 
@@ -495,6 +499,31 @@ fn what_is_synced_survives_a_power_cut(ctx: &mut TestCtx<'_>) -> Outcome {
             file.sync_range(0, 10 * PAGE_SIZE)?;
             arch::simctl::power_cut(seed ^ u64::from(turn) << 8);
             expect_on_disk(0, &second[..10 * PAGE])?;
+        }
+        Ok(())
+    })
+}
+
+/// Whoever began the write: it is the flusher's in the second half.
+#[cfg(not(target_os = "none"))]
+fn a_sync_waits_for_slow_writes(_: &mut TestCtx<'_>) -> Outcome {
+    use arch::simctl::{DiskFault, FaultKind, data_disk};
+    const SLOW_NS: u64 = 50_000_000;
+    with_file(PAGES, |file| {
+        for (round, limit) in [(50, None), (51, Some(8))] {
+            let data = bytes(0, 40 * PAGE, round);
+            data_disk().inject(DiskFault {
+                op: Op::Write,
+                sectors: 0..u64::MAX,
+                kind: FaultKind::Delay(SLOW_NS),
+                once: false,
+            });
+            file::set_limits(limit);
+            let result = write(file, 0, &data).and_then(|()| Ok(file.sync()?));
+            file::set_limits(None);
+            let there = result.and_then(|()| expect_on_disk(0, &data));
+            data_disk().clear_faults();
+            there?;
         }
         Ok(())
     })
