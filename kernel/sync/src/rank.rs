@@ -100,6 +100,7 @@ static CONTENTION: [Cells; Rank::ALL.len()] = [const {
 
 impl Rank {
     /// The rank with this number, as stored in a byte.
+    #[cfg(any(debug_assertions, test))]
     pub(crate) const fn from_index(i: u8) -> Self {
         Self::ALL[i as usize]
     }
