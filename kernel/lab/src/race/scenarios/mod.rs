@@ -7,7 +7,6 @@ mod random;
 mod reclaim;
 mod shootdown;
 
-use self::damage::Damage;
 use super::scenario::Scenario;
 
 /// Every scenario that must hold, in the order of `race list`.
@@ -27,17 +26,14 @@ pub static ALL: &[&dyn Scenario] = &[
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
 pub static PLANTED: &[(&dyn Scenario, &str)] = &[
-    (&planted::LostUpdate, "an update was lost"),
-    (&planted::Deadlock, "cycle A -> B -> A"),
-    (&planted::Livelock, "livelock: "),
-    (&planted::Starved, "livelock: "),
-    (&damage::Damaged(Damage::Leak), "accounting: "),
-    (&damage::Damaged(Damage::Miscount), "accounting: "),
+    (&planted::LOST_UPDATE, "an update was lost"),
+    (&planted::DEADLOCK, "cycle A -> B -> A"),
+    (&planted::LIVELOCK, "livelock: "),
+    (&planted::STARVED, "livelock: "),
+    (&damage::LEAK, "accounting: "),
+    (&damage::MISCOUNT, "accounting: "),
     #[cfg(debug_assertions)]
-    (
-        &damage::Damaged(Damage::Lock),
-        "locks: A has ended and holds",
-    ),
+    (&damage::LOCK, "locks: A has ended and holds"),
 ];
 
 /// Schedules that failed once with every fix on, and must pass: a search found them.

@@ -28,6 +28,7 @@ pub(super) struct Play {
     pub(super) setup: fn(&'static Stage) -> Result<(), MmError>,
     pub(super) enter: fn(&'static Stage, usize),
     pub(super) run: fn(&'static Stage, usize),
+    pub(super) leave: fn(&'static Stage, usize),
     pub(super) check: fn(&'static Stage) -> Result<(), String>,
 }
 
@@ -42,6 +43,7 @@ impl Play {
         setup: |stage| one_space(stage, 1),
         enter: |_, _| (),
         run: |_, _| (),
+        leave: |_, _| (),
         check: |_| Ok(()),
     };
 }
@@ -73,6 +75,9 @@ impl Scenario for Play {
     }
     fn run(&self, stage: &'static Stage, me: usize) {
         (self.run)(stage, me);
+    }
+    fn leave(&self, stage: &'static Stage, me: usize) {
+        (self.leave)(stage, me);
     }
     fn check(&self, stage: &'static Stage) -> Result<(), String> {
         (self.check)(stage)
