@@ -3,6 +3,7 @@
 //! Submitting sleeps while the pool or the disk's queue is full, so no spin lock may be held.
 //! [`Pool::completed`] runs in interrupt context on any CPU and takes no lock but wait queues'.
 
+use crate::frame::flag;
 use crate::stats::{Event, count};
 use arch::Pfn;
 use arch::block::{Bio, BlockDevice, IoError, Op};
@@ -36,6 +37,16 @@ pub(crate) enum Whose {
     Waited,
     /// Somebody else's.
     Foreign,
+}
+
+/// What a completed request means for each of its pages; the flags of the folio say so. One of several that failed
+/// together may be as good as not.
+pub(crate) fn result(bio: &Bio) -> Result<(), u32> {
+    match bio.result() {
+        Some(Ok(())) => Ok(()),
+        _ if bio.len() == 1 => Err(flag::ERROR),
+        _ => Err(flag::ERROR | flag::SUSPECT),
+    }
 }
 
 impl Pool {

@@ -144,9 +144,14 @@ pub fn wait_read(pfn: Pfn) {
     wait_clear(pfn, flag::READING);
 }
 
-/// The read of the folio is done. May be called from interrupt context.
-pub fn end_read(pfn: Pfn) {
+/// The read of the folio is done: its content is valid, or else flags say why not, before the waiters are let go. May be
+/// called from interrupt context.
+pub fn end_read(pfn: Pfn, result: Result<(), u32>) {
     let f = frame(pfn);
+    f.set(match result {
+        Ok(()) => flag::UPTODATE,
+        Err(failed) => failed,
+    });
     f.flags_point();
     wake(pfn, f.clear(flag::READING));
 }

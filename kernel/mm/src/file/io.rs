@@ -4,7 +4,7 @@
 //! interrupt context; it takes the file's `Rank::FileTree` and wait queues' locks.
 
 use super::{File, file};
-use crate::bio::{Pool, Whose};
+use crate::bio::{self, Pool, Whose};
 use crate::buddy::{self, Gfp};
 use crate::error::MmError;
 use crate::folio;
@@ -83,23 +83,18 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
         Whose::Ours(i) => i,
         other => return other == Whose::Waited,
     };
-    let ok = bio.result() == Some(Ok(()));
+    let result = bio::result(bio);
     let op = bio.op();
     // Counted first: who waits for a page may look.
-    let event = match (op, ok) {
-        (Op::Read, true) => Event::FileRead,
-        (Op::Read, false) => Event::FileReadError,
-        (_, true) => Event::FileWritten,
-        (_, false) => Event::FileWriteError,
+    let event = match (op, result) {
+        (Op::Read, Ok(())) => Event::FileRead,
+        (Op::Read, Err(_)) => Event::FileReadError,
+        (_, Ok(())) => Event::FileWritten,
+        (_, Err(_)) => Event::FileWriteError,
     };
     count_n(event, bio.len() as u64);
-    let failed = if bio.len() == 1 {
-        flag::ERROR
-    } else {
-        flag::ERROR | flag::SUSPECT
-    };
     for n in 0..bio.len() {
-        finish(op, bio.frame(n), if ok { Ok(()) } else { Err(failed) });
+        finish(op, bio.frame(n), result);
     }
     REQUESTS.give(i);
     super::flusher::room();
@@ -108,17 +103,12 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
 
 /// The result of one folio's I/O, `Err` with the flags that say so. It is there before the waiters are let go.
 fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
-    let f = frame(pfn);
     if op == Op::Read {
-        f.set(match result {
-            Ok(()) => flag::UPTODATE,
-            Err(failed) => failed,
-        });
-        folio::end_read(pfn);
+        folio::end_read(pfn, result);
         return;
     }
     // The cache has a reference on it: its file stays.
-    let of = file(f.mapping() - 1);
+    let of = file(frame(pfn).mapping() - 1);
     if result.is_err() {
         of.note_error();
     }

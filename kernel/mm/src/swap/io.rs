@@ -9,7 +9,7 @@
 //! folio in the swap cache (see `cache`), whose reference keeps the frame.
 
 use super::area;
-use crate::bio::{Pool, Whose};
+use crate::bio::{self, Pool, Whose};
 use crate::folio;
 use crate::frame::{flag, frame};
 use crate::stats::{Event, count_n};
@@ -73,27 +73,18 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
         Whose::Ours(i) => i,
         other => return other == Whose::Waited,
     };
-    let ok = bio.result() == Some(Ok(()));
+    let result = bio::result(bio);
     let op = bio.op();
     // Counted first: who waits for a page may look.
-    let pages = bio.len() as u64;
-    count_n(
-        match (op, ok) {
-            (Op::Read, true) => Event::PswpIn,
-            (Op::Read, false) => Event::SwapReadError,
-            (_, true) => Event::PswpOut,
-            (_, false) => Event::SwapWriteError,
-        },
-        pages,
-    );
-    let alone = bio.len() == 1;
-    let failed = if alone {
-        flag::ERROR
-    } else {
-        flag::ERROR | flag::SUSPECT
+    let event = match (op, result) {
+        (Op::Read, Ok(())) => Event::PswpIn,
+        (Op::Read, Err(_)) => Event::SwapReadError,
+        (_, Ok(())) => Event::PswpOut,
+        (_, Err(_)) => Event::SwapWriteError,
     };
+    count_n(event, bio.len() as u64);
     for n in 0..bio.len() {
-        finish(op, bio.frame(n), if ok { Ok(()) } else { Err(failed) });
+        finish(op, bio.frame(n), result);
     }
     REQUESTS.give(i);
     true
@@ -102,19 +93,14 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
 /// The result of one folio's I/O, `Err` with the flags that say so. It is in the flags before the waiters
 /// are let go.
 fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
-    let f = frame(pfn);
     if op == Op::Read {
-        f.set(match result {
-            Ok(()) => flag::UPTODATE,
-            Err(failed) => failed,
-        });
-        folio::end_read(pfn);
-    } else {
-        if let Err(failed) = result {
-            f.set(flag::DIRTY | failed);
-        }
-        folio::end_writeback(pfn);
+        folio::end_read(pfn, result);
+        return;
     }
+    if let Err(failed) = result {
+        frame(pfn).set(flag::DIRTY | failed);
+    }
+    folio::end_writeback(pfn);
 }
 
 /// For the explorer: requests that never completed fail, unknown to whoever waits for them.
