@@ -71,6 +71,11 @@ pub fn on_off(word: &str) -> Result<bool, UsageError> {
     }
 }
 
+/// The word that [`on_off`] reads as `on`.
+pub fn on_or_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
 /// The words after a command's name. Take the options first, then the positional words, then [`Self::done`].
 pub struct Args {
     words: Vec<String>,

@@ -102,7 +102,7 @@ fn compare(world: &mut Theatre, name: &str, wrong: &mut Vec<String>) {
 }
 
 fn one(scenario: &'static dyn Scenario, wrong: &mut Vec<String>) {
-    let each = scenario.fixes().iter().map(|k| Fixes::ALL.with(*k, false));
+    let each = scenario.fixes().iter().map(|k| Fixes::ALL.against(*k));
     for fixes in core::iter::once(Fixes::ALL).chain(each) {
         let subject = Subject {
             scenario,

@@ -1,36 +1,53 @@
-//! The fix switches: each rule of order that a test may break on purpose.
+//! The switches: each rule of order that a test may break on purpose, and other ways of doing a thing (*variants*) that
+//! can be chosen to compare them.
 //!
-//! Every knob is on by default. Without the `lab` feature [`on`] is the constant `true`: the fixed path
+//! A rule is on by default, a variant off. Without the `lab` feature [`on`] is the constant default: the fixed path
 //! is compiled in and costs nothing. Takes no lock.
 
 macro_rules! knobs {
-    ($($name:ident = $text:literal, rule $rule:literal, $help:literal);* $(;)?) => {
+    (
+        rules { $($name:ident = $text:literal, rule $rule:literal, $help:literal;)* }
+        variants { $($other:ident = $other_text:literal, $other_help:literal;)* }
+    ) => {
         /// One switch.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u8)]
-        pub enum Knob { $(#[doc = $help] $name),* }
+        pub enum Knob { $(#[doc = $help] $name,)* $(#[doc = $other_help] $other),* }
         impl Knob {
-            /// Every knob: itself, the name that `fix` takes, the rule of order it belongs to, what it does.
-            pub const ALL: &'static [(Knob, &'static str, u8, &'static str)] =
-                &[$((Knob::$name, $text, $rule, $help)),*];
+            /// Every knob: itself, the name that `fix` takes, the rule of order it belongs to (a variant: none), what it does.
+            pub const ALL: &'static [(Knob, &'static str, Option<u8>, &'static str)] = &[
+                $((Knob::$name, $text, Some($rule), $help),)*
+                $((Knob::$other, $other_text, None, $other_help)),*
+            ];
         }
     };
 }
 
 knobs! {
-    TlbFlush = "tlb_flush", rule 1, "the gather flushes every CPU before it frees frames";
-    TableFlush = "table_flush", rule 5, "page-table pages are freed only after the shootdown IPI";
-    WpFlush = "wp_flush", rule 3, "fork and mprotect flush after taking the write bit away";
-    PmdRecheck = "pmd_recheck", rule 4, "a table is installed under the pmd lock after looking again";
-    AckIrqsOn = "ack_irqs_on", rule 6, "interrupts stay on while waiting for an acknowledgement";
-    ReclaimFlush = "reclaim_flush", rule 1, "reclaim flushes every CPU between unmapping and writing or freeing";
-    SlotBeforePte = "slot_before_pte", rule 7, "the folio is in the swap cache before its entry names the slot";
-    CowFlush = "cow_flush", rule 1, "a copy on write flushes every CPU before the copy is mapped";
-    BatchedPending = "batched_pending", rule 1, "operations flush first what reclaim has put off";
-    LazyFlush = "lazy_flush", rule 3, "MADV_FREE flushes after clearing dirty bits";
-    PteRecheck = "pte_recheck", rule 4, "a fault looks at the entry again under its lock";
-    SwapinWait = "swapin_wait", rule 7, "a page is mapped only after it was read from the disk";
-    FreeAfterWrite = "free_after_write", rule 7, "a frame is freed only after its swap write has succeeded";
+    rules {
+        TlbFlush = "tlb_flush", rule 1, "the gather flushes every CPU before it frees frames";
+        TableFlush = "table_flush", rule 5, "page-table pages are freed only after the shootdown IPI";
+        WpFlush = "wp_flush", rule 3, "fork and mprotect flush after taking the write bit away";
+        PmdRecheck = "pmd_recheck", rule 4, "a table is installed under the pmd lock after looking again";
+        AckIrqsOn = "ack_irqs_on", rule 6, "interrupts stay on while waiting for an acknowledgement";
+        ReclaimFlush = "reclaim_flush", rule 1, "reclaim flushes every CPU between unmapping and writing or freeing";
+        SlotBeforePte = "slot_before_pte", rule 7, "the folio is in the swap cache before its entry names the slot";
+        CowFlush = "cow_flush", rule 1, "a copy on write flushes every CPU before the copy is mapped";
+        BatchedPending = "batched_pending", rule 1, "operations flush first what reclaim has put off";
+        LazyFlush = "lazy_flush", rule 3, "MADV_FREE flushes after clearing dirty bits";
+        PteRecheck = "pte_recheck", rule 4, "a fault looks at the entry again under its lock";
+        SwapinWait = "swapin_wait", rule 7, "a page is mapped only after it was read from the disk";
+        FreeAfterWrite = "free_after_write", rule 7, "a frame is freed only after its swap write has succeeded";
+        DelayRmap = "delay_rmap", rule 2, "a zapped dirty file entry counts as mapped until every CPU has been flushed";
+        FlushBeforeUnlock = "flush_before_unlock", rule 2, "dirty file entries are flushed before their table is unlocked";
+        MkcleanSync = "mkclean_sync", rule 2, "cleaning a folio's entries takes the lock of each, whatever a look without it says";
+    }
+    variants {
+        LateDirty = "late_dirty", "a zapped entry makes its folio dirty after the flush, with the table still locked";
+        LateDirtyUnlocked = "late_dirty_unlocked", "a zapped entry is flushed and makes its folio dirty after the table is unlocked (breaks sync)";
+        LateDirtyPending = "late_dirty_pending", "as late_dirty_unlocked, but cleaning waits for folios that are still to be made dirty";
+        ImmediateGather = "immediate_gather", "every zapped entry is flushed and freed by itself, with the table locked";
+    }
 }
 
 impl Knob {
@@ -42,38 +59,45 @@ impl Knob {
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|k| k.1 == name).map(|k| k.0)
     }
+    /// How it stands unless somebody switches it: a rule on, a variant off.
+    #[inline(always)]
+    pub const fn usual(self) -> bool {
+        Self::ALL[self as usize].2.is_some()
+    }
 }
 
 #[cfg(feature = "lab")]
 mod switch {
     use super::Knob;
     use core::sync::atomic::{AtomicU64, Ordering};
-    static OFF: AtomicU64 = AtomicU64::new(0);
+    /// Those that do not stand as usual.
+    static SWITCHED: AtomicU64 = AtomicU64::new(0);
 
-    /// Whether the rule is kept.
+    /// Whether the rule is kept, or the variant chosen.
     #[inline]
     pub fn on(k: Knob) -> bool {
-        OFF.load(Ordering::Relaxed) & (1 << k as u8) == 0
+        let as_usual = SWITCHED.load(Ordering::Relaxed) & (1 << k as u8) == 0;
+        as_usual == k.usual()
     }
-    /// Keeps (`true`) or breaks the rule from now on. Returns what it was.
+    /// Turns it on or off from now on. Returns what it was.
     pub fn set(k: Knob, on: bool) -> bool {
         let bit = 1 << k as u8;
-        let was = if on {
-            OFF.fetch_and(!bit, Ordering::Relaxed)
+        let before = if on == k.usual() {
+            SWITCHED.fetch_and(!bit, Ordering::Relaxed)
         } else {
-            OFF.fetch_or(bit, Ordering::Relaxed)
+            SWITCHED.fetch_or(bit, Ordering::Relaxed)
         };
-        was & bit == 0
+        (before & bit == 0) == k.usual()
     }
 }
 
 #[cfg(not(feature = "lab"))]
 mod switch {
     use super::Knob;
-    /// Whether the rule is kept: always.
+    /// Whether the rule is kept (always), or the variant chosen (never).
     #[inline(always)]
-    pub const fn on(_: Knob) -> bool {
-        true
+    pub const fn on(k: Knob) -> bool {
+        k.usual()
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use mm::knobs::{self, Knob};
 use sync::Rank;
 
-use crate::args::{UsageError, on_off};
+use crate::args::{UsageError, on_off, on_or_off};
 use crate::shell::{Ctx, Status, nearest};
 
 pub(super) fn locks(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
@@ -52,8 +52,9 @@ pub(super) fn fix(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     }
     for (knob, name, rule, what) in Knob::ALL {
         if chosen.is_none_or(|c| c == *knob) {
-            let state = if knobs::on(*knob) { "on" } else { "off" };
-            writeln!(ctx.out, "{name:<16} {state:<3}  rule {rule}: {what}");
+            let state = on_or_off(knobs::on(*knob));
+            let kind = rule.map_or_else(|| "variant".into(), |n| format!("rule {n}"));
+            writeln!(ctx.out, "{name:<20} {state:<3}  {kind:<7}  {what}");
         }
     }
     Ok(Status::Ok)

@@ -192,7 +192,7 @@ fn run(order: &Order, ctx: &Ctx<'_>) -> Status {
             }
             let subject = Subject {
                 scenario: *scenario,
-                fixes: knob.map_or(order.fixes, |k| order.fixes.with(k, false)),
+                fixes: knob.map_or(order.fixes, |k| order.fixes.against(k)),
                 seed: order.seed,
             };
             fine &= run_one(&subject, order, ctx);

@@ -1,4 +1,4 @@
-//! What is run: a scenario, the fixes that are on, a seed. Schedule strings name the three, so they lead here and back.
+//! What is run: a scenario, how the switches stand, a seed. Schedule strings name the three, so they lead here and back.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,18 +11,18 @@ use mm::knobs::{self, Knob};
 use super::scenario::Scenario;
 use super::scenarios;
 use super::theatre::Theatre;
-use crate::args::{UsageError, on_off};
+use crate::args::{UsageError, on_off, on_or_off};
 use crate::inspect::knob;
 
-/// Which fixes are off; all others are on.
+/// Which switches do not stand as usual: fixes that are off, variants that are on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fixes {
-    off: u64,
+    switched: u64,
 }
 
 impl Fixes {
-    /// Every rule is kept.
-    pub const ALL: Self = Self { off: 0 };
+    /// Every rule is kept, no variant is chosen.
+    pub const ALL: Self = Self { switched: 0 };
 
     /// As the command `fix` has set them.
     pub fn current() -> Self {
@@ -34,8 +34,18 @@ impl Fixes {
     #[must_use]
     pub const fn with(self, knob: Knob, on: bool) -> Self {
         let bit = 1 << knob as u8;
-        let off = if on { self.off & !bit } else { self.off | bit };
-        Self { off }
+        let switched = if on == knob.usual() {
+            self.switched & !bit
+        } else {
+            self.switched | bit
+        };
+        Self { switched }
+    }
+
+    /// The same with `knob` as it usually is not: a fix off, a variant on.
+    #[must_use]
+    pub const fn against(self, knob: Knob) -> Self {
+        self.with(knob, !knob.usual())
     }
 
     /// The same with what `words` say: `K=on|off`, several with commas between.
@@ -53,24 +63,26 @@ impl Fixes {
 
     /// Every switch with its position.
     pub fn positions(self) -> Vec<(Knob, bool)> {
-        let on = |k: Knob| self.off & (1 << k as u8) == 0;
+        let on = |k: Knob| (self.switched & (1 << k as u8) == 0) == k.usual();
         Knob::ALL.iter().map(|k| (k.0, on(k.0))).collect()
     }
 
-    fn off_names(self) -> Vec<(&'static str, bool)> {
-        let off = self.positions().into_iter().filter(|(_, on)| !on);
-        off.map(|(k, on)| (k.name(), on)).collect()
+    fn switched_names(self) -> Vec<(&'static str, bool)> {
+        let positions = self.positions().into_iter();
+        let switched = positions.filter(|(k, on)| *on != k.usual());
+        switched.map(|(k, on)| (k.name(), on)).collect()
     }
 }
 
 impl fmt::Display for Fixes {
-    /// `all`, or those that are off: `K=off,…`.
+    /// `all`, or those that do not stand as usual: `K=off,…`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::ALL {
             return f.write_str("all");
         }
-        for (i, (name, _)) in self.off_names().iter().enumerate() {
-            write!(f, "{}{name}=off", if i == 0 { "" } else { "," })?;
+        for (i, (name, on)) in self.switched_names().iter().enumerate() {
+            let (comma, state) = (if i == 0 { "" } else { "," }, on_or_off(*on));
+            write!(f, "{comma}{name}={state}")?;
         }
         Ok(())
     }
@@ -93,7 +105,11 @@ impl Subject {
     /// # Panics
     /// If the scenario's name is none.
     pub fn schedule(&self) -> Schedule {
-        let schedule = Schedule::new(self.scenario.name(), &self.fixes.off_names(), self.seed);
+        let schedule = Schedule::new(
+            self.scenario.name(),
+            &self.fixes.switched_names(),
+            self.seed,
+        );
         schedule.expect("names of scenarios and switches fit into a schedule")
     }
 
@@ -160,13 +176,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn variants_are_named_when_on() {
+        assert_eq!(
+            Fixes::ALL.with(Knob::LateDirty, false).to_string(),
+            "all",
+            "a variant is off by itself"
+        );
+        let both = Fixes::ALL
+            .with_words("late_dirty=on,delay_rmap=off")
+            .unwrap();
+        assert_eq!(both.to_string(), "delay_rmap=off,late_dirty=on");
+        assert_eq!(
+            both,
+            Fixes::ALL.against(Knob::LateDirty).against(Knob::DelayRmap)
+        );
+        let late = both.positions();
+        assert!(late.contains(&(Knob::LateDirty, true)));
+        assert!(late.contains(&(Knob::ImmediateGather, false)));
+    }
+
+    #[test]
     fn fixes_are_named_by_what_is_off() {
         assert_eq!(Fixes::ALL.to_string(), "all");
         let two = Fixes::ALL.with_words("wp_flush=off,tlb_flush=off").unwrap();
         assert_eq!(two.to_string(), "tlb_flush=off,wp_flush=off");
-        assert_eq!(two.positions().iter().filter(|(_, on)| !on).count(), 2);
+        let off = |(k, on): &(Knob, bool)| *on != k.usual();
+        assert_eq!(two.positions().into_iter().filter(off).count(), 2);
         let one = two.with_words("wp_flush=on").unwrap();
         assert_eq!(one, Fixes::ALL.with(Knob::TlbFlush, false));
+        assert_eq!(one, Fixes::ALL.against(Knob::TlbFlush));
         for (bad, part) in [
             ("tlb_flush", "want K=on or K=off"),
             ("tlb_flush=maybe", "want on or off"),

@@ -98,7 +98,7 @@ fn run(t: &mut TestCtx<'_>) -> Result<(), Failure> {
         return passes(schedule, t);
     }
     let fixes = match case.aim {
-        Aim::Broken(knob) => Fixes::ALL.with(knob, false),
+        Aim::Broken(knob) => Fixes::ALL.against(knob),
         _ => Fixes::ALL,
     };
     let subject = Subject {

@@ -180,7 +180,7 @@ impl Theatre {
 
     fn keep_rules(&self) {
         for (knob, _) in &self.knobs {
-            knobs::set(*knob, true);
+            knobs::set(*knob, knob.usual());
         }
     }
 
