@@ -1,12 +1,12 @@
 //! The end of an address space: everything it maps goes, then its tables, then its root.
 //!
 //! Runs when the last handle goes, so no thread has it adopted and no fault is under way; CPUs may still
-//! be lazy on its root, and the last flush makes them leave. Sleeps (`mmap_lock`, anon_vma locks).
+//! be lazy on its root, and the last flush makes them leave. Sleeps (`mmap_lock`, locks of reverse maps).
 
 use crate::mm::Mm;
 use crate::pt::gather::Gather;
 use crate::pt::{free_table, tlb};
-use crate::vma::{anon, pool, vma};
+use crate::vma::{edit, vma};
 use crate::zap;
 use arch::USER_TOP;
 
@@ -19,8 +19,7 @@ pub(crate) fn teardown(id: u32, mm: &Mm) {
     // From the lowest area up: a table goes with the last area that it covers some of.
     while let Some(vma_id) = set.pop() {
         let (start, end) = (vma(vma_id).start(), vma(vma_id).end());
-        anon::unlink(vma_id);
-        pool().free(vma_id);
+        edit::discard(vma_id);
         let next = set.first().map_or(USER_TOP, |above| vma(above).start());
         zap::tables(&mut gather, start, end, 0, next);
     }

@@ -1,7 +1,7 @@
 //! L3: the memory manager. Knows no instruction set: it sees the machine through `arch` only.
 //!
 //! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it): explore, init, ops,
-//! reclaim, fault, adopt, handle, exit, zap, rmap, swap, file, pt, mm, vma, heap, folio, buddy, lru, arena, bio,
+//! reclaim, fault, file, adopt, handle, exit, zap, rmap, swap, pt, mm, vma, pagecache, heap, folio, buddy, lru, arena, bio,
 //! zero, frame, stats, error, knobs. See ARCHITECTURE.md for a page on each.
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -26,6 +26,7 @@ pub mod knobs;
 pub mod lru;
 pub mod mm;
 pub mod ops;
+pub(crate) mod pagecache;
 pub mod pt;
 pub mod reclaim;
 pub(crate) mod rmap;
@@ -40,4 +41,4 @@ pub use error::MmError;
 pub use handle::MmRef;
 pub use init::{InitError, MIN_PAGES, check, cpus_known, init};
 pub use mm::Mm;
-pub use ops::args::{Advice, MapFlags, Prot, RemapFlags};
+pub use ops::args::{Advice, MapFlags, Prot, RemapFlags, Sync};

@@ -5,9 +5,33 @@ use std::path::{Path, PathBuf};
 
 /// Top first, as in `src/lib.rs`.
 const ORDER: &[&str] = &[
-    "explore", "init", "ops", "reclaim", "fault", "adopt", "handle", "exit", "zap", "rmap", "swap",
-    "file", "pt", "mm", "vma", "heap", "folio", "buddy", "lru", "arena", "bio", "zero", "frame",
-    "stats", "error", "knobs",
+    "explore",
+    "init",
+    "ops",
+    "reclaim",
+    "fault",
+    "file",
+    "adopt",
+    "handle",
+    "exit",
+    "zap",
+    "rmap",
+    "swap",
+    "pt",
+    "mm",
+    "vma",
+    "pagecache",
+    "heap",
+    "folio",
+    "buddy",
+    "lru",
+    "arena",
+    "bio",
+    "zero",
+    "frame",
+    "stats",
+    "error",
+    "knobs",
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

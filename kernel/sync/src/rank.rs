@@ -41,6 +41,8 @@ ranks! {
     HeapGrow,
     /// A folio's content and its place in a cache; bit lock in the folio.
     FolioLock,
+    /// The areas that map one file: the reverse map of its folios.
+    IMmap,
     /// The reverse map of one family of anonymous folios.
     AnonVma,
     /// The page tables above the PMD level (the address space's page_table_lock).
@@ -67,6 +69,8 @@ ranks! {
     Console,
     /// The page cache of one file; taken by interrupt handlers.
     FileTree,
+    /// One opening of a file: what it was told of errors, where it reads.
+    OpenFile,
     /// A CPU's run queue.
     RunQueue,
     /// A wait queue or the queue of a sleeping lock; taken by interrupt handlers.

@@ -69,7 +69,7 @@ fn empty_cache() -> Result<u64, Failure> {
 }
 
 /// Runs `f` with an empty cache; after it nothing is left in one, and nothing is dirty.
-fn with_file(pages: u32, f: impl FnOnce(&mut Opener) -> Outcome) -> Outcome {
+fn with_file(pages: u32, f: impl FnOnce(&Opener) -> Outcome) -> Outcome {
     empty_cache()?;
     let mut opener = opened(pages)?;
     let result = f(&mut opener);
@@ -90,12 +90,12 @@ fn bytes(pos: usize, len: usize, round: u8) -> Vec<u8> {
     (pos..pos + len).map(byte).collect()
 }
 
-fn write(file: &mut Opener, pos: usize, data: &[u8]) -> Outcome {
+fn write(file: &Opener, pos: usize, data: &[u8]) -> Outcome {
     check_eq!(file.write(pos as u64, data)?, data.len());
     Ok(())
 }
 
-fn expect(file: &mut Opener, pos: usize, data: &[u8]) -> Outcome {
+fn expect(file: &Opener, pos: usize, data: &[u8]) -> Outcome {
     let mut found = vec![0; data.len()];
     check_eq!(file.read(pos as u64, &mut found)?, data.len());
     same(&found, pos, data)
@@ -237,11 +237,11 @@ fn neighbours_share_requests(_: &mut TestCtx<'_>) -> Outcome {
 
 fn openers_see_each_other(_: &mut TestCtx<'_>) -> Outcome {
     with_file(PAGES, |file| {
-        let mut other = opened(PAGES)?;
+        let other = opened(PAGES)?;
         let (one, two) = (bytes(0, PAGE, 5), bytes(0, PAGE, 6));
         write(file, 0, &one)?;
-        expect(&mut other, 0, &one)?;
-        write(&mut other, 0, &two)?;
+        expect(&other, 0, &one)?;
+        write(&other, 0, &two)?;
         expect(file, 0, &two)?;
         // Either may make it durable.
         file.sync()?;
@@ -302,11 +302,11 @@ fn writers_that_wait_together_all_go_on(_: &mut TestCtx<'_>) -> Outcome {
     with_file(PAGES, |_| {
         with_limit(4, || {
             in_parallel(WRITERS, |i, meeting| {
-                let mut file = opened(PAGES)?;
+                let file = opened(PAGES)?;
                 meeting.wait(0)?;
                 for round in 0..20 {
                     for page in (i..PAGES as usize).step_by(WRITERS) {
-                        write(&mut file, page * PAGE, &bytes(page * PAGE, PAGE, round))?;
+                        write(&file, page * PAGE, &bytes(page * PAGE, PAGE, round))?;
                     }
                 }
                 Ok(())
@@ -339,7 +339,7 @@ fn with_errors(
 #[cfg(feature = "lab")]
 fn a_failed_write_is_told_once(_: &mut TestCtx<'_>) -> Outcome {
     with_file(PAGES, |file| {
-        let mut other = opened(PAGES)?;
+        let other = opened(PAGES)?;
         let data = bytes(0, 8 * PAGE, 9);
         with_errors(Op::Write, 0..PAGES, 1, || {
             write(file, 0, &data)?;
@@ -351,7 +351,7 @@ fn a_failed_write_is_told_once(_: &mut TestCtx<'_>) -> Outcome {
         check_eq!(other.sync(), Err(MmError::Io));
         check_eq!(other.sync(), Ok(()));
         // Told before it was opened: none of its business.
-        let mut late = opened(PAGES)?;
+        let late = opened(PAGES)?;
         check_eq!(late.sync(), Ok(()));
         // An error that nobody was told waits for the next who asks.
         with_errors(Op::Flush, 0..PAGES, 1, || {

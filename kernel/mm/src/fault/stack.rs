@@ -6,7 +6,7 @@ use crate::error::MmError;
 use crate::mm::Mm;
 use crate::stats::{Event, count};
 use crate::vma::set::STACK_GUARD_GAP;
-use crate::vma::{anon, vm, vma};
+use crate::vma::{links, vm, vma};
 use arch::VirtAddr;
 
 /// Most bytes that an area grows to by faults (Linux's usual RLIMIT_STACK).
@@ -33,7 +33,7 @@ pub(crate) fn expand(mm: &Mm, va: VirtAddr) -> Result<(), MmError> {
     if !area.has(vm::GROWSDOWN) || too_large || start < floor || area.pgoff() < grown {
         return Err(MmError::NotMapped);
     }
-    anon::adjust(&[id], || {
+    links::adjust(&[id], || {
         area.set_start(start);
         area.set_pgoff(area.pgoff() - grown);
     });

@@ -1,6 +1,7 @@
 //! Does the page cache add up? Marks against flags, counts against trees, trees against the memmap. Sleeps.
 
-use super::{each, flusher, tree};
+use super::flusher;
+use crate::pagecache::{each, tree};
 use crate::stats::{Use, use_pages};
 use alloc::format;
 use alloc::string::String;

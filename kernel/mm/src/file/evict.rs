@@ -3,9 +3,10 @@
 //! Only what is clean, idle and known to nobody else goes. Locks: the folio's, then the file's `Rank::FileTree`. Reclaim's part
 //! never sleeps.
 
-use super::{each, file, forget_unused, writeback};
+use super::writeback;
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
+use crate::pagecache::{each, file_of, forget_unused};
 
 /// What reclaim is to do with a folio.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,10 +26,10 @@ pub(crate) fn evict(guard: &FolioGuard) -> Fate {
         return Fate::Dirty;
     }
     // In a cache: nobody but who holds the folio lock takes it out of there.
-    let Some(id) = guard.frame().mapping().checked_sub(1) else {
+    let Some(file) = file_of(pfn) else {
         return Fate::Keep;
     };
-    if file(id).tree.remove_frozen(pfn, 1) {
+    if file.tree.remove_frozen(pfn, 1) {
         Fate::Free
     } else {
         Fate::Keep

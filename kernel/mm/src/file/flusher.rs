@@ -4,9 +4,10 @@
 //! wait. A disk that takes nothing does not keep them for ever: after two whole passes in which writes failed and no page
 //! was written they get the error. Locks: `Rank::FilePass` for a pass; nothing while asleep. Needs no memory, so that reclaim may wait for it.
 
-use super::{each, tree, writeback};
+use super::writeback;
 use crate::buddy;
 use crate::error::MmError;
+use crate::pagecache::{each, tree};
 use crate::stats::{Event, count, total};
 use alloc::boxed::Box;
 use arch::thread::{Spawn, SpawnError};

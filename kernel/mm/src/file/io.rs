@@ -3,12 +3,12 @@
 //! Neighbours share a request, many are in flight. Submitting sleeps, so no spin lock may be held. [`done`] runs in
 //! interrupt context; it takes the file's `Rank::FileTree` and wait queues' locks.
 
-use super::{File, file};
 use crate::bio::{self, Pool, Whose};
 use crate::buddy::{self, Gfp};
 use crate::error::MmError;
 use crate::folio;
-use crate::frame::{flag, frame};
+use crate::frame::flag;
+use crate::pagecache::{File, file_of};
 use crate::stats::{Event, Use, count_n};
 use algo::merge;
 use arch::Pfn;
@@ -29,6 +29,11 @@ pub(super) fn set_device(disk: &'static dyn BlockDevice) {
     DEVICE.call_once(|| disk);
 }
 
+/// The sector where page `index` of the file lies.
+fn sector(f: &File, index: u32) -> u64 {
+    f.disk_page(index) * SECTORS_PER_PAGE
+}
+
 pub(super) fn device() -> Option<&'static dyn BlockDevice> {
     DEVICE.get().copied()
 }
@@ -47,7 +52,7 @@ pub(super) fn start(f: &File, op: Op, pages: &[PageIo]) {
         for (to, &(_, pfn)) in frames.iter_mut().zip(run) {
             *to = Pfn(pfn);
         }
-        REQUESTS.start(dev, op, f.sector(run[0].0), &frames[..run.len()]);
+        REQUESTS.start(dev, op, sector(f, run[0].0), &frames[..run.len()]);
     }
 }
 
@@ -107,8 +112,10 @@ fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
         folio::end_read(pfn, result);
         return;
     }
-    // The cache has a reference on it: its file stays.
-    let of = file(frame(pfn).mapping() - 1);
+    // The cache has a reference on it: it stays its file's.
+    let Some(of) = file_of(pfn) else {
+        unreachable!("a folio left the cache while it was written");
+    };
     if result.is_err() {
         of.note_error();
     }

@@ -4,7 +4,6 @@
 //! for the disk.
 
 use super::copy::copy_out;
-use super::tree::{BATCH, Cache, Reserve};
 use super::write::make_uptodate;
 use super::{Opener, io, split};
 use crate::buddy::{self, Gfp};
@@ -12,6 +11,7 @@ use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
 use crate::lru;
+use crate::pagecache::tree::{BATCH, Cache, Reserve};
 use crate::stats::{Event, Use, count};
 use algo::ondemand::Plan;
 use arch::addr::PAGE_SIZE;
@@ -39,12 +39,12 @@ struct Reads<'a> {
 impl Reads<'_> {
     /// Puts a fresh folio into the cache, unless there is one: whether it did.
     fn add(&mut self, index: u32, gfp: Gfp, reserve: &mut Reserve) -> Result<bool, MmError> {
-        if self.opener.file().tree.find(index).is_some() {
+        if self.opener.0.file().tree.find(index).is_some() {
             return Ok(false);
         }
         let page = buddy::alloc(0, Use::File, gfp)?;
         reserve.fill()?;
-        let id = self.opener.pin.0;
+        let id = self.opener.0.file_id();
         let (folio, fresh) = Cache::insert(id, index, page, flag::READING, reserve)?;
         if fresh {
             self.pages[self.n] = (index, folio.pfn().0);
@@ -71,7 +71,7 @@ impl Reads<'_> {
     }
 
     fn submit(&mut self) {
-        io::start(self.opener.file(), Op::Read, &self.pages[..self.n]);
+        io::start(self.opener.0.file(), Op::Read, &self.pages[..self.n]);
         self.n = 0;
     }
 }
@@ -87,14 +87,14 @@ impl Opener {
     ///
     /// # Errors
     /// When nothing was read: [`MmError::Io`], [`MmError::NoMemory`].
-    pub fn read(&mut self, pos: u64, into: &mut [u8]) -> Result<usize, MmError> {
+    pub fn read(&self, pos: u64, into: &mut [u8]) -> Result<usize, MmError> {
         let room = self.size().saturating_sub(pos);
         let len = (into.len() as u64).min(room) as usize;
         if len == 0 {
             return Ok(0);
         }
         let (first, last) = (split(pos).0, split(pos + len as u64 - 1).0);
-        self.ahead.begin(first, last);
+        self.0.begin(first, last);
         let mut done = 0;
         while done < len {
             let (index, at) = split(pos + done as u64);
@@ -108,33 +108,27 @@ impl Opener {
         Ok(done)
     }
 
-    fn read_page(
-        &mut self,
-        index: u32,
-        last: u32,
-        at: usize,
-        into: &mut [u8],
-    ) -> Result<(), MmError> {
+    fn read_page(&self, index: u32, last: u32, at: usize, into: &mut [u8]) -> Result<(), MmError> {
         let folio = self.bring_in(index, last)?;
         // Not under the lock: others look at pages of the same request meanwhile.
         folio::wait_read(folio.pfn());
         let guard = folio::lock(folio.pfn());
-        make_uptodate(self.file(), index, &guard)?;
+        make_uptodate(self.0.file(), index, &guard)?;
         copy_out(folio.pfn(), at, into);
         mark_used(&guard);
         Ok(())
     }
 
     /// The folio of page `index` of a read that ends with page `last`; its own read may be under way.
-    fn bring_in(&mut self, index: u32, last: u32) -> Result<folio::Ref, MmError> {
-        let pages = self.file().pages();
-        if let Some(folio) = self.file().tree.find(index) {
-            if let Some(plan) = self.ahead.hit(index, pages) {
+    fn bring_in(&self, index: u32, last: u32) -> Result<folio::Ref, MmError> {
+        let pages = self.0.file().pages();
+        if let Some(folio) = self.0.file().tree.find(index) {
+            if let Some(plan) = self.0.hit(index, pages) {
                 self.reads().carry_out(plan, None, &mut Reserve::new());
             }
             return Ok(folio);
         }
-        let plan = self.ahead.miss(index, last, pages);
+        let plan = self.0.miss(index, last, pages);
         loop {
             let mut reserve = Reserve::new();
             let mut reads = self.reads();
@@ -142,7 +136,7 @@ impl Opener {
             reads.carry_out(plan, Some(index), &mut reserve);
             drop(reads);
             // Gone again already, if memory is that short.
-            if let Some(folio) = self.file().tree.find(index) {
+            if let Some(folio) = self.0.file().tree.find(index) {
                 return Ok(folio);
             }
         }

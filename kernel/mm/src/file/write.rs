@@ -4,16 +4,16 @@
 //! Sleeps: for memory, for reads, for the page's writeback, and for the flusher when too much is dirty.
 
 use super::copy::copy_in;
-use super::tree::{Cache, Reserve};
-use super::{File, Opener, flusher, io, split};
+use super::{Opener, flusher, io, split};
 use crate::buddy::{self, Gfp};
 use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
+use crate::pagecache::File;
+use crate::pagecache::tree::{Cache, Reserve};
 use crate::stats::Use;
 use arch::addr::PAGE_SIZE;
 use arch::block::Op;
-use core::sync::atomic::Ordering;
 
 impl Opener {
     /// Writes `data` at byte `pos`; how much of it, less than all at the end of the file or when something failed on
@@ -22,7 +22,7 @@ impl Opener {
     /// # Errors
     /// When nothing was written: [`MmError::NoMemory`]; [`MmError::Io`] when a page could not be read, or too much waits to be
     /// written and the disk takes nothing.
-    pub fn write(&mut self, pos: u64, data: &[u8]) -> Result<usize, MmError> {
+    pub fn write(&self, pos: u64, data: &[u8]) -> Result<usize, MmError> {
         let room = self.size().saturating_sub(pos);
         let len = (data.len() as u64).min(room) as usize;
         let mut reserve = Reserve::new();
@@ -48,13 +48,13 @@ impl Opener {
         data: &[u8],
         reserve: &mut Reserve,
     ) -> Result<(), MmError> {
-        let f = self.file();
+        let f = self.0.file();
         let folio = match f.tree.find(index) {
             Some(folio) => folio,
             None => {
                 let page = buddy::alloc(0, Use::File, Gfp::RECLAIM)?;
                 reserve.fill()?;
-                Cache::insert(self.pin.0, index, page, 0, reserve)?.0
+                Cache::insert(self.0.file_id(), index, page, 0, reserve)?.0
             }
         };
         let guard = folio::lock(folio.pfn());
@@ -69,8 +69,7 @@ impl Opener {
             // A read that failed is of no interest any more.
             state.clear(flag::ERROR | flag::SUSPECT);
         }
-        if f.tree.mark_dirty(folio.pfn()) {
-            f.since.store(arch::now_ns(), Ordering::Relaxed);
+        if f.set_dirty(folio.pfn()) {
             flusher::note_dirty();
         }
         super::read::mark_used(&guard);

@@ -4,11 +4,13 @@
 //! are submitted before this waits for a lock or for somebody else's write: whoever waits for them must not
 //! wait for us. Sleeps; needs no memory.
 
-use super::tree::BATCH;
-use super::{File, Opener, io};
+use super::{Opener, io};
 use crate::error::MmError;
 use crate::folio;
 use crate::frame::{flag, frame};
+use crate::pagecache::File;
+use crate::pagecache::opened::OpenFile;
+use crate::pagecache::tree::BATCH;
 use algo::radix::Mark;
 use arch::Pfn;
 use arch::addr::PAGE_SIZE;
@@ -53,7 +55,7 @@ impl Drop for Run<'_> {
 }
 
 /// Starts writing what is dirty in `range` now. What gets dirty behind this is left alone. Returns when all is submitted.
-pub(super) fn start(f: &File, range: &RangeInclusive<u32>) {
+pub(crate) fn start(f: &File, range: &RangeInclusive<u32>) {
     let mut from = Some(*range.start());
     while let Some(at) = from {
         from = f.tree.tag(at, *range.end());
@@ -124,7 +126,7 @@ impl Opener {
     /// # Errors
     /// [`MmError::Io`] when a write to this file, or the flush, has failed since this opener was last told so (or opened
     /// it). What could not be written is still in memory, and is written by a later call.
-    pub fn sync(&mut self) -> Result<(), MmError> {
+    pub fn sync(&self) -> Result<(), MmError> {
         self.sync_range(0, u64::MAX)
     }
 
@@ -132,26 +134,30 @@ impl Opener {
     ///
     /// # Errors
     /// As [`Opener::sync`].
-    pub fn sync_range(&mut self, pos: u64, len: u64) -> Result<(), MmError> {
-        let f = self.file();
+    pub fn sync_range(&self, pos: u64, len: u64) -> Result<(), MmError> {
         let end = pos.saturating_add(len).min(self.size());
-        if pos < end {
-            let range = (pos / PAGE_SIZE) as u32..=((end - 1) / PAGE_SIZE) as u32;
-            start(f, &range);
-            wait(f, &range);
-        }
-        // Also when nothing was dirty: what the flusher wrote may not be durable yet.
-        if io::flush().is_err() {
-            f.note_error();
-        }
-        self.tell()
+        sync(&self.0, pages(pos, end))
     }
+}
 
-    /// What happened since this opener was last told.
-    fn tell(&mut self) -> Result<(), MmError> {
-        match self.pin.file().errors.check_and_advance(&mut self.told) {
-            None => Ok(()),
-            Some(_) => Err(MmError::Io),
-        }
+/// The pages that bytes `pos..end` lie in.
+fn pages(pos: u64, end: u64) -> Option<RangeInclusive<u32>> {
+    (pos < end).then(|| (pos / PAGE_SIZE) as u32..=((end - 1) / PAGE_SIZE) as u32)
+}
+
+/// Makes what was written to `range` durable, and tells what has failed since this opening was last told. Sleeps.
+///
+/// # Errors
+/// As [`Opener::sync`].
+pub(crate) fn sync(opened: &OpenFile, range: Option<RangeInclusive<u32>>) -> Result<(), MmError> {
+    let f = opened.file();
+    if let Some(range) = range {
+        start(f, &range);
+        wait(f, &range);
     }
+    // Also when nothing was dirty: what the flusher wrote may not be durable yet.
+    if io::flush().is_err() {
+        f.note_error();
+    }
+    opened.tell()
 }

@@ -60,6 +60,8 @@ bits! {
         FIXED_NOREPLACE = 1 << 1,
         /// A stack: grows downwards on a fault just below it.
         GROWSDOWN = 1 << 2,
+        /// Of a file: stores go to it, and whoever else maps it sees them.
+        SHARED = 1 << 3,
     }
 }
 
@@ -71,6 +73,15 @@ bits! {
         /// It moves to the given address; what is mapped there goes.
         FIXED = 1 << 0 | 1 << 1,
     }
+}
+
+/// How far [`msync`](crate::MmRef::msync) goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sync {
+    /// The writes are begun.
+    Start,
+    /// They are durable.
+    Wait,
 }
 
 /// What the caller expects to do with a range.

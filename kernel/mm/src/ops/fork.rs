@@ -4,7 +4,7 @@
 //! then the child's (nobody else knows the child's tables, but for reverse walks, which take one PTL at a
 //! time: no order can be violated). Tables are allocated with no PTL held. Sleeps.
 //!
-//! Only tables that the parent has are copied. A shared page loses its write bit in both and is no longer
+//! Only tables that the parent has are copied, and no pages of files: the child's faults find those in the page cache. A shared page loses its write bit in both and is no longer
 //! EXCLUSIVE; the parent's CPUs are flushed once, before `mmap_lock` is dropped: from then on a write
 //! faults and copies. A failure midway leaves the parent as it was, but for write bits that faults bring
 //! back; what the child got is torn down with it.
@@ -18,9 +18,10 @@ use crate::knobs::Knob;
 use crate::mm::Mm;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{PmdRef, PteLocked, tlb};
+use crate::stats::Use;
 use crate::swap;
 use crate::vma::set::VmaSet;
-use crate::vma::{anon, edit, pool};
+use crate::vma::{edit, links, pool, vm};
 use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
 use arch::{PAGE_SHIFT, VirtAddr};
@@ -59,7 +60,7 @@ impl Copy<'_> {
         for (id, area) in set.iter() {
             let (start, end) = (area.start(), area.end());
             let copy = edit::create(self.child.id(), start, end, area.pgoff(), area.flags())?;
-            if let Err(e) = anon::fork(copy, id) {
+            if let Err(e) = links::fork(copy, id) {
                 pool().free(copy);
                 return Err(e);
             }
@@ -67,6 +68,10 @@ impl Copy<'_> {
             self.child
                 .total_vm
                 .add(((end - start) >> PAGE_SHIFT) as i64);
+            if area.has(vm::SHARED) {
+                // All of it is in the page cache: the child's faults find it there.
+                continue;
+            }
             for span in Tables::new(self.parent, start, end) {
                 self.table(&span)?;
             }
@@ -130,6 +135,10 @@ impl Copy<'_> {
             return Ok(entry);
         }
         let f = frame(entry.pfn());
+        if f.usage() == Use::File {
+            // As in a shared area. The parent's entry is read-only: a private area never maps a file's page writable.
+            return Ok(Entry::NONE);
+        }
         f.get();
         f.map_inc();
         if f.has(flag::EXCLUSIVE) {

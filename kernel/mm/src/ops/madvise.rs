@@ -6,6 +6,7 @@
 use super::args::{Advice, Range};
 use super::{cold, lazyfree, read};
 use crate::error::MmError;
+use crate::frame::NIL;
 use crate::handle::MmRef;
 use crate::pt::gather::Gather;
 use crate::pt::tables::Tables;
@@ -20,7 +21,7 @@ impl MmRef {
     /// Gives advice on `len` bytes (rounded up to pages) from `va` on.
     ///
     /// # Errors
-    /// Invalid: unaligned, or beyond the user half. NotMapped: there are holes; the rest was done. Killed.
+    /// Invalid: unaligned, or beyond the user half, or `Free` where a file is mapped. NotMapped: there are holes; the rest was done. Killed.
     pub fn madvise(&self, va: VirtAddr, len: u64, advice: Advice) -> Result<(), MmError> {
         let Some(range) = Range::new(va, len, MmError::Invalid)? else {
             return Ok(());
@@ -34,6 +35,9 @@ impl MmRef {
                 })
             }
             Advice::Free => {
+                if part_of_file(&set, range) {
+                    return Err(MmError::Invalid);
+                }
                 lazyfree::with(self, |lazy| each_part(&set, range, |part| lazy.range(part)))
             }
             Advice::WillNeed => each_part(&set, range, |part| {
@@ -43,6 +47,12 @@ impl MmRef {
             Advice::PageOut => each_part(&set, range, |part| cold::page_out(self, part)),
         }
     }
+}
+
+/// Some of the range shows a file.
+fn part_of_file(set: &VmaSet, range: Range) -> bool {
+    set.overlapping(range.start, range.end)
+        .any(|id| vma(id).file() != NIL)
 }
 
 /// Calls `f` with each mapped part of the range, one area at a time.

@@ -1,15 +1,17 @@
-//! mmap of anonymous private memory: a new area, or a neighbour made longer.
+//! mmap of anonymous private memory and of files: a new area, or a neighbour made longer.
 //!
-//! Takes `mmap_lock` exclusively; sleeps; allocates records, never frames. Every area has its anon_vma
-//! from the start, so that a fault needs nothing from the heap.
+//! Takes `mmap_lock` exclusively, inside it the locks of reverse maps; sleeps; allocates records, never frames. Every area
+//! that may hold anonymous pages has its anon_vma from the start, so that a fault needs nothing from the heap.
 
 use super::args::{MapFlags, Prot, Range};
 use super::munmap::{self, OldTables};
 use super::write;
 use crate::error::MmError;
+use crate::file::Opener;
+use crate::frame::NIL;
 use crate::handle::MmRef;
 use crate::vma::set::{MMAP_TOP, VmaSet};
-use crate::vma::{anon, edit, vm};
+use crate::vma::{anon, edit, vm, vma};
 use arch::addr::{PAGE_SIZE, USER_MIN, USER_TOP, page_align_up};
 use arch::{PAGE_SHIFT, VirtAddr};
 
@@ -18,7 +20,7 @@ impl MmRef {
     /// place is looked for from the top down; with it, what was mapped there goes.
     ///
     /// # Errors
-    /// Invalid: empty, FIXED without an aligned hint at or above [`USER_MIN`]. Exists: FIXED_NOREPLACE, and the
+    /// Invalid: empty, SHARED, FIXED without an aligned hint at or above [`USER_MIN`]. Exists: FIXED_NOREPLACE, and the
     /// range is not free. NoMemory: no room in the address space, or no memory for the records. Killed.
     pub fn mmap(
         &self,
@@ -26,6 +28,50 @@ impl MmRef {
         len: u64,
         prot: Prot,
         flags: MapFlags,
+    ) -> Result<VirtAddr, MmError> {
+        if flags.has(MapFlags::SHARED) {
+            return Err(MmError::Invalid);
+        }
+        let mut vm_flags = prot.vm();
+        if flags.has(MapFlags::GROWSDOWN) {
+            vm_flags |= vm::GROWSDOWN;
+        }
+        self.map_what(hint, len, flags, vm_flags, &What::Zeroes)
+    }
+
+    /// Maps `len` bytes (rounded up to pages) of a file from its page `first` on; as [`MmRef::mmap`] otherwise. The
+    /// mapping may reach beyond the end of the file: an access there fails with `Bus`. The open file stays in use until
+    /// the last area that maps it goes.
+    ///
+    /// # Errors
+    /// As [`MmRef::mmap`]. Invalid: also page numbers that do not fit 32 bits, or GROWSDOWN.
+    pub fn mmap_file(
+        &self,
+        hint: Option<VirtAddr>,
+        len: u64,
+        prot: Prot,
+        flags: MapFlags,
+        file: &Opener,
+        first: u32,
+    ) -> Result<VirtAddr, MmError> {
+        let pages = page_align_up(len.min(USER_TOP)) >> PAGE_SHIFT;
+        if u64::from(first) + pages > 1 << 32 || flags.has(MapFlags::GROWSDOWN) {
+            return Err(MmError::Invalid);
+        }
+        let mut vm_flags = prot.vm();
+        if flags.has(MapFlags::SHARED) {
+            vm_flags |= vm::SHARED;
+        }
+        self.map_what(hint, len, flags, vm_flags, &What::File(file, first))
+    }
+
+    fn map_what(
+        &self,
+        hint: Option<VirtAddr>,
+        len: u64,
+        flags: MapFlags,
+        vm_flags: u32,
+        what: &What<'_>,
     ) -> Result<VirtAddr, MmError> {
         if len == 0 {
             return Err(MmError::Invalid);
@@ -36,13 +82,32 @@ impl MmRef {
         let len = page_align_up(len);
         let mut set = write(self)?;
         let range = place(&set, hint, len, flags)?;
-        let mut vm_flags = prot.vm();
-        if flags.has(MapFlags::GROWSDOWN) {
-            vm_flags |= vm::GROWSDOWN;
-        }
-        map(self, &mut set, range, vm_flags)?;
+        map(self, &mut set, range, vm_flags, what)?;
         self.total_vm.add((len >> PAGE_SHIFT) as i64);
         Ok(VirtAddr(range.start))
+    }
+}
+
+/// What a new area shows.
+enum What<'a> {
+    Zeroes,
+    /// This file, from this page on.
+    File(&'a Opener, u32),
+}
+
+impl What<'_> {
+    /// The page index of an area's first page.
+    fn pgoff(&self, start: u64) -> u32 {
+        match self {
+            Self::Zeroes => VirtAddr(start).page_index(),
+            Self::File(_, first) => *first,
+        }
+    }
+
+    /// Lets a neighbour show the range as well; true when one does.
+    fn absorb(&self, set: &mut VmaSet, range: Range, flags: u32) -> bool {
+        let Range { start, end } = range;
+        matches!(self, Self::Zeroes) && edit::absorb(set, start, end, self.pgoff(start), flags)
     }
 }
 
@@ -91,39 +156,67 @@ pub(super) fn find_room(set: &VmaSet, len: u64) -> Result<Range, MmError> {
 }
 
 /// Puts the area in, in place of what is there.
-fn map(mm: &MmRef, set: &mut VmaSet, range: Range, flags: u32) -> Result<(), MmError> {
+fn map(
+    mm: &MmRef,
+    set: &mut VmaSet,
+    range: Range,
+    flags: u32,
+    what: &What<'_>,
+) -> Result<(), MmError> {
     let Range { start, end } = range;
-    let pgoff = VirtAddr(start).page_index();
     if set.overlapping(start, end).next().is_some() {
-        return replace(mm, set, range, flags);
+        return replace(mm, set, range, flags, what);
     }
-    if edit::absorb(set, start, end, pgoff, flags) {
+    if what.absorb(set, range, flags) {
         return Ok(());
     }
-    let id = edit::create(mm.id(), start, end, pgoff, flags)?;
-    if let Err(e) = edit::attach(set, id) {
+    let id = edit::create(mm.id(), start, end, what.pgoff(start), flags)?;
+    let ready = match what {
+        What::Zeroes => edit::attach(set, id),
+        What::File(file, _) => edit::attach_file(id, file.share()),
+    };
+    if let Err(e) = ready {
         edit::discard(id);
         return Err(e);
     }
-    set.insert(id);
+    insert(set, id);
     Ok(())
 }
 
 /// As [`map`], where something is mapped. The new area is made before the old ones go, and given back if a
 /// neighbour turns out to take the range in.
-fn replace(mm: &MmRef, set: &mut VmaSet, range: Range, flags: u32) -> Result<(), MmError> {
+fn replace(
+    mm: &MmRef,
+    set: &mut VmaSet,
+    range: Range,
+    flags: u32,
+    what: &What<'_>,
+) -> Result<(), MmError> {
     let Range { start, end } = range;
-    let pgoff = VirtAddr(start).page_index();
-    let id = edit::create(mm.id(), start, end, pgoff, flags)?;
-    let ready = anon::prepare(id);
+    let id = edit::create(mm.id(), start, end, what.pgoff(start), flags)?;
+    let ready = match what {
+        What::Zeroes => anon::prepare(id),
+        What::File(file, _) => edit::attach_file(id, file.share()),
+    };
     if let Err(e) = ready.and_then(|()| munmap::unmap(mm, set, range, OldTables::Keep)) {
         edit::discard(id);
         return Err(e);
     }
-    if edit::absorb(set, start, end, pgoff, flags) {
+    if what.absorb(set, range, flags) {
         edit::discard(id);
     } else {
-        set.insert(id);
+        insert(set, id);
     }
     Ok(())
+}
+
+/// Puts a new area in. One that goes on where a neighbour ends in the same file becomes part of it.
+fn insert(set: &mut VmaSet, id: u32) {
+    let (start, end) = (vma(id).start(), vma(id).end());
+    let of_file = vma(id).file() != NIL;
+    set.insert(id);
+    if of_file {
+        edit::heal(set, start);
+        edit::heal(set, end);
+    }
 }

@@ -11,6 +11,7 @@ mod madvise;
 mod mmap;
 mod mprotect;
 mod mremap;
+mod msync;
 mod munmap;
 pub mod swapoff;
 mod weakened;

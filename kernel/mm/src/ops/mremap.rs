@@ -1,7 +1,7 @@
 //! mremap: an area grows, shrinks or moves with its pages.
 //!
 //! Takes `mmap_lock` exclusively; sleeps. A move keeps the area's record and its page indexes, and only
-//! changes the address: the family's anon_vma lock is held exclusively while entries go from table to
+//! changes the address: the locks of its reverse maps are held exclusively while entries go from table to
 //! table, so a reverse walk sees every page at the old place or every page at the new one. Cuts and
 //! tables are made before anything moves, so nothing has to be moved back. Per pair of PTE tables both
 //! PTLs are held, the lower frame number first. One flush for the whole move, before the anon_vma lock
@@ -17,7 +17,7 @@ use crate::pt::gather::Gather;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{PmdRef, PteLocked, tlb};
 use crate::vma::set::VmaSet;
-use crate::vma::{anon, edit, vma};
+use crate::vma::{edit, links, vma};
 use arch::addr::{PAGE_SIZE, PMD_SIZE, USER_MIN, USER_TOP, page_align_up};
 use arch::{PAGE_SHIFT, VirtAddr};
 
@@ -201,7 +201,7 @@ impl Remap<'_> {
         let area = vma(id);
         let mut gather = Gather::new(self.mm.id(), self.mm);
         self.set.remove(id);
-        anon::adjust(&[id], || {
+        links::adjust(&[id], || {
             for span in Tables::new(self.mm, old.start, old.end) {
                 move_table(&mut gather, &span, new.start.wrapping_sub(old.start));
             }

@@ -1,17 +1,18 @@
 //! Cutting areas in two, joining them, moving the boundary between them.
 //!
-//! Everything here needs `mmap_lock` held exclusively (the `&mut VmaSet` proves it) and takes the family's
-//! anon_vma lock. Sleeps. Only [`create`] and [`cut`] allocate, so an operation that makes its cuts first
+//! Everything here needs `mmap_lock` held exclusively (the `&mut VmaSet` proves it) and takes the locks of the area's
+//! reverse maps. Sleeps. Only [`create`] and [`cut`] allocate, so an operation that makes its cuts first
 //! cannot fail later; [`heal`] undoes a cut.
 //!
-//! At every moment each mapped page lies in at least one area of its anon_vma's tree: reverse walks may
+//! At every moment each mapped page lies in at least one area of its reverse map's tree: reverse walks may
 //! find a page in two areas for a moment, never in none. (Pages that [`trim`] leaves outside are about to be
 //! unmapped: a walk that misses them finds that the folio is still mapped, and gives up.)
 
 use super::set::VmaSet;
-use super::{anon, pool, vma};
+use super::{anon, imap, links, pool, vma};
 use crate::error::MmError;
 use crate::frame::NIL;
+use crate::pagecache::opened::OpenFile;
 use arch::PAGE_SHIFT;
 
 /// A record for a new area of `mm`: in no set, without an anon_vma.
@@ -39,7 +40,7 @@ pub(crate) fn create(
 
 /// Gives back an area that is in no set (any more).
 pub(crate) fn discard(id: u32) {
-    anon::unlink(id);
+    links::unlink(id);
     pool().free(id);
 }
 
@@ -61,11 +62,11 @@ pub(crate) fn cut(set: &mut VmaSet, at: u64) -> Result<(), MmError> {
     let old = vma(id);
     let pgoff = old.pgoff() + pages(at - old.start());
     let upper = create(old.mm(), at, old.end(), pgoff, old.flags())?;
-    if let Err(e) = anon::clone(upper, id) {
+    if let Err(e) = links::clone(upper, id) {
         pool().free(upper);
         return Err(e);
     }
-    anon::set_end(id, at);
+    links::set_end(id, at);
     set.moved(id);
     set.insert(upper);
     Ok(())
@@ -87,7 +88,7 @@ pub(crate) fn cut_all(set: &mut VmaSet, points: &[u64]) -> Result<(), MmError> {
     Ok(())
 }
 
-/// Joins the two areas that touch at `at`, if they are alike: same flags, same anon_vma, and page indexes
+/// Joins the two areas that touch at `at`, if they are alike: same flags, same anon_vma and open file, and page indexes
 /// that go on.
 pub(crate) fn heal(set: &mut VmaSet, at: u64) {
     let (Some(below), Some(above)) = set.neighbours(at) else {
@@ -97,17 +98,20 @@ pub(crate) fn heal(set: &mut VmaSet, at: u64) {
     if a.start() == at && a.flags() == b.flags() && continues(below, above) {
         let end = a.end();
         set.remove(above);
-        anon::set_end(below, end);
+        links::set_end(below, end);
         set.moved(below);
         discard(above);
     }
 }
 
-/// The two areas touch, share their anon_vma, and the page indexes go on: but for their flags they could be
+/// The two areas touch, share their anon_vma and open file, and the page indexes go on: but for their flags they could be
 /// one.
 pub(crate) fn continues(below: u32, above: u32) -> bool {
     let (b, a) = (vma(below), vma(above));
-    b.end() == a.start() && b.anon() == a.anon() && alike(below, b.flags(), a.pgoff())
+    b.end() == a.start()
+        && b.anon() == a.anon()
+        && b.open_file() == a.open_file()
+        && alike(below, b.flags(), a.pgoff())
 }
 
 /// An area with `flags` whose first page has index `pgoff` continues the area `below`.
@@ -120,7 +124,7 @@ fn alike(below: u32, flags: u32, pgoff: u32) -> bool {
 pub(crate) fn shift(set: &mut VmaSet, below: u32, above: u32, at: u64) {
     let (b, a) = (vma(below), vma(above));
     let pgoff = b.pgoff() + pages(at - b.start());
-    anon::adjust(&[below, above], || {
+    links::adjust(&[below, above], || {
         b.set_end(at);
         a.set_start(at);
         a.set_pgoff(pgoff);
@@ -133,10 +137,10 @@ pub(crate) fn shift(set: &mut VmaSet, below: u32, above: u32, at: u64) {
 pub(crate) fn trim(set: &mut VmaSet, id: u32, start: u64, end: u64) {
     let v = vma(id);
     if start == v.start() {
-        anon::set_end(id, end);
+        links::set_end(id, end);
     } else {
         let pgoff = v.pgoff() + pages(start - v.start());
-        anon::adjust(&[id], || {
+        links::adjust(&[id], || {
             v.set_start(start);
             v.set_end(end);
             v.set_pgoff(pgoff);
@@ -147,17 +151,18 @@ pub(crate) fn trim(set: &mut VmaSet, id: u32, start: u64, end: u64) {
 
 /// Lets the area `id` end at `end`; up to there nothing is mapped.
 pub(crate) fn grow(set: &mut VmaSet, id: u32, end: u64) {
-    anon::set_end(id, end);
+    links::set_end(id, end);
     set.moved(id);
     heal(set, end);
 }
 
-/// Lets a neighbour take in the free range `start..end` of a mapping that was never touched. True when
+/// Lets a neighbour take in the free range `start..end` of an anonymous mapping that was never touched. True when
 /// one did. As in Linux, an area that may share folios with a parent's does not grow this way.
 pub(crate) fn absorb(set: &mut VmaSet, start: u64, end: u64, pgoff: u32, flags: u32) -> bool {
     let (below, above) = set.neighbours(start);
     if let Some(id) = below
         && vma(id).end() == start
+        && vma(id).file() == NIL
         && alike(id, flags, pgoff)
         && anon::is_singular(id)
     {
@@ -166,11 +171,12 @@ pub(crate) fn absorb(set: &mut VmaSet, start: u64, end: u64, pgoff: u32, flags: 
     }
     if let Some(id) = above
         && vma(id).start() == end
+        && vma(id).file() == NIL
         && vma(id).flags() == flags
         && Some(vma(id).pgoff()) == pgoff.checked_add(pages(end - start))
         && anon::is_singular(id)
     {
-        anon::adjust(&[id], || {
+        links::adjust(&[id], || {
             vma(id).set_start(start);
             vma(id).set_pgoff(pgoff);
         });
@@ -180,7 +186,7 @@ pub(crate) fn absorb(set: &mut VmaSet, start: u64, end: u64, pgoff: u32, flags: 
     false
 }
 
-/// Gives the new area `id`, which is not in the set yet, its anon_vma: that of a neighbour from which it
+/// Gives the new anonymous area `id`, which is not in the set yet, its anon_vma: that of a neighbour from which it
 /// differs in protection only, so that the two can be joined later, or a fresh one.
 ///
 /// # Errors
@@ -192,6 +198,7 @@ pub(crate) fn attach(set: &VmaSet, id: u32) -> Result<(), MmError> {
     let kin = |lower: u32, upper: u32| {
         let (a, b) = (vma(lower), vma(upper));
         a.end() == b.start()
+            && (a.file(), b.file()) == (NIL, NIL)
             && (a.flags() ^ b.flags()) & !super::vm::PROT == 0
             && u64::from(a.pgoff()) + a.pages() == u64::from(b.pgoff())
     };
@@ -202,6 +209,18 @@ pub(crate) fn attach(set: &VmaSet, id: u32) -> Result<(), MmError> {
         Some(n) => anon::clone(id, n),
         None => anon::prepare(id),
     }
+}
+
+/// Gives the new area `id`, which is not in the set yet, its file, and an anon_vma for its private copies.
+///
+/// # Errors
+/// [`MmError::NoMemory`].
+pub(crate) fn attach_file(id: u32, opened: OpenFile) -> Result<(), MmError> {
+    if !vma(id).has(super::vm::SHARED) {
+        anon::prepare(id)?;
+    }
+    imap::link(id, opened);
+    Ok(())
 }
 
 /// Areas that were taken out of a set, to be given back once their pages are unmapped.

@@ -1,15 +1,19 @@
 //! Virtual memory areas: one record per mapped range, in a pool, named by id.
 //!
 //! Fields are written under the owner's `mmap_lock` held exclusively, and `start`, `end` and `pgoff`
-//! also under the anon_vma lock (reverse walks read them); reading needs either. Tree links belong to
-//! the [`set::VmaSet`], the chain head to `mmap_lock` plus the anon_vma lock.
+//! also under the locks of the reverse maps that lead to the area (the anon_vma's, the file's `IMmap`); reading needs
+//! either. Tree links belong to the [`set::VmaSet`], the chain head to `mmap_lock` plus the anon_vma lock, the `imap`
+//! links to the file's lock.
 
 pub mod anon;
 pub(crate) mod edit;
+pub(crate) mod imap;
+pub(crate) mod links;
 pub mod set;
 
 use crate::arena::{Arena, Slot};
 use crate::frame::NIL;
+use crate::pagecache::opened::OpenFile;
 use arch::VirtAddr;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -23,6 +27,8 @@ pub mod vm {
     pub const EXEC: u32 = 1 << 2;
     /// Grows downwards on a fault just below it.
     pub const GROWSDOWN: u32 = 1 << 3;
+    /// Stores go to the file, and whoever else maps it sees them. Without it, to a copy of the page.
+    pub const SHARED: u32 = 1 << 4;
     /// Every protection bit.
     pub const PROT: u32 = READ | WRITE | EXEC;
 }
@@ -40,6 +46,9 @@ pub struct Vma {
     mm: AtomicU32,
     anon: AtomicU32,
     chain: AtomicU32,
+    file: AtomicU32,
+    open_file: AtomicU32,
+    imap: ImapLinks,
     left: AtomicU32,
     right: AtomicU32,
     parent: AtomicU32,
@@ -59,12 +68,25 @@ impl Default for Vma {
             mm: AtomicU32::new(NIL),
             anon: AtomicU32::new(NIL),
             chain: AtomicU32::new(NIL),
+            file: AtomicU32::new(NIL),
+            open_file: AtomicU32::new(NIL),
+            imap: ImapLinks::default(),
             left: AtomicU32::new(NIL),
             right: AtomicU32::new(NIL),
             parent: AtomicU32::new(NIL),
             rank: AtomicU8::new(0),
         }
     }
+}
+
+/// An area's place in its file's interval tree.
+#[derive(Default)]
+struct ImapLinks {
+    left: AtomicU32,
+    right: AtomicU32,
+    parent: AtomicU32,
+    max_last: AtomicU32,
+    rank: AtomicU8,
 }
 
 impl Slot for Vma {
@@ -113,7 +135,7 @@ impl Vma {
         pgoff,
         set_pgoff,
         u32,
-        "Page index of `start` in the anon_vma's order."
+        "Page index of `start` in the file, or without one in the anon_vma's order."
     );
     field!(flags, set_flags, u32, "Bits of [`vm`].");
     field!(mm, set_mm, u32, "Id of the owner.");
@@ -124,6 +146,20 @@ impl Vma {
         u32,
         "First anon_vma_chain of this area, or NIL."
     );
+
+    field!(file, set_file, u32, "Id of the file that it maps, or NIL.");
+    field!(
+        open_file,
+        set_open_file,
+        u32,
+        "Id of the open file that it holds, or NIL."
+    );
+
+    /// The open file through which it was mapped, with a count of its own; `None` without one.
+    pub(crate) fn opened(&self) -> Option<OpenFile> {
+        let id = self.open_file();
+        (id != NIL).then(|| OpenFile::share_id(id))
+    }
 
     /// The area after this one in an [`edit::Taken`]: outside of a set, a tree link is free for that.
     fn next_taken(&self) -> u32 {
@@ -147,12 +183,12 @@ impl Vma {
     pub fn has(&self, bits: u32) -> bool {
         self.flags() & bits == bits
     }
-    /// Page index, in the anon_vma's order, of the page at `va`.
+    /// Page index, in the file or the anon_vma's order, of the page at `va`.
     #[inline]
     pub fn index_of(&self, va: VirtAddr) -> u32 {
         self.pgoff() + ((va.0 - self.start()) >> arch::PAGE_SHIFT) as u32
     }
-    /// Where page `index` of the anon_vma's order lies in this area, if it does.
+    /// Where page `index` of the file or the anon_vma's order lies in this area, if it does.
     #[inline]
     pub fn address_of(&self, index: u32) -> Option<VirtAddr> {
         let pages = index.checked_sub(self.pgoff())?;

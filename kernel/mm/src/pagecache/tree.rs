@@ -51,10 +51,10 @@ pub fn writeback() -> u64 {
 }
 
 /// Nodes in reserve for insertions; the rest goes back when it is dropped.
-pub(super) struct Reserve(Spare);
+pub(crate) struct Reserve(Spare);
 
 impl Reserve {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Spare::new())
     }
 
@@ -62,7 +62,7 @@ impl Reserve {
     ///
     /// # Errors
     /// [`PoolEmpty`].
-    pub(super) fn fill(&mut self) -> Result<(), PoolEmpty> {
+    pub(crate) fn fill(&mut self) -> Result<(), PoolEmpty> {
         while !self.0.is_full() {
             let id = NODES.alloc()?;
             if let Err(id) = self.0.push(id) {
@@ -88,7 +88,7 @@ struct Inner {
 }
 
 /// The cache of one file.
-pub(super) struct Cache(IrqSpinLock<Inner>);
+pub(crate) struct Cache(IrqSpinLock<Inner>);
 
 impl Default for Cache {
     fn default() -> Self {
@@ -104,18 +104,18 @@ impl Default for Cache {
 }
 
 /// What was taken from the tree in one go: (index, folio), each with a reference.
-pub(super) const BATCH: usize = 32;
-pub(super) struct Found {
+pub(crate) const BATCH: usize = 32;
+pub(crate) struct Found {
     folios: [Option<(u32, folio::Ref)>; BATCH],
     n: usize,
 }
 
 impl Found {
-    pub(super) fn into_iter(self) -> impl Iterator<Item = (u32, folio::Ref)> {
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = (u32, folio::Ref)> {
         self.folios.into_iter().take(self.n).flatten()
     }
     /// The index of the last one.
-    pub(super) fn last(&self) -> Option<u32> {
+    pub(crate) fn last(&self) -> Option<u32> {
         let last = self.folios.get(self.n.checked_sub(1)?)?;
         last.as_ref().map(|(index, _)| *index)
     }
@@ -145,12 +145,12 @@ impl Inner {
 
 impl Cache {
     /// Folios in it.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.0.lock().radix.count()
     }
 
     /// The folio of page `index`, with a reference.
-    pub(super) fn find(&self, index: u32) -> Option<folio::Ref> {
+    pub(crate) fn find(&self, index: u32) -> Option<folio::Ref> {
         let inner = self.0.lock();
         let pfn = Pfn(inner.radix.get(&Pool, index)?);
         // In the tree, so the cache's reference exists.
@@ -160,7 +160,7 @@ impl Cache {
 
     /// Puts a fresh frame into file `id` as its page `index`, in the `state` given: the folio, and whether it is this one. (Another
     /// one may have been put there meanwhile.) `reserve` is full.
-    pub(super) fn insert(
+    pub(crate) fn insert(
         id: u32,
         index: u32,
         page: Page,
@@ -195,7 +195,7 @@ impl Cache {
 
     /// Takes a clean folio out that only the cache and the caller (with `ours` references and the folio lock) know. True:
     /// its count is frozen, and the caller frees it. False: nothing has changed.
-    pub(super) fn remove_frozen(&self, pfn: Pfn, ours: u32) -> bool {
+    pub(crate) fn remove_frozen(&self, pfn: Pfn, ours: u32) -> bool {
         let f = frame(pfn);
         let mut inner = self.0.lock();
         if f.flags() & (flag::DIRTY | flag::WRITEBACK | flag::READING) != 0 || !f.freeze(ours + 1) {
@@ -210,16 +210,19 @@ impl Cache {
         true
     }
 
-    /// The content is newer than the disk's. Under the folio lock. True when the file had no dirty page before.
+    /// See [`super::set_dirty`]. True when the file had no dirty page before.
     pub(super) fn mark_dirty(&self, pfn: Pfn) -> bool {
         let mut inner = self.0.lock();
+        if inner.radix.get(&Pool, frame(pfn).index()) != Some(pfn.0) {
+            return false;
+        }
         let first = inner.dirty == 0;
         inner.set_dirty(pfn, true);
         first && inner.dirty == 1
     }
 
     /// From DIRTY to WRITEBACK, under the folio lock; false when it is not dirty. The caller must submit the write.
-    pub(super) fn begin_write(&self, pfn: Pfn) -> bool {
+    pub(crate) fn begin_write(&self, pfn: Pfn) -> bool {
         let f = frame(pfn);
         let mut inner = self.0.lock();
         if !f.has(flag::DIRTY) || f.has(flag::WRITEBACK) {
@@ -235,7 +238,7 @@ impl Cache {
 
     /// The write has ended, `Err` with the flags of a failure: then it is dirty as before. Any context. Waiters are not woken
     /// yet: `folio::end_writeback` clears the flag.
-    pub(super) fn end_write(&self, pfn: Pfn, result: Result<(), u32>) {
+    pub(crate) fn end_write(&self, pfn: Pfn, result: Result<(), u32>) {
         let f = frame(pfn);
         let mut inner = self.0.lock();
         inner.radix.clear_mark(&Pool, f.index(), Mark::Writeback);
@@ -253,7 +256,7 @@ impl Cache {
     }
 
     /// Marks what is dirty from `from` to `last` to be written, a bounded number in one go; where to go on.
-    pub(super) fn tag(&self, from: u32, last: u32) -> Option<u32> {
+    pub(crate) fn tag(&self, from: u32, last: u32) -> Option<u32> {
         let mut inner = self.0.lock();
         let mut at = from;
         for _ in 0..4 * BATCH {
@@ -268,7 +271,7 @@ impl Cache {
     }
 
     /// The first folios with `mark` (without one: any) from `from` to `last`.
-    pub(super) fn collect(&self, from: u32, last: u32, mark: Option<Mark>) -> Found {
+    pub(crate) fn collect(&self, from: u32, last: u32, mark: Option<Mark>) -> Found {
         let mut found = Found {
             folios: [const { None }; BATCH],
             n: 0,
@@ -293,19 +296,19 @@ impl Cache {
 }
 
 /// What a look at one file's whole cache found.
-pub(super) struct Census {
+pub(crate) struct Census {
     /// Folios in the tree.
-    pub(super) folios: u32,
+    pub(crate) folios: u32,
     /// Dirty ones, and ones being written.
-    pub(super) dirty: u32,
-    pub(super) writeback: u32,
+    pub(crate) dirty: u32,
+    pub(crate) writeback: u32,
 }
 
 /// Counts a cache and holds marks against flags. Under its lock throughout, so for tests and checks only.
 ///
 /// # Errors
 /// What does not fit, and the page index.
-pub(super) fn census(id: u32) -> Result<Census, (&'static str, u32)> {
+pub(crate) fn census(id: u32) -> Result<Census, (&'static str, u32)> {
     let f: &File = file(id);
     let inner = f.tree.0.lock();
     inner.radix.validate(&Pool).map_err(|c| (c.what, c.at))?;
@@ -341,11 +344,11 @@ pub(super) fn census(id: u32) -> Result<Census, (&'static str, u32)> {
 }
 
 /// Whether the file has pages to be written.
-pub(super) fn has_dirty(f: &File) -> bool {
+pub(crate) fn has_dirty(f: &File) -> bool {
     f.tree.0.lock().dirty > 0
 }
 
 /// When the file got dirty, or was last written.
-pub(super) fn since(f: &File) -> u64 {
+pub(crate) fn since(f: &File) -> u64 {
     f.since.load(Ordering::Relaxed)
 }

@@ -1,0 +1,208 @@
+//! The page cache: files as the rest of the memory manager sees them (Linux: `address_space`).
+//!
+//! `tree` is the cache of one file, page index → folio; `opened` is a file in somebody's use. What is read, written and
+//! cut off is [`crate::file`]'s business; which areas map a file is `vma::imap`'s, whose lock and tree root lie in the
+//! record. The table of files is guarded by `Rank::Files`, which sleeps; nothing is read or written under it.
+//!
+//! A record is somebody's file from [`enter`] until [`forget_unused`] finds it without users and pages: a record with
+//! pages stays what it is, so that the folio's `mapping` names it.
+
+pub(crate) mod opened;
+pub(crate) mod tree;
+
+use crate::arena::{Arena, Slot};
+use crate::error::MmError;
+use crate::frame::{NIL, frame};
+use algo::errseq::ErrSeq;
+use arch::Pfn;
+use core::num::NonZeroU8;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sync::{Mutex, MutexGuard, Rank, RwSem};
+
+pub use tree::{cached, dirty, writeback};
+
+/// What a file's error sequence holds when the disk failed.
+const EIO: NonZeroU8 = NonZeroU8::new(5).unwrap();
+
+/// One file. Its id is in the `mapping` of each of its folios.
+pub(crate) struct File {
+    link: AtomicU32,
+    /// Open files, and whoever else must find the file as it is. Raised from none under `Rank::Files` only.
+    users: AtomicU32,
+    /// The extent, in pages of the disk; no pages: this record is no file. Written under `Rank::Files`.
+    first: AtomicU32,
+    pages: AtomicU32,
+    pub(crate) tree: tree::Cache,
+    /// Failed writes, for each opener to be told once.
+    pub(crate) errors: ErrSeq,
+    /// When it got dirty, or was last written; in nanoseconds.
+    pub(crate) since: AtomicU64,
+    /// The areas that map it: lock and root of the interval tree, for `vma::imap`.
+    pub(crate) areas_lock: RwSem<()>,
+    pub(crate) areas: AtomicU32,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            link: AtomicU32::new(0),
+            users: AtomicU32::new(0),
+            first: AtomicU32::new(0),
+            pages: AtomicU32::new(0),
+            tree: tree::Cache::default(),
+            errors: ErrSeq::default(),
+            since: AtomicU64::new(0),
+            areas_lock: RwSem::new(Rank::IMmap, ()),
+            areas: AtomicU32::new(NIL),
+        }
+    }
+}
+
+impl Slot for File {
+    fn link(&self) -> &AtomicU32 {
+        &self.link
+    }
+}
+
+static FILES: Arena<File> = Arena::new();
+static TABLE: Mutex<()> = Mutex::new(Rank::Files, ());
+
+/// The record of a file's id.
+#[inline]
+pub(crate) fn file(id: u32) -> &'static File {
+    FILES.get(id)
+}
+
+/// The file whose page a folio in a cache is.
+#[inline]
+pub(crate) fn file_of(pfn: Pfn) -> Option<&'static File> {
+    frame(pfn).mapping().checked_sub(1).map(file)
+}
+
+/// The content is newer than the disk's. Under the folio lock, or under the PTL of an entry that maps the folio: truncation
+/// unmaps a folio before it takes it out of the cache. A folio that is in no cache stays as it is.
+pub(crate) fn set_dirty(pfn: Pfn) {
+    if let Some(f) = file_of(pfn) {
+        f.set_dirty(pfn);
+    }
+}
+
+impl File {
+    /// Pages in it.
+    pub(crate) fn pages(&self) -> u32 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// The page of the disk that page `index` is.
+    pub(crate) fn disk_page(&self, index: u32) -> u64 {
+        u64::from(self.first.load(Ordering::Relaxed)) + u64::from(index)
+    }
+
+    /// A write failed: every opener is told once.
+    pub(crate) fn note_error(&self) {
+        self.errors.set(EIO);
+    }
+
+    /// See [`set_dirty`]. True when the file had no dirty page before.
+    pub(crate) fn set_dirty(&self, pfn: Pfn) -> bool {
+        let first = self.tree.mark_dirty(pfn);
+        if first {
+            self.since.store(arch::now_ns(), Ordering::Relaxed);
+        }
+        first
+    }
+}
+
+/// A file that stays a file while this lives.
+pub(crate) struct Pin(pub(crate) u32);
+
+impl Pin {
+    /// `id` is a file's, and its table is locked.
+    fn new(id: u32, _table: &MutexGuard<'_, ()>) -> Self {
+        // Relaxed: whoever looks for no users holds the table's lock.
+        file(id).users.fetch_add(1, Ordering::Relaxed);
+        Self(id)
+    }
+
+    pub(crate) fn file(&self) -> &'static File {
+        file(self.0)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire in `forget_unused`: its user is done with it.
+        self.file().users.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// The ids of all files, one after the other, pinned. Sleeps for the table's lock.
+pub(crate) fn each() -> impl Iterator<Item = Pin> {
+    (0..FILES.capacity()).filter_map(|id| {
+        let table = TABLE.lock();
+        (file(id).pages() > 0).then(|| Pin::new(id, &table))
+    })
+}
+
+/// The file of `pages` pages from page `first` of the disk on; the same one for whoever enters the same extent. Sleeps;
+/// allocates.
+///
+/// # Errors
+/// [`MmError::Exists`] when it overlaps another file; [`MmError::NoMemory`].
+pub(crate) fn enter(first: u32, pages: u32) -> Result<Pin, MmError> {
+    let end = first + pages;
+    // Before the lock, which the flusher takes: whoever waits for memory may wait for the flusher.
+    let fresh = Fresh::new()?;
+    let table = TABLE.lock();
+    for id in 0..FILES.capacity() {
+        let f = file(id);
+        let (at, n) = (f.first.load(Ordering::Relaxed), f.pages());
+        if (at, n) == (first, pages) {
+            return Ok(Pin::new(id, &table));
+        }
+        if n > 0 && at < end && first < at + n {
+            return Err(MmError::Exists);
+        }
+    }
+    let id = fresh.taken();
+    let f = file(id);
+    f.since.store(0, Ordering::Relaxed);
+    f.errors.reset();
+    f.first.store(first, Ordering::Relaxed);
+    f.pages.store(pages, Ordering::Relaxed);
+    Ok(Pin::new(id, &table))
+}
+
+/// A record that is no file yet; it goes back unless it is taken.
+struct Fresh(u32);
+
+impl Fresh {
+    fn new() -> Result<Self, MmError> {
+        Ok(Self(FILES.alloc()?))
+    }
+
+    fn taken(self) -> u32 {
+        let id = self.0;
+        core::mem::forget(self);
+        id
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        FILES.free(self.0);
+    }
+}
+
+/// Gives back the records of files that have no users and no pages.
+pub(crate) fn forget_unused() {
+    let _table = TABLE.lock();
+    for id in 0..FILES.capacity() {
+        let f = file(id);
+        // Acquire pairs with the Release of the last user, whose pages are counted then.
+        if f.pages() > 0 && f.users.load(Ordering::Acquire) == 0 && f.tree.len() == 0 {
+            f.pages.store(0, Ordering::Relaxed);
+            FILES.free(id);
+        }
+    }
+}
