@@ -20,38 +20,8 @@ use sync::{ReadGuard, WriteGuard};
 struct Areas;
 
 impl TreeLinks for Areas {
-    #[inline]
-    fn left(&self, i: u32) -> u32 {
-        vma(i).imap.left.load(Relaxed)
-    }
-    #[inline]
-    fn set_left(&self, i: u32, to: u32) {
-        vma(i).imap.left.store(to, Relaxed);
-    }
-    #[inline]
-    fn right(&self, i: u32) -> u32 {
-        vma(i).imap.right.load(Relaxed)
-    }
-    #[inline]
-    fn set_right(&self, i: u32, to: u32) {
-        vma(i).imap.right.store(to, Relaxed);
-    }
-    #[inline]
-    fn parent(&self, i: u32) -> u32 {
-        vma(i).imap.parent.load(Relaxed)
-    }
-    #[inline]
-    fn set_parent(&self, i: u32, to: u32) {
-        vma(i).imap.parent.store(to, Relaxed);
-    }
-    #[inline]
-    fn rank(&self, i: u32) -> u8 {
-        vma(i).imap.rank.load(Relaxed)
-    }
-    #[inline]
-    fn set_rank(&self, i: u32, to: u8) {
-        vma(i).imap.rank.store(to, Relaxed);
-    }
+    links!(i, vma(i).imap; left set_left left: u32, right set_right right: u32);
+    links!(i, vma(i).imap; parent set_parent parent: u32, rank set_rank rank: u8);
 }
 
 impl IntervalNodes for Areas {
@@ -63,14 +33,7 @@ impl IntervalNodes for Areas {
     fn last(&self, i: u32) -> u32 {
         vma(i).pgoff() + (vma(i).pages() as u32 - 1)
     }
-    #[inline]
-    fn max_last(&self, i: u32) -> u32 {
-        vma(i).imap.max_last.load(Relaxed)
-    }
-    #[inline]
-    fn set_max_last(&self, i: u32, to: u32) {
-        vma(i).imap.max_last.store(to, Relaxed);
-    }
+    links!(i, vma(i).imap; max_last set_max_last max_last: u32);
 }
 
 /// Runs `f` on the tree of file `id`. The caller holds its lock exclusively.

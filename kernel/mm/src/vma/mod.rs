@@ -5,6 +5,20 @@
 //! either. Tree links belong to the [`set::VmaSet`], the chain head to `mmap_lock` plus the anon_vma lock, the `imap`
 //! links to the file's lock.
 
+/// Cells of a record as the links of a tree: `links!(i, record of i; get set cell, …)`.
+macro_rules! links {
+    ($i:ident, $record:expr; $($get:ident $set:ident $cell:ident: $ty:ty),*) => { $(
+        #[inline]
+        fn $get(&self, $i: u32) -> $ty {
+            $record.$cell.load(core::sync::atomic::Ordering::Relaxed)
+        }
+        #[inline]
+        fn $set(&self, $i: u32, to: $ty) {
+            $record.$cell.store(to, core::sync::atomic::Ordering::Relaxed);
+        }
+    )* };
+}
+
 pub mod anon;
 pub(crate) mod edit;
 pub(crate) mod imap;

@@ -23,38 +23,8 @@ pub const MMAP_TOP: u64 = USER_TOP - (128 << 20);
 struct Areas;
 
 impl TreeLinks for Areas {
-    #[inline]
-    fn left(&self, i: u32) -> u32 {
-        vma(i).left.load(Relaxed)
-    }
-    #[inline]
-    fn set_left(&self, i: u32, to: u32) {
-        vma(i).left.store(to, Relaxed);
-    }
-    #[inline]
-    fn right(&self, i: u32) -> u32 {
-        vma(i).right.load(Relaxed)
-    }
-    #[inline]
-    fn set_right(&self, i: u32, to: u32) {
-        vma(i).right.store(to, Relaxed);
-    }
-    #[inline]
-    fn parent(&self, i: u32) -> u32 {
-        vma(i).parent.load(Relaxed)
-    }
-    #[inline]
-    fn set_parent(&self, i: u32, to: u32) {
-        vma(i).parent.store(to, Relaxed);
-    }
-    #[inline]
-    fn rank(&self, i: u32) -> u8 {
-        vma(i).rank.load(Relaxed)
-    }
-    #[inline]
-    fn set_rank(&self, i: u32, to: u8) {
-        vma(i).rank.store(to, Relaxed);
-    }
+    links!(i, vma(i); left set_left left: u32, right set_right right: u32);
+    links!(i, vma(i); parent set_parent parent: u32, rank set_rank rank: u8);
 }
 
 impl VmaNodes for Areas {

@@ -12,13 +12,15 @@
 //! An anon_vma lives while a chain or a child refers to it. Its pool is type-stable, so a folio that is
 //! no longer mapped may hold a stale id: [`lock_folio`] finds that out under the lock.
 
+mod chain;
+
 use crate::arena::{Arena, Slot};
 use crate::error::MmError;
 use crate::frame::{Frame, NIL};
 use crate::vma::{Vma, vma};
-use algo::interval::{IntervalNodes, IntervalTree};
-use algo::tree::TreeLinks;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use algo::interval::IntervalTree;
+use chain::{CHAINS, Chain, ChainNodes, chain_vma};
+use core::sync::atomic::{AtomicU32, Ordering};
 use sync::point::{self, AccessKind, PointKind, class};
 use sync::{Rank, ReadGuard, RwSem, WriteGuard};
 
@@ -69,87 +71,11 @@ impl Slot for AnonVma {
     }
 }
 
-/// One link between an area and an anon_vma: a node of the anon_vma's interval tree.
-pub struct Chain {
-    vma: AtomicU32,
-    anon: AtomicU32,
-    /// Next chain of the same area.
-    next: AtomicU32,
-    left: AtomicU32,
-    right: AtomicU32,
-    parent: AtomicU32,
-    rank: AtomicU8,
-    max_last: AtomicU32,
-}
-
-impl Default for Chain {
-    fn default() -> Self {
-        Self {
-            vma: AtomicU32::new(NIL),
-            anon: AtomicU32::new(NIL),
-            next: AtomicU32::new(NIL),
-            left: AtomicU32::new(NIL),
-            right: AtomicU32::new(NIL),
-            parent: AtomicU32::new(NIL),
-            rank: AtomicU8::new(0),
-            max_last: AtomicU32::new(0),
-        }
-    }
-}
-
-impl Slot for Chain {
-    fn link(&self) -> &AtomicU32 {
-        &self.next
-    }
-}
-
 static ANON: Arena<AnonVma> = Arena::new();
-static CHAINS: Arena<Chain> = Arena::new();
 
 /// Live anon_vmas and chains.
 pub fn live() -> (usize, usize) {
     (ANON.live(), CHAINS.live())
-}
-
-/// How the interval tree sees the chains: an area covers page indexes `pgoff ..= last`.
-struct ChainNodes;
-
-macro_rules! links {
-    ($($get:ident $set:ident $field:ident),*) => { $(
-        #[inline]
-        fn $get(&self, i: u32) -> u32 { CHAINS.get(i).$field.load(Ordering::Relaxed) }
-        #[inline]
-        fn $set(&self, i: u32, v: u32) { CHAINS.get(i).$field.store(v, Ordering::Relaxed) }
-    )* };
-}
-
-impl TreeLinks for ChainNodes {
-    links!(left set_left left, right set_right right, parent set_parent parent);
-    #[inline]
-    fn rank(&self, i: u32) -> u8 {
-        CHAINS.get(i).rank.load(Ordering::Relaxed)
-    }
-    #[inline]
-    fn set_rank(&self, i: u32, v: u8) {
-        CHAINS.get(i).rank.store(v, Ordering::Relaxed);
-    }
-}
-
-impl IntervalNodes for ChainNodes {
-    links!(max_last set_max_last max_last);
-    #[inline]
-    fn start(&self, i: u32) -> u32 {
-        chain_vma(i).pgoff()
-    }
-    #[inline]
-    fn last(&self, i: u32) -> u32 {
-        let v = chain_vma(i);
-        v.pgoff() + (v.pages() as u32 - 1)
-    }
-}
-
-fn chain_vma(chain: u32) -> &'static Vma {
-    vma(CHAINS.get(chain).vma.load(Ordering::Relaxed))
 }
 
 /// Runs `f` on the interval tree of anon_vma `id`. The caller holds the root's lock.
