@@ -1,14 +1,14 @@
-//! The disk that scenarios swap to: in memory, and what it does are steps of an actor of its own.
+//! The disks of scenarios, one to swap to and one for files: in memory, and what each does are steps of an actor of its own.
 //!
 //! A request of an actor waits until the explorer lets the disk move the data, and again until it lets it report
 //! the end, in that order; memory written in between is as undefined as with DMA. Requests of others (swapon) are
-//! served at once. First come, first served.
+//! served at once. First come, first served. The disk for files has a cache: what was written to it lasts only
+//! once a flush has been done.
 //!
 //! Locks: a spinning leaf of its own, never held over a call. Never sleeps.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use algo::explore::{Access, AccessKind, Footprint, PointKind};
@@ -28,48 +28,99 @@ struct Request {
     moved: bool,
 }
 
-/// There is one.
+/// See the module text.
 pub(super) struct RaceDisk {
-    words: spin::Once<Box<[AtomicU64]>>,
+    name: &'static str,
+    /// Tells the disks apart in footprints.
+    number: u64,
+    /// The first of its pages: those before are there, but cannot be moved.
+    base: u64,
+    /// Pages that are not wiped, one bit each.
+    kept: u64,
+    words: Words,
+    /// What lasts, if that is not all that was written.
+    lasting: Option<Words>,
     queue: spin::Mutex<VecDeque<Request>>,
     completed: AtomicU64,
     /// One bit per page that was written since the last [`RaceDisk::wipe`].
     written: AtomicU64,
 }
 
-pub(super) static DISK: RaceDisk = RaceDisk {
-    words: spin::Once::new(),
-    queue: spin::Mutex::new(VecDeque::new()),
-    completed: AtomicU64::new(0),
-    written: AtomicU64::new(0),
-};
+/// The disk to swap to. Its first page is the header, which stays.
+pub(super) static SWAP: RaceDisk = RaceDisk::new("race0", 0, 0, 1, None);
+
+/// The disk for files.
+pub(super) static DATA: RaceDisk =
+    RaceDisk::new("race1", 1, DATA_FIRST as u64, 0, Some(spin::Once::new()));
+
+/// The first page of [`DATA`]: beyond the end of any disk that the machine has, so that no file there is one here.
+pub(super) const DATA_FIRST: u32 = 3 << 30;
 
 /// What a page holds that nothing was written to in this run.
 const WIPED: u64 = 0x4e4f_5448_494e_4721;
 
-/// The queue, in footprints.
-fn queue_object() -> u32 {
-    object(class::DISK, 0)
+type Words = spin::Once<Box<[AtomicU64]>>;
+
+fn wiped() -> Box<[AtomicU64]> {
+    (0..PAGES * WORDS).map(|_| AtomicU64::new(WIPED)).collect()
+}
+
+/// Page `n` of `words`.
+fn page_of(words: &Words, n: u64) -> Option<&[AtomicU64]> {
+    let first = usize::try_from(n).ok()?.checked_mul(WORDS)?;
+    words.get()?.get(first..first + WORDS)
+}
+
+fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
+    for (f, t) in from.iter().zip(to) {
+        t.store(f.load(Relaxed), Relaxed);
+    }
 }
 
 impl RaceDisk {
+    const fn new(
+        name: &'static str,
+        number: u64,
+        base: u64,
+        kept: u64,
+        lasting: Option<Words>,
+    ) -> Self {
+        Self {
+            name,
+            number,
+            base,
+            kept,
+            words: spin::Once::new(),
+            lasting,
+            queue: spin::Mutex::new(VecDeque::new()),
+            completed: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+        }
+    }
+
     /// Gets the memory for the disk and its queue.
     pub(super) fn prepare(&self) {
-        self.words.call_once(|| {
-            let wiped = (0..PAGES * WORDS).map(|_| AtomicU64::new(WIPED));
-            wiped.collect::<Vec<_>>().into_boxed_slice()
-        });
+        self.words.call_once(wiped);
+        if let Some(lasting) = &self.lasting {
+            lasting.call_once(wiped);
+        }
         self.queue.lock().reserve(QUEUE);
     }
 
-    /// Forgets what was written but for the first page, the header: a run must not find on the disk what an earlier one
-    /// left there. Requests that a run left behind are forgotten as well.
+    /// The queue, in footprints.
+    pub(super) fn object(&self) -> u32 {
+        object(class::DISK, self.number)
+    }
+
+    /// Forgets what was written: a run must not find on the disk what an earlier one left there. Requests that a run
+    /// left behind are forgotten as well.
     pub(super) fn wipe(&self) {
         self.queue.lock().clear();
-        let written = self.written.swap(0, Relaxed) & !1;
-        for page in (0..PAGES).filter(|n| written & 1 << n != 0) {
-            let words = self.page(page).unwrap_or(&[]);
-            words.iter().for_each(|w| w.store(WIPED, Relaxed));
+        let written = self.written.swap(0, Relaxed) & !self.kept;
+        for n in (0..PAGES as u64).filter(|n| written & 1 << n != 0) {
+            let both = [Some(&self.words), self.lasting.as_ref()];
+            let pages = both.into_iter().flatten().filter_map(|w| page_of(w, n));
+            pages.flatten().for_each(|w| w.store(WIPED, Relaxed));
         }
     }
 
@@ -85,7 +136,7 @@ impl RaceDisk {
 
     /// Does it. The caller is where an interrupt handler may run.
     pub(super) fn step(&self, touched: &mut Footprint) {
-        touched.add(Access::new(AccessKind::Write, queue_object()));
+        touched.add(Access::new(AccessKind::Write, self.object()));
         let mut queue = self.queue.lock();
         let Some(first) = queue.front_mut() else {
             return;
@@ -113,46 +164,70 @@ impl RaceDisk {
     }
 
     fn transfer(&self, bio: &Bio, touched: &mut Footprint) {
-        for i in 0..bio.len() {
-            let content = object(class::CONTENT, u64::from(bio.frame(i).0));
-            let (kind, page) = match bio.op() {
-                Op::Flush => return,
-                Op::Read => (AccessKind::Write, bio.sector() / SECTORS_PER_PAGE),
-                Op::Write => (AccessKind::Read, bio.sector() / SECTORS_PER_PAGE),
-            };
-            touched.add(Access::new(kind, content));
-            let Some(on_disk) = self.page(page as usize + i) else {
+        if bio.op() == Op::Flush {
+            return self.make_last();
+        }
+        let first = (bio.sector() / SECTORS_PER_PAGE).wrapping_sub(self.base);
+        for (n, frame) in (first..).zip((0..bio.len()).map(|i| bio.frame(i))) {
+            let content = object(class::CONTENT, u64::from(frame.0));
+            let Some(on_disk) = page_of(&self.words, n) else {
                 return;
             };
             if bio.op() == Op::Write {
-                self.written.fetch_or(1 << (page as usize + i), Relaxed);
-            }
-            for (d, m) in on_disk.iter().zip(arch::frame_words(bio.frame(i))) {
-                match bio.op() {
-                    Op::Write => d.store(m.load(Relaxed), Relaxed),
-                    _ => m.store(d.load(Relaxed), Relaxed),
-                }
+                touched.add(Access::new(AccessKind::Read, content));
+                self.written.fetch_or(1 << n, Relaxed);
+                copy(arch::frame_words(frame), on_disk);
+            } else {
+                touched.add(Access::new(AccessKind::Write, content));
+                copy(on_disk, arch::frame_words(frame));
             }
         }
     }
 
-    fn page(&self, n: usize) -> Option<&[AtomicU64]> {
-        self.words.get()?.get(n * WORDS..(n + 1) * WORDS)
+    /// What was written so far lasts.
+    fn make_last(&self) {
+        let Some(lasting) = &self.lasting else {
+            return;
+        };
+        let written = self.written.load(Relaxed);
+        for n in (0..PAGES as u64).filter(|n| written & 1 << n != 0) {
+            if let (Some(from), Some(to)) = (page_of(&self.words, n), page_of(lasting, n)) {
+                copy(from, to);
+            }
+        }
     }
 
-    /// Word `index` of page `page`, as it is on the disk.
+    /// Word `index` of page `page` as it is read from the disk. The pages are counted from its first.
     pub(super) fn word(&self, page: usize, index: usize) -> Option<u64> {
-        Some(self.page(page)?.get(index)?.load(Relaxed))
+        let words = page_of(&self.words, page as u64)?;
+        Some(words.get(index)?.load(Relaxed))
+    }
+
+    /// The same as it is after a loss of power.
+    pub(super) fn lasting_word(&self, page: usize, index: usize) -> Option<u64> {
+        let words = page_of(self.lasting.as_ref().unwrap_or(&self.words), page as u64)?;
+        Some(words.get(index)?.load(Relaxed))
+    }
+
+    /// Before a run: word `index` of page `page` holds `value`, for good.
+    pub(super) fn set_word(&self, page: usize, index: usize, value: u64) {
+        self.written.fetch_or(1 << page, Relaxed);
+        let both = [Some(&self.words), self.lasting.as_ref()];
+        for words in both.into_iter().flatten() {
+            if let Some(w) = page_of(words, page as u64).and_then(|p| p.get(index)) {
+                w.store(value, Relaxed);
+            }
+        }
     }
 }
 
 impl BlockDevice for RaceDisk {
     fn name(&self) -> &str {
-        "race0"
+        self.name
     }
 
     fn sectors(&self) -> u64 {
-        PAGES as u64 * SECTORS_PER_PAGE
+        (self.base + PAGES as u64) * SECTORS_PER_PAGE
     }
 
     fn submit(&self, bio: &'static Bio) -> Result<(), Busy> {
@@ -166,7 +241,7 @@ impl BlockDevice for RaceDisk {
             drop(irq);
             return Ok(());
         }
-        point::at(PointKind::DiskStart, AccessKind::Write, queue_object);
+        point::at(PointKind::DiskStart, AccessKind::Write, || self.object());
         let mut queue = self.queue.lock();
         if queue.len() == QUEUE {
             return Err(Busy);

@@ -2,7 +2,7 @@
 //!
 //! One token: either one actor runs, or the controller (whoever explores) does. An actor gives it back in
 //! [`arch::actor::suspend`] and says before, under the engine's lock, where it stands. Deliveries of TLB interrupts
-//! and the disk are actors without a thread: the controller runs them, the former on the CPU of their actor.
+//! and the disks are actors without a thread: the controller runs them, the former on the CPU of their actor.
 //!
 //! Locks: the engine's own, a spinning leaf that is never held over a suspend, a resume or an upcall.
 
@@ -26,13 +26,13 @@ use mm::stats::Use;
 use sync::point::{Aside, Explorer, Go, Note, PointKind, Quiet, Slot, Stop, Until, class, object};
 use sync::{CpuMask, MAX_CPUS, TaskId};
 
-use super::disk;
+use super::disk::{self, RaceDisk};
 use super::scenario::{Kinds, Scenario};
 use super::shadow::{Outcome, Shadow};
 use super::stage::STAGE;
 
-/// The number of the disk among the actors of a run.
-pub(super) const DISK: usize = 7;
+/// The disks, each with its number among the actors of a run.
+pub(super) static DISKS: [(usize, &RaceDisk); 2] = [(6, &disk::DATA), (7, &disk::SWAP)];
 /// The delivery to the CPU of actor 0; the others follow.
 pub(super) const DELIVERY: usize = 8;
 /// Steps by which everyone who is brought to an end has come there.
@@ -270,7 +270,7 @@ impl Engine {
     /// The state at the start of a run.
     pub(super) fn start_run(&self) {
         self.ending.store(false, Ordering::Relaxed);
-        disk::DISK.wipe();
+        DISKS.iter().for_each(|(_, disk)| disk.wipe());
         let mut s = self.state();
         s.shadow.reset();
         s.log.clear();
@@ -319,9 +319,9 @@ impl Engine {
     pub(super) fn step(&self, actors: &actor::Actors, who: ActorId) -> Footprint {
         let n = who.index();
         self.begin_step(who);
-        if n == DISK {
+        if let Some(disk) = disk_of(n) {
             let _actor = Acting::begin();
-            self.disk_step();
+            self.disk_step(disk);
         } else if n >= DELIVERY {
             self.deliver(n - DELIVERY);
         } else {
@@ -334,16 +334,16 @@ impl Engine {
     fn begin_step(&self, who: ActorId) {
         let n = who.index();
         let mut s = self.state();
-        let (kind, access) = match n {
-            DISK => {
-                let kind = disk::DISK.next().unwrap_or(PointKind::DiskStart);
-                (kind, Access::new(AccessKind::Write, object(class::DISK, 0)))
+        let (kind, access) = match disk_of(n) {
+            Some(disk) => {
+                let kind = disk.next().unwrap_or(PointKind::DiskStart);
+                (kind, Access::new(AccessKind::Write, disk.object()))
             }
-            DELIVERY.. => {
+            None if n >= DELIVERY => {
                 let mailbox = self.mailbox(n - DELIVERY);
                 (PointKind::IpiServe, Access::new(AccessKind::Write, mailbox))
             }
-            _ => (s.actors[n].kind, s.actors[n].access),
+            None => (s.actors[n].kind, s.actors[n].access),
         };
         let mut touched = Footprint::of(access);
         if n >= DELIVERY {
@@ -394,12 +394,12 @@ impl Engine {
         actor::interrupt(cpu, serve_tlb);
     }
 
-    /// The disk does what it does next, in an interrupt on this CPU.
-    pub(super) fn disk_step(&self) {
+    /// A disk does what it does next, in an interrupt on this CPU.
+    pub(super) fn disk_step(&self, disk: &RaceDisk) {
         let mut touched = Footprint::EMPTY;
         {
             let _handler = sync::point::Delivery::begin();
-            disk::DISK.step(&mut touched);
+            disk.step(&mut touched);
         }
         let mut s = self.state();
         if let Some(step) = &mut s.step {
@@ -468,6 +468,11 @@ impl State {
 
 fn id(n: usize) -> ActorId {
     ActorId::new(n).expect("engine numbers are actor numbers")
+}
+
+/// The disk that actor `n` is.
+fn disk_of(n: usize) -> Option<&'static RaceDisk> {
+    DISKS.iter().find(|d| d.0 == n).map(|d| d.1)
 }
 
 /// The interrupt flag of the CPU of actor `n`, in footprints.

@@ -64,9 +64,9 @@ impl OwnDisk {
         if had_swap {
             crate::startup::swap_off()?;
         }
-        disk::DISK.prepare();
+        disk::SWAP.prepare();
         let on =
-            mm::swap::mkswap(&disk::DISK, "race", &[]).and_then(|()| mm::swap::swapon(&disk::DISK));
+            mm::swap::mkswap(&disk::SWAP, "race", &[]).and_then(|()| mm::swap::swapon(&disk::SWAP));
         match on {
             Ok(_) => Ok(Self { had_swap }),
             Err(e) => {

@@ -1,7 +1,7 @@
 //! What the engine hears of the running actor: where it stops, what it touches, what became of translations and frames.
 //!
 //! Locks: the engine's own. What an actor in a quiet section waits for is done at once, by itself: interrupts are
-//! delivered, the disk works.
+//! delivered, the disks work.
 
 use super::*;
 
@@ -24,8 +24,8 @@ impl Engine {
             };
             if let Some(i) = waiting {
                 self.deliver(i);
-            } else if disk::DISK.next().is_some() {
-                self.disk_step();
+            } else if let Some((_, disk)) = DISKS.iter().find(|d| d.1.next().is_some()) {
+                self.disk_step(disk);
             } else {
                 panic!("a step that is not explored waits for what nobody will do");
             }

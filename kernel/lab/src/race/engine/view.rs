@@ -3,9 +3,8 @@
 //! Locks: the engine's own; what a stopped actor waits for is asked under it.
 
 use algo::explore::{ActorSet, ActorState, ObjectId, Point, PointKind};
-use sync::point::{class, object};
 
-use super::{DELIVERY, DISK, Engine, Wait, Where, disk, id};
+use super::{DELIVERY, DISKS, Engine, Wait, Where, id};
 
 impl Engine {
     /// The state of every actor of a run with `n` threads, for a view.
@@ -45,12 +44,14 @@ impl Engine {
                 },
             };
         }
-        states[DISK] = match disk::DISK.next() {
-            None => ActorState::Idle,
-            Some(kind) => ActorState::Ready(Point {
-                kind,
-                object: ObjectId(object(class::DISK, 0)),
-            }),
-        };
+        for (n, disk) in DISKS {
+            states[n] = match disk.next() {
+                None => ActorState::Idle,
+                Some(kind) => ActorState::Ready(Point {
+                    kind,
+                    object: ObjectId(disk.object()),
+                }),
+            };
+        }
     }
 }
