@@ -51,6 +51,8 @@ pub mod class {
     pub const SWAP: u8 = 15;
     /// A swap slot's place in the swap cache, by its number.
     pub const SLOT: u8 = 16;
+    /// What of a file is read without a lock: its size, its users, its errors; by its address.
+    pub const FILE: u8 = 17;
 }
 
 #[cfg(test)]
@@ -77,6 +79,7 @@ mod tests {
             class::ANON,
             class::SWAP,
             class::SLOT,
+            class::FILE,
         ];
         let numbers: HashSet<u32> = classes.iter().map(|c| object(*c, 7)).collect();
         assert_eq!(numbers.len(), classes.len());

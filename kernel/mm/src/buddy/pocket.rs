@@ -1,4 +1,4 @@
-//! The explorer's pocket: while it is open, page tables and anonymous pages of actors, and of the thread that opened
+//! The explorer's pocket: while it is open, page tables, anonymous and file pages of actors, and of the thread that opened
 //! it, come from one block of frames, so that every run gets the same frames in the same order.
 //!
 //! Frames lie in shares, one for each actor's CPU and one for everybody else, as in the per-CPU lists that they stand
@@ -41,7 +41,7 @@ static OPENER: AtomicU32 = AtomicU32::new(0);
 pub(super) fn serves(order: u8, usage: Use) -> bool {
     LEN.load(Ordering::Relaxed) != 0
         && order == 0
-        && matches!(usage, Use::Anon | Use::Table)
+        && matches!(usage, Use::Anon | Use::File | Use::Table)
         && (point::is_actor() || u32::from(task::current().0) == OPENER.load(Ordering::Relaxed))
 }
 

@@ -5,12 +5,14 @@
 //! requests under way without a lock. Nothing here is a point: callers are no actors, or in a quiet section.
 //!
 //! What decides a run in the memory manager, and goes back: frames (the pocket), ids of address spaces, areas,
-//! anon_vmas and chains, swap slots, the read-ahead window, reclaim's turns, TLB requests. What only counts
+//! anon_vmas, chains, files and open files, nodes of the page cache, swap slots, the read-ahead window, reclaim's turns, TLB requests. What only counts
 //! (statistics) and what is compared with itself (completions, successes of reclaim) does not. Generations of an
 //! address space start afresh with it.
 
+mod files;
 mod pocket;
 mod scan;
 
+pub use files::{Lent, discard, file_id, file_page, forget_closed, lend};
 pub use pocket::{Pocket, leave_root, open};
 pub use scan::{Content, content, each_entry, each_space, mapped_by_rmap, pending};

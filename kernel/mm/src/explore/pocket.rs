@@ -7,8 +7,10 @@ use super::scan;
 use crate::arena::{Arena, Held, Slot};
 use crate::buddy::pocket;
 use crate::error::MmError;
+use crate::file;
 use crate::frame::frame;
 use crate::mm::{self, by_id};
+use crate::pagecache::{self, opened, tree};
 use crate::pt::tlb;
 use crate::reclaim;
 use crate::stats::Use;
@@ -30,16 +32,19 @@ pub struct Pocket {
     vmas: Held,
     anons: Held,
     chains: Held,
+    files: Held,
+    opened: Held,
+    nodes: Held,
     /// The bad slots of the area that was in use at `open`.
     bad: Option<Vec<u32>>,
     /// The thread that opened it is served from it.
     _thread: PhantomData<*const ()>,
 }
 
-/// Opens the pocket with a block of `frames` frames, a power of two from 8 to 1024. Until it is dropped, page tables
-/// and anonymous pages of actors and of the calling thread come from there; when they are used up, there is no memory
-/// (nothing is reclaimed, nobody is killed). The same goes for 64 each of address spaces, areas, anon_vmas and chains,
-/// for whoever makes one. Kernel memory comes from where it always does.
+/// Opens the pocket with a block of `frames` frames, a power of two from 8 to 1024. Until it is dropped, page tables,
+/// anonymous and file pages of actors and of the calling thread come from there; when they are used up, there is no memory
+/// (nothing is reclaimed, nobody is killed). The same goes for 64 each of address spaces, areas, anon_vmas, chains, files,
+/// open files and nodes of the page cache, for whoever makes one. Kernel memory comes from where it always does.
 ///
 /// The swap area that is in use, if any, belongs to the explorer until then: a small one, since rewinding looks
 /// at every slot. The calling thread must not migrate, nor actors: LRU lists and slots go by CPU.
@@ -60,6 +65,9 @@ pub fn open(frames: usize) -> Result<Pocket, MmError> {
     let vmas = Holding::new(vma::pool())?;
     let anons = Holding::new(anon::pools().0)?;
     let chains = Holding::new(anon::pools().1)?;
+    let files = Holding::new(pagecache::pool())?;
+    let opened = Holding::new(opened::pool())?;
+    let nodes = Holding::new(tree::nodes())?;
     let base = pocket::open(frames.trailing_zeros() as u8)?;
     let pocket = Pocket {
         base,
@@ -68,6 +76,9 @@ pub fn open(frames: usize) -> Result<Pocket, MmError> {
         vmas: vmas.keep(),
         anons: anons.keep(),
         chains: chains.keep(),
+        files: files.keep(),
+        opened: opened.keep(),
+        nodes: nodes.keep(),
         bad,
         _thread: PhantomData,
     };
@@ -158,10 +169,11 @@ impl Pocket {
         if folios != 0 {
             leaks.add(format_args!("{folios} folios wait in the laundry"));
         }
-        let requests = io::in_flight();
+        let requests = io::in_flight() + file::io::in_flight();
         if requests != 0 {
             leaks.add(format_args!("{requests} disk requests are under way"));
             io::give_up();
+            file::io::give_up();
         }
     }
 
@@ -195,6 +207,11 @@ impl Pocket {
             anon::abandon(id)
         });
         one_pool("vma", vma::pool(), &self.vmas, leaks, |_| true);
+        one_pool("open file", opened::pool(), &self.opened, leaks, |_| true);
+        one_pool("file", pagecache::pool(), &self.files, leaks, |id| {
+            pagecache::file(id).abandon()
+        });
+        one_pool("node", tree::nodes(), &self.nodes, leaks, |_| true);
         one_pool("mm", mm::pool(), &self.mms, leaks, |id| by_id(id).abandon());
     }
 
@@ -257,6 +274,9 @@ impl Drop for Pocket {
         vma::pool().let_go(&self.vmas);
         anon::pools().0.let_go(&self.anons);
         anon::pools().1.let_go(&self.chains);
+        pagecache::pool().let_go(&self.files);
+        opened::pool().let_go(&self.opened);
+        tree::nodes().let_go(&self.nodes);
         pocket::close();
     }
 }

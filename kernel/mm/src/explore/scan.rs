@@ -5,8 +5,9 @@ use crate::frame::{flag, frame};
 use crate::mm::{Mm, by_id, id_limit};
 use crate::pt::{PmdRef, tlb};
 use crate::rmap::walk;
+use crate::stats::Use;
 use crate::swap::cache;
-use crate::vma::anon;
+use crate::vma::{Vma, anon, imap};
 use alloc::format;
 use alloc::string::String;
 use arch::addr::{PAGE_SIZE, USER_TOP};
@@ -54,12 +55,16 @@ fn each_below(table: Pfn, level: u32, base: u64, f: &mut dyn FnMut(VirtAddr, Ent
 pub fn mapped_by_rmap(pfn: Pfn) -> usize {
     let f = frame(pfn);
     let mut found = 0;
-    anon::peek_folio(f, |area| {
+    let mut look = |area: &Vma| {
         let entry = area
             .address_of(f.index())
             .and_then(|va| PmdRef::lookup(by_id(area.mm()), va)?.peek(va));
         found += usize::from(entry.is_some_and(|e| walk::maps(e, pfn)));
-    });
+    };
+    match f.usage() {
+        Use::File => imap::peek_folio(f, look),
+        _ => anon::peek_folio(f, &mut look),
+    }
     found
 }
 

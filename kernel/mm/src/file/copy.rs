@@ -3,6 +3,13 @@
 
 use arch::Pfn;
 use core::sync::atomic::{AtomicU64, Ordering};
+use sync::point::{self, AccessKind, class};
+
+/// For the explorer: the step touches the folio's content.
+#[inline(always)]
+fn touch(access: AccessKind, pfn: Pfn) {
+    point::touch(access, || point::object(class::CONTENT, u64::from(pfn.0)));
+}
 
 /// The words that `len` bytes from `at` on lie in: each with its first byte that counts, and how many do.
 fn words(
@@ -24,6 +31,7 @@ fn words(
 
 /// `into` becomes what the folio holds from byte `at` on.
 pub(super) fn copy_out(pfn: Pfn, at: usize, mut into: &mut [u8]) {
+    touch(AccessKind::Read, pfn);
     for (word, from, n) in words(pfn, at, into.len()) {
         let (now, rest) = into.split_at_mut(n);
         now.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes()[from..from + n]);
@@ -33,6 +41,7 @@ pub(super) fn copy_out(pfn: Pfn, at: usize, mut into: &mut [u8]) {
 
 /// The folio holds `what` from byte `at` on.
 pub(super) fn copy_in(pfn: Pfn, at: usize, mut what: &[u8]) {
+    touch(AccessKind::Write, pfn);
     for (word, from, n) in words(pfn, at, what.len()) {
         let (now, rest) = what.split_at(n);
         let mut bytes = word.load(Ordering::Relaxed).to_le_bytes();

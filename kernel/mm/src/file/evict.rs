@@ -6,6 +6,8 @@
 use super::writeback;
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
+#[cfg(feature = "lab")]
+use crate::pagecache::File;
 use crate::pagecache::{each, file_of, forget_unused};
 
 /// What reclaim is to do with a folio.
@@ -52,6 +54,23 @@ pub fn drop_caches() -> u64 {
     }
     forget_unused();
     dropped
+}
+
+/// For the explorer: drops every folio of one file that nobody else has, written or not. Sleeps.
+#[cfg(feature = "lab")]
+pub(crate) fn discard(f: &File) {
+    let mut from = Some(0);
+    while let Some(at) = from {
+        let found = f.tree.collect(at, u32::MAX, None);
+        from = found.last().and_then(|last| last.checked_add(1));
+        for (_, folio) in found.into_iter() {
+            let guard = folio::lock(folio.pfn());
+            folio::wait_writeback(folio.pfn());
+            f.tree.clean(folio.pfn());
+            drop(guard);
+            drop_one(folio);
+        }
+    }
 }
 
 fn drop_one(folio: folio::Ref) -> bool {

@@ -12,7 +12,7 @@ use crate::stats::{Event, count, total};
 use alloc::boxed::Box;
 use arch::thread::{Spawn, SpawnError};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use sync::{Mutex, MutexGuard, Rank, WaitQueue};
+use sync::{Mutex, MutexGuard, Rank, WaitQueue, point};
 
 /// How often it looks for old pages while there are dirty ones.
 const PERIOD_NS: u64 = 500_000_000;
@@ -77,7 +77,10 @@ pub(super) fn start() -> Result<(), SpawnError> {
 
 /// Something is dirty that was not: it looks at the clock from now on. Any context.
 pub(super) fn note_dirty() {
-    IDLE.wake_one();
+    // An explored world has no flusher.
+    if !point::exploring() {
+        IDLE.wake_one();
+    }
 }
 
 /// Asks for a pass over everything. Any context.

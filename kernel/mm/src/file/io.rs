@@ -35,7 +35,23 @@ fn sector(f: &File, index: u32) -> u64 {
 }
 
 pub(super) fn device() -> Option<&'static dyn BlockDevice> {
+    #[cfg(feature = "lab")]
+    if let Some(disk) = super::lend::disk() {
+        return Some(disk);
+    }
     DEVICE.get().copied()
+}
+
+/// Requests in flight now.
+#[cfg(feature = "lab")]
+pub(crate) fn in_flight() -> u32 {
+    REQUESTS.in_flight()
+}
+
+/// For the explorer: requests that never completed fail, unknown to whoever waits for them.
+#[cfg(feature = "lab")]
+pub(crate) fn give_up() {
+    REQUESTS.give_up();
 }
 
 /// Reads or writes `pages` of the file, by ascending index, which are marked READING or WRITEBACK. Returns when all is

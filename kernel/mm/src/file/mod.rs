@@ -8,6 +8,8 @@ mod copy;
 mod evict;
 mod flusher;
 pub(crate) mod io;
+#[cfg(feature = "lab")]
+pub(crate) mod lend;
 mod read;
 mod write;
 pub(crate) mod writeback;
@@ -19,6 +21,8 @@ use arch::addr::PAGE_SIZE;
 
 pub use crate::pagecache::{cached, dirty, writeback as under_writeback};
 pub use check::check;
+#[cfg(feature = "lab")]
+pub(crate) use evict::discard;
 pub use evict::drop_caches;
 pub(crate) use evict::{Fate, evict};
 pub use flusher::{Limits, limits, set_limits};
@@ -62,6 +66,12 @@ impl Opener {
     /// Bytes in the file.
     pub fn size(&self) -> u64 {
         u64::from(self.0.file().pages()) * PAGE_SIZE
+    }
+
+    /// What it is a handle on.
+    #[cfg(feature = "lab")]
+    pub(crate) fn opened(&self) -> &OpenFile {
+        &self.0
     }
 
     /// What an area that maps it holds.

@@ -17,6 +17,7 @@ use algo::errseq::ErrSeq;
 use arch::Pfn;
 use core::num::NonZeroU8;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sync::point::{self, AccessKind, class};
 use sync::{Mutex, MutexGuard, Rank, RwSem};
 
 pub use tree::{cached, dirty, writeback};
@@ -67,6 +68,12 @@ impl Slot for File {
 static FILES: Arena<File> = Arena::new();
 static TABLE: Mutex<()> = Mutex::new(Rank::Files, ());
 
+/// The pool of the records, for the explorer.
+#[cfg(feature = "lab")]
+pub(crate) fn pool() -> &'static Arena<File> {
+    &FILES
+}
+
 /// The record of a file's id.
 #[inline]
 pub(crate) fn file(id: u32) -> &'static File {
@@ -88,8 +95,15 @@ pub(crate) fn set_dirty(pfn: Pfn) {
 }
 
 impl File {
+    /// For the explorer: the step touches `word`, which others look at without a lock.
+    #[inline(always)]
+    fn touch<T>(&self, access: AccessKind, word: &T) {
+        point::touch(access, || point::object_at(class::FILE, word));
+    }
+
     /// Pages in it.
     pub(crate) fn pages(&self) -> u32 {
+        self.touch(AccessKind::Read, &self.pages);
         self.pages.load(Ordering::Relaxed)
     }
 
@@ -98,8 +112,20 @@ impl File {
         u64::from(self.first.load(Ordering::Relaxed)) + u64::from(index)
     }
 
+    /// For the explorer: a file that was lost becomes a free record, whatever it holds. False where somebody still
+    /// holds its lock.
+    #[cfg(feature = "lab")]
+    pub(crate) fn abandon(&self) -> bool {
+        self.users.store(0, Ordering::Relaxed);
+        self.pages.store(0, Ordering::Relaxed);
+        self.areas.store(NIL, Ordering::Relaxed);
+        self.tree.abandon();
+        self.areas_lock.try_write().is_some()
+    }
+
     /// A write failed: every opener is told once.
     pub(crate) fn note_error(&self) {
+        self.touch(AccessKind::Write, &self.errors);
         self.errors.set(EIO);
     }
 
@@ -119,8 +145,10 @@ pub(crate) struct Pin(pub(crate) u32);
 impl Pin {
     /// `id` is a file's, and its table is locked.
     fn new(id: u32, _table: &MutexGuard<'_, ()>) -> Self {
+        let f = file(id);
+        f.touch(AccessKind::Write, &f.users);
         // Relaxed: whoever looks for no users holds the table's lock.
-        file(id).users.fetch_add(1, Ordering::Relaxed);
+        f.users.fetch_add(1, Ordering::Relaxed);
         Self(id)
     }
 
@@ -131,8 +159,10 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
+        let f = self.file();
+        f.touch(AccessKind::Write, &f.users);
         // Release pairs with the Acquire in `forget_unused`: its user is done with it.
-        self.file().users.fetch_sub(1, Ordering::Release);
+        f.users.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -199,6 +229,7 @@ pub(crate) fn forget_unused() {
     let _table = TABLE.lock();
     for id in 0..FILES.capacity() {
         let f = file(id);
+        f.touch(AccessKind::Read, &f.users);
         // Acquire pairs with the Release of the last user, whose pages are counted then.
         if f.pages() > 0 && f.users.load(Ordering::Acquire) == 0 && f.tree.len() == 0 {
             f.pages.store(0, Ordering::Relaxed);

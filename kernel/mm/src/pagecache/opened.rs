@@ -9,6 +9,7 @@ use crate::error::MmError;
 use algo::errseq::Told;
 use algo::ondemand::{Ondemand, Plan};
 use core::sync::atomic::{AtomicU32, Ordering};
+use sync::point::{self, AccessKind, class};
 use sync::{Rank, SpinLock};
 
 /// What belongs to one opening of a file.
@@ -43,6 +44,16 @@ impl Default for Record {
     }
 }
 
+impl Record {
+    /// For the explorer: the count of holders changes.
+    #[inline(always)]
+    fn counting(&self) {
+        point::touch(AccessKind::Write, || {
+            point::object_at(class::COUNT, &self.holders)
+        });
+    }
+}
+
 impl Slot for Record {
     fn link(&self) -> &AtomicU32 {
         &self.link
@@ -50,6 +61,12 @@ impl Slot for Record {
 }
 
 static OPENED: Arena<Record> = Arena::new();
+
+/// The pool of open files, for the explorer.
+#[cfg(feature = "lab")]
+pub(crate) fn pool() -> &'static Arena<impl Slot> {
+    &OPENED
+}
 
 /// A counted handle.
 pub(crate) struct OpenFile(u32);
@@ -79,7 +96,9 @@ impl OpenFile {
 
     /// Another handle on an open file that somebody holds.
     pub(crate) fn share_id(id: u32) -> Self {
-        OPENED.get(id).holders.fetch_add(1, Ordering::Relaxed);
+        let record = OPENED.get(id);
+        record.counting();
+        record.holders.fetch_add(1, Ordering::Relaxed);
         Self(id)
     }
 
@@ -110,8 +129,10 @@ impl OpenFile {
     /// # Errors
     /// [`MmError::Io`], once.
     pub(crate) fn tell(&self) -> Result<(), MmError> {
+        let f = self.file();
+        f.touch(AccessKind::Write, &f.errors);
         let mut state = OPENED.get(self.0).state.lock();
-        match self.file().errors.check_and_advance(&mut state.told) {
+        match f.errors.check_and_advance(&mut state.told) {
             None => Ok(()),
             Some(_) => Err(MmError::Io),
         }
@@ -141,6 +162,7 @@ pub(crate) fn file_id(opened: u32) -> u32 {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         let record = OPENED.get(self.0);
+        record.counting();
         // AcqRel: the last holder's end comes after every other's use.
         if record.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
             drop(Pin(record.file.load(Ordering::Relaxed)));

@@ -24,6 +24,12 @@ impl Slot for Node {
 
 static NODES: Arena<Node> = Arena::new();
 
+/// The pool of nodes, for the explorer.
+#[cfg(feature = "lab")]
+pub(crate) fn nodes() -> &'static Arena<Node> {
+    &NODES
+}
+
 struct Pool;
 
 impl Nodes for Pool {
@@ -92,14 +98,7 @@ pub(crate) struct Cache(IrqSpinLock<Inner>);
 
 impl Default for Cache {
     fn default() -> Self {
-        Self(IrqSpinLock::new(
-            Rank::FileTree,
-            Inner {
-                radix: Radix::new(),
-                dirty: 0,
-                writeback: 0,
-            },
-        ))
+        Self(IrqSpinLock::new(Rank::FileTree, Inner::EMPTY))
     }
 }
 
@@ -122,6 +121,12 @@ impl Found {
 }
 
 impl Inner {
+    const EMPTY: Self = Self {
+        radix: Radix::new(),
+        dirty: 0,
+        writeback: 0,
+    };
+
     /// Sets or clears DIRTY, flag and mark.
     fn set_dirty(&mut self, pfn: Pfn, on: bool) {
         let f = frame(pfn);
@@ -197,6 +202,7 @@ impl Cache {
     /// its count is frozen, and the caller frees it. False: nothing has changed.
     pub(crate) fn remove_frozen(&self, pfn: Pfn, ours: u32) -> bool {
         let f = frame(pfn);
+        f.flags_point();
         let mut inner = self.0.lock();
         if f.flags() & (flag::DIRTY | flag::WRITEBACK | flag::READING) != 0 || !f.freeze(ours + 1) {
             return false;
@@ -212,6 +218,7 @@ impl Cache {
 
     /// See [`super::set_dirty`]. True when the file had no dirty page before.
     pub(super) fn mark_dirty(&self, pfn: Pfn) -> bool {
+        frame(pfn).flags_point();
         let mut inner = self.0.lock();
         if inner.radix.get(&Pool, frame(pfn).index()) != Some(pfn.0) {
             return false;
@@ -224,6 +231,7 @@ impl Cache {
     /// From DIRTY to WRITEBACK, under the folio lock; false when it is not dirty. The caller must submit the write.
     pub(crate) fn begin_write(&self, pfn: Pfn) -> bool {
         let f = frame(pfn);
+        f.flags_point();
         let mut inner = self.0.lock();
         if !f.has(flag::DIRTY) || f.has(flag::WRITEBACK) {
             return false;
@@ -292,6 +300,28 @@ impl Cache {
             at = index.checked_add(1);
         }
         found
+    }
+}
+
+/// For the explorer.
+#[cfg(feature = "lab")]
+impl Cache {
+    /// The folio of page `index`, as it is.
+    pub(crate) fn peek(&self, index: u32) -> Option<Pfn> {
+        self.0.lock().radix.get(&Pool, index).map(Pfn)
+    }
+
+    /// The content of a folio, which its caller has locked, is of no use to anybody: it need not be written.
+    pub(crate) fn clean(&self, pfn: Pfn) {
+        self.0.lock().set_dirty(pfn, false);
+    }
+
+    /// Nothing is in it, whatever became of what was.
+    pub(crate) fn abandon(&self) {
+        let mut inner = self.0.lock();
+        DIRTY.add(-i64::from(inner.dirty));
+        WRITEBACK.add(-i64::from(inner.writeback));
+        *inner = Inner::EMPTY;
     }
 }
 

@@ -8,6 +8,8 @@
 //! allocates nothing.
 
 use super::{Vma, vma};
+#[cfg(feature = "lab")]
+use crate::frame::Frame;
 use crate::frame::NIL;
 use crate::pagecache::file;
 use crate::pagecache::opened::OpenFile;
@@ -84,6 +86,17 @@ pub(crate) fn read(id: u32) -> IMapGuard {
 pub(crate) fn try_read(id: u32) -> Option<IMapGuard> {
     let lock = file(id).areas_lock.try_read()?;
     Some(IMapGuard { id, _lock: lock })
+}
+
+/// For the explorer: as [`IMapGuard::for_each_vma`] for the areas that may map a folio of the page cache, while nobody runs.
+#[cfg(feature = "lab")]
+pub(crate) fn peek_folio(folio: &Frame, mut f: impl FnMut(&'static Vma)) {
+    if let Some(id) = folio.mapping().checked_sub(1) {
+        let tree = IntervalTree::from_id(file(id).areas.load(Relaxed));
+        for area in tree.overlapping(&Areas, folio.index(), folio.index()) {
+            f(vma(area));
+        }
+    }
 }
 
 /// The area, which maps no file yet, maps the one that was opened, from page `pgoff` of its record on.

@@ -1,0 +1,52 @@
+//! For the explorer: a disk of its own for files, while the machine's files rest.
+//!
+//! Everything that is dirty is written before, and what nobody has mapped is dropped; the flusher stands still until the
+//! machine's disk is back. Sleeps; holds `Rank::FilePass` throughout.
+
+use super::{drop_caches, flusher, io, writeback};
+use crate::error::MmError;
+use crate::pagecache::{self, each};
+use arch::block::BlockDevice;
+use core::sync::atomic::{AtomicBool, Ordering};
+use spin::Once;
+use sync::MutexGuard;
+
+static DISK: Once<&'static dyn BlockDevice> = Once::new();
+static IN_USE: AtomicBool = AtomicBool::new(false);
+
+/// The explorer's disk, while it is the one for files.
+pub(super) fn disk() -> Option<&'static dyn BlockDevice> {
+    let in_use = IN_USE.load(Ordering::Relaxed);
+    DISK.get().copied().filter(|_| in_use)
+}
+
+/// Until it is dropped, files lie on the explorer's disk.
+pub(crate) struct Lent {
+    _flusher: MutexGuard<'static, ()>,
+}
+
+/// Makes `disk`, always the same one, the disk for files.
+///
+/// # Errors
+/// [`MmError::Io`] when something cannot be written to the machine's.
+pub(crate) fn lend(disk: &'static dyn BlockDevice) -> Result<Lent, MmError> {
+    let flusher = flusher::pause();
+    for pin in each() {
+        let range = writeback::all(pin.file());
+        writeback::start(pin.file(), &range);
+        writeback::wait(pin.file(), &range);
+    }
+    if pagecache::dirty() + pagecache::writeback() + u64::from(io::in_flight()) != 0 {
+        return Err(MmError::Io);
+    }
+    drop_caches();
+    DISK.call_once(|| disk);
+    IN_USE.store(true, Ordering::Relaxed);
+    Ok(Lent { _flusher: flusher })
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        IN_USE.store(false, Ordering::Relaxed);
+    }
+}
