@@ -27,9 +27,11 @@ pub(crate) fn teardown(id: u32, mm: &Mm) {
     let judged = sync::point::exploring();
     debug_assert!(judged || mm.tables.get() == 1, "a table without an area");
     debug_assert!(
-        judged || mm.anon_pages.raw() == 0 && mm.swap_entries.raw() == 0,
-        "pages {} and swap entries {} counted in an empty address space",
+        judged
+            || mm.anon_pages.raw() == 0 && mm.file_pages.raw() == 0 && mm.swap_entries.raw() == 0,
+        "pages {}, of files {}, and swap entries {} counted in an empty address space",
         mm.anon_pages.raw(),
+        mm.file_pages.raw(),
         mm.swap_entries.raw()
     );
     drop(gather);

@@ -8,6 +8,7 @@ use crate::buddy;
 use crate::frame::{Frame, flag, frame};
 use crate::lru;
 use arch::Pfn;
+use core::sync::atomic::{Ordering, fence};
 use sync::point::{self, AccessKind, Go};
 use sync::{Rank, WaitQueue};
 
@@ -137,6 +138,35 @@ pub fn end_writeback(pfn: Pfn) {
     let f = frame(pfn);
     f.flags_point();
     wake(pfn, f.clear(flag::WRITEBACK));
+}
+
+/// One more entry through which the folio was written is gone and will make it dirty: until [`end_pending`], whoever cleans
+/// the folio waits. Under the PTL of the entry, whose reference the caller holds.
+pub(crate) fn begin_pending(pfn: Pfn) {
+    frame(pfn).pending_inc();
+}
+
+/// The folio is dirty for one of those entries.
+pub(crate) fn end_pending(pfn: Pfn) {
+    if frame(pfn).pending_dec() {
+        wake(pfn, frame(pfn).flags());
+    }
+}
+
+/// Sleeps until the folio is dirty for every entry that is gone. The caller holds the folio lock, and nothing else that who
+/// unmaps pages may wait for.
+pub(crate) fn wait_pending(pfn: Pfn) {
+    let f = frame(pfn);
+    queue(pfn).wait_until(|| {
+        if f.pending() == 0 {
+            return true;
+        }
+        f.flags_point();
+        f.set(flag::WAITERS);
+        // The other fence is in `pending_dec`: the waker sees the flag, or the look below sees its count.
+        fence(Ordering::SeqCst);
+        f.pending() == 0
+    });
 }
 
 /// Sleeps until no read of the folio is in flight. The caller holds a reference.

@@ -11,16 +11,16 @@
 //! | word | free block | anonymous folio | file folio | page-table page |
 //! |---|---|---|---|---|
 //! | `flags` | use, order | state bits, use, LRU shard | state bits, use, LRU shard | use |
-//! | `refcount` | 0 | mappings + holders + swap cache | holders + page cache | 1 |
-//! | `mapcount` | 0 | page-table entries that map it | 0 | 0 |
+//! | `refcount` | 0 | mappings + holders + swap cache | mappings + holders + page cache | 1 |
+//! | `mapcount` | 0 | page-table entries that map it | page-table entries that map it | 0 |
 //! | `next`, `prev` | buddy or per-CPU list | LRU list | LRU list | gather list |
 //! | `mapping` | 0 | anon_vma id + 1 | file id + 1 | 0 |
 //! | `index` | debug: whether it is poisoned | page index in the anon_vma | page index in the file | 0 |
-//! | `private` | order | swap slot + 1 | 0 | the split page-table lock |
+//! | `private` | order | swap slot + 1 | entries that will make it dirty | the split page-table lock |
 
 use crate::stats::Use;
 use arch::Pfn;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use sync::RawSpin;
 use sync::point::{self, AccessKind, PointKind, class};
 
@@ -222,6 +222,13 @@ impl Frame {
         // Stays as it is for as long as the frame is somebody's: no touch.
         Use::from_bits(self.flags.load(Ordering::Relaxed) >> flag::USE_SHIFT)
     }
+    /// Anonymous, and not in the swap cache. (One look at one word, for paths that see little else.)
+    #[inline]
+    pub(crate) fn is_plain_anon(&self) -> bool {
+        const OTHERS: u32 =
+            flag::SWAPCACHE | (Use::File as u32 & !(Use::Anon as u32)) << flag::USE_SHIFT;
+        self.flags() & OTHERS == 0
+    }
     /// The LRU shard that the folio belongs to, 0 to 15.
     #[inline]
     pub fn shard(&self) -> usize {
@@ -310,6 +317,29 @@ impl Frame {
         counting(&self.mapcount);
         let was = self.mapcount.fetch_sub(1, Ordering::Release);
         assert!(was != 0, "mapcount below zero");
+    }
+
+    /// Of a file folio: entries that are gone and will make it dirty (see `folio::begin_pending`). Acquire: pairs with the
+    /// Release of [`Frame::pending_dec`], before which it was made dirty.
+    #[inline]
+    pub(crate) fn pending(&self) -> u32 {
+        touch_count(AccessKind::Read, &self.private);
+        self.private.load(Ordering::Acquire)
+    }
+    /// One more.
+    #[inline]
+    pub(crate) fn pending_inc(&self) {
+        counting(&self.private);
+        self.private.fetch_add(1, Ordering::Relaxed);
+    }
+    /// One less; true when it was the last.
+    #[inline]
+    pub(crate) fn pending_dec(&self) -> bool {
+        counting(&self.private);
+        let was = self.private.fetch_sub(1, Ordering::Release);
+        assert!(was != 0, "pending below zero");
+        fence(Ordering::SeqCst);
+        was == 1
     }
 
     /// The split page-table lock of a page-table page.

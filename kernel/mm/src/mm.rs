@@ -31,12 +31,14 @@ pub struct Mm {
     pub(crate) emptied_gen: AtomicU64,
     /// Every CPU is known to have caught up with this generation; kept only as far as `batched_gen` needs.
     pub(crate) flushed_gen: AtomicU64,
-    /// Gathers under way; more than one only while `mmap_lock` is held shared.
+    /// Gathers under way. More than one while `mmap_lock` is held shared, or a file's pages are unmapped everywhere.
     pub(crate) gathers: AtomicU32,
     /// The OOM killer's verdict: every fault and operation fails from now on.
     killed: AtomicBool,
     /// Resident anonymous pages.
     pub anon_pages: Gauge,
+    /// Resident pages of files.
+    pub file_pages: Gauge,
     /// Entries that name a swap slot.
     pub swap_entries: Gauge,
     /// Page-table pages.
@@ -61,6 +63,7 @@ impl Default for Mm {
             gathers: AtomicU32::new(0),
             killed: AtomicBool::new(false),
             anon_pages: Gauge::new(),
+            file_pages: Gauge::new(),
             swap_entries: Gauge::new(),
             tables: Gauge::new(),
             total_vm: Gauge::new(),
@@ -105,6 +108,7 @@ impl Mm {
         self.killed.store(false, Ordering::Relaxed);
         for gauge in [
             &self.anon_pages,
+            &self.file_pages,
             &self.swap_entries,
             &self.tables,
             &self.total_vm,
@@ -194,8 +198,8 @@ impl Mm {
         self.touch_tlb(AccessKind::Read);
         self.tlb_gen.load(Ordering::Relaxed)
     }
-    /// Resident pages (anonymous ones; there are no others yet).
+    /// Resident pages.
     pub fn rss(&self) -> u64 {
-        self.anon_pages.get()
+        self.anon_pages.get() + self.file_pages.get()
     }
 }

@@ -65,6 +65,10 @@ events! {
     FileWriteError = "quire_file_write_error",
     /// File pages read before they were asked for.
     FileRa = "quire_file_ra",
+    /// Entries of files taken out through which the page was written.
+    ZapWritten = "quire_zap_written",
+    /// Entries of files that writeback took the write right from.
+    FileCleaned = "quire_file_cleaned",
     /// Times a writer had to wait for the flusher.
     FileThrottled = "quire_file_throttled",
     /// Requests sent to disks.

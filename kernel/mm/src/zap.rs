@@ -1,29 +1,61 @@
 //! Zapping: taking a range's entries, then its tables, out of an address space.
 //!
 //! [`range`] needs `mmap_lock` (shared is enough) and takes one PTL at a time; [`tables`] needs it
-//! exclusively, with every area of the range out of its anon_vma, so that neither faults nor reverse walks
+//! exclusively, with every area of the range out of its reverse maps, so that neither faults nor reverse walks
 //! are on their way into a table. Both only fill the [`Gather`]; its flush frees. No allocation; sleeps
-//! never; interrupts on (a full batch is flushed).
+//! never; interrupts on (a full batch is flushed). [`file_range`] finds the areas by itself and needs no `mmap_lock`: it holds
+//! the file's `Rank::IMmap` lock shared, which keeps the areas and the tables under them; it sleeps for that only.
 //!
-//! The rmap of anonymous folios is dropped under the PTL: reclaim cannot free one while the gather holds
-//! the entry's reference.
+//! The rmap of anonymous folios, and of file folios that were not written through the entry, is dropped under the PTL:
+//! reclaim cannot free one while the gather holds the entry's reference. The gather drops the others' (rule 2).
 
 use crate::folio;
-use crate::frame::{flag, frame};
-use crate::pt::gather::{Gather, Room, Unflushed};
-use crate::pt::{PmdRef, PteLocked, UpperRef, tlb};
+use crate::frame::{Frame, flag, frame};
+use crate::mm::by_id;
+use crate::pt::gather::{Gather, Room, Unflushed, Unhooking, Written};
+use crate::pt::{PmdRef, UpperRef, tlb};
+use crate::stats::Use;
 use crate::swap;
-use arch::VirtAddr;
-use arch::addr::{PAGE_SIZE, PMD_SIZE};
+use crate::vma::{imap, vm};
+use arch::addr::{PAGE_SHIFT, PAGE_SIZE, PMD_SIZE};
 use arch::pte::Entry;
+use arch::{Pfn, VirtAddr};
 
 /// Takes every entry of `start..end` out. What was mapped goes to the gather, swap slots are given back.
 pub(crate) fn range(gather: &mut Gather<'_>, start: u64, end: u64) {
+    entries::<true>(gather, start, end);
+}
+
+/// Unmaps the pages `first` to `last` of a file everywhere (Linux: `unmap_mapping_range`). With `even_cows` also
+/// the copies that private areas have made of them. Every entry that was there when this was called is gone, and flushed
+/// everywhere; what faults put in meanwhile is the caller's to prevent. Sleeps.
+#[allow(dead_code)]
+pub(crate) fn file_range(file: u32, first: u32, last: u32, even_cows: bool) {
+    let areas = imap::read(file);
+    areas.for_each_vma(first, last, |area| {
+        let low = area.address_of(first.max(area.pgoff()));
+        let pages = u64::from(last - area.pgoff()) + 1;
+        let end = (area.start() + (pages << PAGE_SHIFT)).min(area.end());
+        if let Some(VirtAddr(start)) = low {
+            let id = area.mm();
+            let mut gather = Gather::new(id, by_id(id));
+            if even_cows || area.has(vm::SHARED) {
+                entries::<true>(&mut gather, start, end);
+            } else {
+                entries::<false>(&mut gather, start, end);
+            }
+        }
+        true
+    });
+}
+
+/// Takes the entries of `start..end` out: all of them, or (without `COWS`) those that map pages of files.
+fn entries<const COWS: bool>(gather: &mut Gather<'_>, start: u64, end: u64) {
     let mut va = start;
     while va < end {
         let table_end = ((va & !(PMD_SIZE - 1)) + PMD_SIZE).min(end);
         match PmdRef::lookup(gather.mm(), VirtAddr(va)) {
-            Some(pmd) => va = one_table(gather, pmd, va, table_end),
+            Some(pmd) => va = one_table::<COWS>(gather, pmd, va, table_end),
             None => va = skip_hole(gather, va, end),
         }
     }
@@ -37,62 +69,99 @@ fn skip_hole(gather: &Gather<'_>, va: u64, end: u64) -> u64 {
 }
 
 /// Zaps `va..end` within one PTE table; returns how far it came before the batch was full.
-fn one_table(gather: &mut Gather<'_>, pmd: PmdRef, mut va: u64, end: u64) -> u64 {
-    let Some(mut pte) = pmd.lock(VirtAddr(va)) else {
+fn one_table<const COWS: bool>(gather: &mut Gather<'_>, pmd: PmdRef, mut va: u64, end: u64) -> u64 {
+    let Some(pte) = pmd.lock(VirtAddr(va)) else {
         return end;
     };
     tlb::flush_batched_pending(gather.mm_id(), gather.mm());
-    let mut pages = 0;
-    let mut slots = 0;
+    let mut gone = Gone::default();
     let mut room = Room::Left;
-    while va < end && room == Room::Left {
-        pte.seek(VirtAddr(va));
-        if !pte.get().is_none() {
-            let old = pte.clear();
-            if old.is_swap() {
-                swap::free_entry(old.swap_slot());
-                slots += 1;
-            } else {
-                pages += i64::from(!old.is_special());
-                room = unhook(gather, &pte, VirtAddr(va), old);
+    gather.in_table(pte, |table| {
+        while va < end && room == Room::Left {
+            table.pte.seek(VirtAddr(va));
+            let seen = table.pte.get();
+            if !seen.is_none() && (COWS || maps_file(seen)) {
+                let old = table.pte.clear();
+                if old.is_swap() {
+                    swap::free_entry(old.swap_slot());
+                    gone.slots += 1;
+                } else {
+                    room = unhook(table, VirtAddr(va), old, &mut gone);
+                }
             }
+            va += PAGE_SIZE;
         }
-        va += PAGE_SIZE;
+    });
+    let mm = gather.mm();
+    mm.anon_pages.add(-gone.anon);
+    mm.swap_entries.add(-gone.slots);
+    if gone.file > 0 {
+        mm.file_pages.add(-gone.file);
     }
-    drop(pte);
-    gather.mm().anon_pages.add(-pages);
-    gather.mm().swap_entries.add(-slots);
     if room == Room::Full {
         gather.flush();
     }
     va
 }
 
-/// Hands what `old` mapped to the gather. The lock is the proof that the entry is gone for good.
+/// What one table has lost.
+#[derive(Default)]
+struct Gone {
+    anon: i64,
+    file: i64,
+    slots: i64,
+}
+
+/// The entry maps a page of a file's cache.
+fn maps_file(entry: Entry) -> bool {
+    entry.is_mapped() && !entry.is_special() && frame(entry.pfn()).usage() == Use::File
+}
+
+/// Hands what `old` mapped to the gather. It is gone from its locked table for good.
 #[inline]
-fn unhook(gather: &mut Gather<'_>, _ptl: &PteLocked, va: VirtAddr, old: Entry) -> Room {
+fn unhook(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &mut Gone) -> Room {
     if old.is_special() {
-        gather.note(va);
+        table.note(va);
         return Room::Left;
     }
     let pfn = old.pfn();
     let f = frame(pfn);
-    if f.has(flag::SWAPCACHE) {
-        if old.is_dirty() {
-            f.flags_point();
-            f.set(flag::DIRTY);
-        }
+    if f.is_plain_anon() {
+        gone.anon += 1;
         f.map_dec();
-        // The slot is of no use once nobody maps the folio; where the folio is busy, reclaim finds it.
-        if f.mapcount() == 0
-            && let Some(guard) = folio::try_lock(pfn)
-        {
-            swap::cache::try_drop(&guard);
-        }
-    } else {
-        f.map_dec();
+        return table.add(va, Unflushed::new(pfn));
     }
-    gather.add(va, Unflushed::new(pfn))
+    if f.usage() == Use::File {
+        gone.file += 1;
+        return unhook_file(table, va, old);
+    }
+    gone.anon += 1;
+    if old.is_dirty() {
+        f.flags_point();
+        f.set(flag::DIRTY);
+    }
+    f.map_dec();
+    drop_slot(f, pfn);
+    table.add(va, Unflushed::new(pfn))
+}
+
+/// As [`unhook`], for a page of a file.
+fn unhook_file(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry) -> Room {
+    let pfn = old.pfn();
+    if old.is_dirty() {
+        return table.add_written(va, Written::new(pfn));
+    }
+    frame(pfn).map_dec();
+    table.add(va, Unflushed::new(pfn))
+}
+
+/// The slot of a folio in the swap cache is of no use once nobody maps the folio; where the folio is busy, reclaim finds it.
+fn drop_slot(f: &Frame, pfn: Pfn) {
+    if f.mapcount() == 0
+        && let Some(guard) = folio::try_lock(pfn)
+    {
+        swap::cache::try_drop(&guard);
+    }
 }
 
 /// Unhooks every table that covers some of `start..end` and lies wholly in `floor..ceiling`, where no area

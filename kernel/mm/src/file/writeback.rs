@@ -11,6 +11,7 @@ use crate::frame::{flag, frame};
 use crate::pagecache::File;
 use crate::pagecache::opened::OpenFile;
 use crate::pagecache::tree::BATCH;
+use crate::rmap::mkclean::mkclean;
 use algo::radix::Mark;
 use arch::Pfn;
 use arch::addr::PAGE_SIZE;
@@ -84,6 +85,10 @@ fn write(run: &mut Run<'_>, index: u32, pfn: Pfn) {
     if state.has(flag::WRITEBACK) {
         run.submit();
         folio::wait_writeback(pfn);
+    }
+    // Who can store to it has made it dirty: a clean one has no entry to be cleaned.
+    if state.has(flag::DIRTY) {
+        mkclean(&guard);
     }
     if !run.file.tree.begin_write(pfn) {
         return;

@@ -1,14 +1,16 @@
 //! munmap: areas go, with their pages and the tables that nobody else needs.
 //!
 //! Takes `mmap_lock` exclusively; sleeps. Order: the areas leave the set (or are cut shorter) → their
-//! entries go to the gather → the areas leave their anon_vmas → tables without an area go to the gather
-//! → one flush → frames and tables are freed. Entries go before the anon_vma does, because a mapped
-//! folio's anon_vma must be live; tables go after it, because a reverse walk may be in them until then.
+//! entries go to the gather → the areas leave their reverse maps → tables without an area go to the gather
+//! → one flush → frames and tables are freed. Entries go before the reverse map does, because a mapped
+//! folio's anon_vma must be live, and all writable entries of a file's page must be found; tables go after it, because a
+//! reverse walk may be in them until then.
 //! Only cutting a hole into one area allocates, and that comes first.
 
 use super::args::Range;
 use super::write;
 use crate::error::MmError;
+use crate::frame::NIL;
 use crate::handle::MmRef;
 use crate::pt::gather::Gather;
 use crate::vma::edit::{self, Taken};
@@ -51,11 +53,11 @@ pub(super) fn unmap(
     range: Range,
     tables: OldTables,
 ) -> Result<(), MmError> {
-    let Some(span) = detach(mm, set, range)? else {
+    let mut gather = Gather::new(mm.id(), mm);
+    let Some(span) = detach(mm, set, range, &mut gather)? else {
         return Ok(());
     };
     let (taken, Range { start, end }) = span;
-    let mut gather = Gather::new(mm.id(), mm);
     zap::range(&mut gather, start, end);
     taken.discard();
     if tables == OldTables::Free {
@@ -66,7 +68,12 @@ pub(super) fn unmap(
 
 /// Takes the range out of the set: whole areas into the list, the rest by making areas shorter. Returns
 /// them with the part of the range where something was mapped; `None` when nothing was.
-fn detach(mm: &MmRef, set: &mut VmaSet, range: Range) -> Result<Option<(Taken, Range)>, MmError> {
+fn detach(
+    mm: &MmRef,
+    set: &mut VmaSet,
+    range: Range,
+    gather: &mut Gather<'_>,
+) -> Result<Option<(Taken, Range)>, MmError> {
     let Range { start, end } = range;
     let Some(mut at) = set
         .find_id(VirtAddr(start))
@@ -88,6 +95,10 @@ fn detach(mm: &MmRef, set: &mut VmaSet, range: Range) -> Result<Option<(Taken, R
         let (low, high) = (area.start().max(start), area.end().min(end));
         bytes += high - low;
         span.end = high;
+        if area.file() != NIL && high - low < area.end() - area.start() {
+            // An entry that may be written to must be found by whoever cleans the folio.
+            zap::range(gather, low, high);
+        }
         if low > area.start() {
             edit::trim(set, at, area.start(), low);
         } else if high < area.end() {

@@ -1,29 +1,43 @@
 //! mmu_gather: frames and tables that were unhooked, on their way to being free.
 //!
-//! The order is unhook the entry → flush every CPU that may cache it → free (rule 1). It is kept by types:
-//! taking a frame out of an entry yields an [`Unflushed`]; only a [`Gather`] accepts one; only the gather's
-//! flush frees. One flush per batch. Tables go the same way, and are freed after the shootdown IPI, which
-//! lockless walkers hold off by keeping interrupts off (rule 5). Two that run in one address space at a time
-//! (under `mmap_lock` held shared) each flush for the other as well.
+//! The order is unhook the entry → flush every CPU that may cache it → drop the rmap → free (rule 1). It is kept by types:
+//! taking a frame out of an entry yields an [`Unflushed`] or a [`Written`]; only a [`Gather`] accepts one, and only while the
+//! table is locked ([`Gather::in_table`]); only the gather's flush frees. One flush per batch. Tables go the same way, and are
+//! freed after the shootdown IPI, which lockless walkers hold off by keeping interrupts off (rule 5). Two that run in
+//! one address space at a time each flush for the other as well.
 //!
-//! Adding takes no lock and runs under the PTL; [`Gather::flush`] runs with no spin lock held and
+//! What was written through an entry of a file (rule 2): the folio is made dirty at once, and goes on counting as mapped, so
+//! that whoever is to clean it comes for the lock; all CPUs are flushed before the lock is dropped, then it stops
+//! counting. The one batch bounds that work. A folio that is clean, or anonymous, stops counting as mapped at once: reclaim
+//! cannot free it while the gather holds the entry's reference.
+//!
+//! Adding takes no lock but a file's tree lock and runs under the PTL; [`Gather::flush`] runs with no spin lock held and
 //! interrupts on. Never sleeps, never allocates.
 //!
 //! ```compile_fail
 //! // A frame that was unhooked but not flushed cannot be freed: there is no way out of `Unflushed`.
 //! fn free_too_early(page: mm::pt::gather::Unflushed) { mm::folio::put(page.pfn); }
 //! ```
+//! ```compile_fail
+//! // Nor can a folio that was written stop counting as mapped before the flush.
+//! fn drop_too_early(page: mm::pt::gather::Written) { mm::frame::frame(page.pfn).map_dec(); }
+//! ```
+
+mod written;
 
 use crate::folio;
 use crate::frame::{NIL, frame};
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
-use crate::pt::{free_table, tlb};
+use crate::pt::{PteLocked, free_table, tlb};
 use crate::stats::{Event, count_n};
 use arch::addr::{PAGE_SIZE, USER_TOP};
 use arch::{Pfn, VirtAddr};
 use core::sync::atomic::Ordering;
 use sync::point::AccessKind;
+use written::{Delayed, Moment};
+
+pub use written::Written;
 
 /// Frames in one batch: a whole PTE table's worth.
 const BATCH: usize = 512;
@@ -35,7 +49,7 @@ pub struct Unflushed {
 }
 
 impl Unflushed {
-    /// The frame of an entry that was just taken out, with the reference that the entry held.
+    /// The frame of an entry that was just taken out, with the reference that the entry held. It counts as mapped no more.
     #[inline]
     pub(crate) fn new(pfn: Pfn) -> Self {
         Self { pfn }
@@ -56,12 +70,59 @@ pub enum Room {
 pub struct Gather<'a> {
     mm: &'a Mm,
     mm_id: u32,
+    /// What is not flushed yet; empty when `start >= end`.
     start: u64,
     end: u64,
     nr: usize,
+    /// Of those, the first so many are flushed.
+    flushed: usize,
     pages: [Pfn; BATCH],
+    /// Those that still count as mapped.
+    delayed: Delayed,
     /// List of freed tables, through the memmap's `next`.
     tables: u32,
+}
+
+/// A locked table whose entries are being taken out, and the gather that they go to.
+pub(crate) struct Unhooking<'t, 'a> {
+    /// The table.
+    pub(crate) pte: &'t mut PteLocked,
+    gather: &'t mut Gather<'a>,
+}
+
+impl Unhooking<'_, '_> {
+    /// The entry of `va` was present, had no folio, and is gone.
+    #[inline]
+    pub(crate) fn note(&mut self, va: VirtAddr) {
+        self.gather.note(va);
+    }
+
+    /// Takes the frame that was mapped at `va`.
+    #[inline]
+    pub(crate) fn add(&mut self, va: VirtAddr, page: Unflushed) -> Room {
+        self.gather.push(va, page.pfn);
+        self.added()
+    }
+
+    /// Takes the file folio that was mapped at `va`, and written through that entry.
+    pub(crate) fn add_written(&mut self, va: VirtAddr, page: Written) -> Room {
+        let at = self.gather.push(va, page.pfn());
+        self.gather.delayed.add(at, page);
+        self.added()
+    }
+
+    #[inline]
+    fn added(&mut self) -> Room {
+        if knobs::on(Knob::ImmediateGather) {
+            self.gather.settle();
+            self.gather.flush();
+        }
+        if self.gather.nr == BATCH {
+            Room::Full
+        } else {
+            Room::Left
+        }
+    }
 }
 
 impl<'a> Gather<'a> {
@@ -76,7 +137,9 @@ impl<'a> Gather<'a> {
             start: u64::MAX,
             end: 0,
             nr: 0,
+            flushed: 0,
             pages: [Pfn(0); BATCH],
+            delayed: Delayed::new(),
             tables: NIL,
         }
     }
@@ -91,6 +154,42 @@ impl<'a> Gather<'a> {
         self.mm_id
     }
 
+    /// Lets `each` take entries out of a locked table, and unlocks it when nothing of what they were waits for the lock
+    /// any more.
+    #[inline]
+    pub(crate) fn in_table<R>(
+        &mut self,
+        mut pte: PteLocked,
+        each: impl FnOnce(&mut Unhooking<'_, 'a>) -> R,
+    ) -> R {
+        let r = each(&mut Unhooking {
+            pte: &mut pte,
+            gather: self,
+        });
+        if !self.delayed.is_empty() {
+            self.settle_and_unlock(pte);
+        }
+        r
+    }
+
+    #[cold]
+    fn settle_and_unlock(&mut self, pte: PteLocked) {
+        match self.delayed.moment() {
+            Moment::Unlocked => drop(pte),
+            Moment::Locked if knobs::on(Knob::FlushBeforeUnlock) => self.settle(),
+            Moment::Locked => {
+                drop(pte);
+                self.settle();
+            }
+        }
+    }
+
+    /// Flushes every CPU; afterwards nothing of what was gathered counts as mapped.
+    fn settle(&mut self) {
+        self.flush_tlb();
+        self.delayed.drop_all(&self.pages);
+    }
+
     /// The entry of `va` was present and is gone or weaker: the range to flush covers it.
     #[inline]
     pub fn note(&mut self, va: VirtAddr) {
@@ -98,17 +197,13 @@ impl<'a> Gather<'a> {
         self.end = self.end.max(va.0 + PAGE_SIZE);
     }
 
-    /// Takes the frame that was mapped at `va`.
     #[inline]
-    pub fn add(&mut self, va: VirtAddr, page: Unflushed) -> Room {
+    fn push(&mut self, va: VirtAddr, pfn: Pfn) -> usize {
         self.note(va);
-        self.pages[self.nr] = page.pfn;
+        let at = self.nr;
+        self.pages[at] = pfn;
         self.nr += 1;
-        if self.nr == BATCH {
-            Room::Full
-        } else {
-            Room::Left
-        }
+        at
     }
 
     /// Takes a table that was unhooked and covered `start..end`.
@@ -120,15 +215,8 @@ impl<'a> Gather<'a> {
         self.mm.tables.add(-1);
     }
 
-    /// Nothing is waiting for a flush.
-    pub fn is_empty(&self) -> bool {
-        self.start >= self.end
-    }
-
-    /// Flushes every CPU that may translate what was gathered, then frees it.
-    pub fn flush(&mut self) {
-        if self.is_empty() {
-            debug_assert!(self.nr == 0 && self.tables == NIL);
+    fn flush_tlb(&mut self) {
+        if self.start >= self.end {
             return;
         }
         let freed_tables = self.tables != NIL;
@@ -138,18 +226,26 @@ impl<'a> Gather<'a> {
             Knob::TlbFlush
         };
         if knobs::on(rule) {
-            count_n(Event::TlbFlushPages, self.nr as u64);
+            count_n(Event::TlbFlushPages, (self.nr - self.flushed) as u64);
             tlb::flush_range(self.mm_id, self.mm, self.start, self.end, freed_tables);
         }
+        self.flushed = self.nr;
+        self.start = u64::MAX;
+        self.end = 0;
+    }
+
+    /// Flushes every CPU that may translate what was gathered, then frees it.
+    pub fn flush(&mut self) {
+        self.flush_tlb();
+        self.delayed.drop_all(&self.pages);
         folio::put_all(&self.pages[..self.nr]);
         self.nr = 0;
+        self.flushed = 0;
         while self.tables != NIL {
             let table = Pfn(self.tables);
             self.tables = frame(table).next();
             free_table(table);
         }
-        self.start = u64::MAX;
-        self.end = 0;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Does this area's entry for the page map the folio? (Linux: `page_vma_mapped_walk`.)
 //!
-//! The caller holds the anon_vma lock shared. Takes the PTL and hands it out with the answer; never sleeps.
+//! The caller holds the anon_vma's or file's lock shared. Takes the PTL and hands it out with the answer; never sleeps.
 //!
 //! Without [`Sync::Always`] the entry is first looked at without the lock, and a miss is believed. That look
 //! may fall between "cleared" and "set again" of another CPU's change: whoever must not miss an entry for that

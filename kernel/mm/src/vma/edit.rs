@@ -5,8 +5,8 @@
 //! cannot fail later; [`heal`] undoes a cut.
 //!
 //! At every moment each mapped page lies in at least one area of its reverse map's tree: reverse walks may
-//! find a page in two areas for a moment, never in none. (Pages that [`trim`] leaves outside are about to be
-//! unmapped: a walk that misses them finds that the folio is still mapped, and gives up.)
+//! find a page in two areas for a moment, never in none. (Anonymous pages that [`trim`] leaves outside are about to be
+//! unmapped: a walk that misses them finds that the folio is still mapped, and gives up. Pages of files are unmapped before.)
 
 use super::set::VmaSet;
 use super::{anon, imap, links, pool, vma};

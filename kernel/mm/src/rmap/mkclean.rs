@@ -1,0 +1,66 @@
+//! Taking the right to write from every entry of a file folio, before its content goes to the disk (Linux: `folio_mkclean`).
+//!
+//! The folio is locked, so no fault makes an entry for it, or one writable, meanwhile. Takes the file's `Rank::IMmap` lock
+//! shared (nobody waits for a write to the disk who holds that), PTLs inside, and flushes under them. Sleeps; allocates
+//! nothing.
+//!
+//! Rule 2: afterwards nobody can store to the folio without a fault, and it is dirty if anybody did before. An entry that
+//! is gone already still counts, for as long as some CPU may store through it: who took it out keeps the folio mapped
+//! under the PTL until the flush, and here that lock is taken whatever a look without it says.
+
+use super::walk::{self, Sync};
+use crate::folio::{self, FolioGuard};
+use crate::knobs::{self, Knob};
+use crate::mm::by_id;
+use crate::pagecache;
+use crate::pt::{PteLocked, tlb};
+use crate::stats::{Event, count};
+use crate::vma::{imap, vm};
+use arch::addr::PAGE_SIZE;
+use arch::{Pfn, VirtAddr, pte};
+use core::sync::atomic::{Ordering, fence};
+
+/// See the module text.
+pub(crate) fn mkclean(folio: &FolioGuard) {
+    let f = folio.frame();
+    let Some(file) = f.mapping().checked_sub(1) else {
+        return;
+    };
+    if f.mapcount() == 0 {
+        // Pairs with the Release of `map_dec`: every CPU was flushed before the last entry stopped counting.
+        fence(Ordering::Acquire);
+        return;
+    }
+    let sync = if knobs::on(Knob::MkcleanSync) {
+        Sync::Always
+    } else {
+        Sync::Hint
+    };
+    let index = f.index();
+    imap::read(file).for_each_vma(index, index, |area| {
+        // A private area never lets anybody write to the file's page.
+        if area.has(vm::SHARED)
+            && let Some(va) = area.address_of(index)
+            && let Some(mut pte) = walk::find(by_id(area.mm()), va, folio.pfn(), sync)
+        {
+            clean(area.mm(), va, &mut pte, folio.pfn());
+        }
+        true
+    });
+    if knobs::on(Knob::LateDirtyPending) {
+        folio::wait_pending(folio.pfn());
+    }
+}
+
+fn clean(mm: u32, va: VirtAddr, pte: &mut PteLocked, pfn: Pfn) {
+    let old = pte.get();
+    if !old.is_write() && !old.is_dirty() {
+        return;
+    }
+    if pte.clear_bits(pte::WRITE | pte::DIRTY).is_dirty() {
+        pagecache::set_dirty(pfn);
+    }
+    // Also where the entry was read-only: whoever took the write bit away may still owe the flush.
+    tlb::flush_range(mm, by_id(mm), va.0, va.0 + PAGE_SIZE, false);
+    count(Event::FileCleaned);
+}
