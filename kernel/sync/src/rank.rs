@@ -35,6 +35,8 @@ ranks! {
     FilePass,
     /// Which files there are, and their users.
     Files,
+    /// The size of one file, and which of its pages there are to be.
+    FileSize,
     /// An address space's VMA tree (read: faults; write: mmap, munmap, mprotect).
     MmapLock,
     /// One thread at a time grows the kernel heap (may reclaim).
@@ -71,6 +73,8 @@ ranks! {
     FileTree,
     /// One opening of a file: what it was told of errors, where it reads.
     OpenFile,
+    /// Where one file lies on the disk.
+    FileLayout,
     /// A CPU's run queue.
     RunQueue,
     /// A wait queue or the queue of a sleeping lock; taken by interrupt handlers.

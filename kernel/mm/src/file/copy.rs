@@ -41,12 +41,24 @@ pub(super) fn copy_out(pfn: Pfn, at: usize, mut into: &mut [u8]) {
 
 /// The folio holds `what` from byte `at` on.
 pub(super) fn copy_in(pfn: Pfn, at: usize, mut what: &[u8]) {
-    touch(AccessKind::Write, pfn);
-    for (word, from, n) in words(pfn, at, what.len()) {
-        let (now, rest) = what.split_at(n);
-        let mut bytes = word.load(Ordering::Relaxed).to_le_bytes();
-        bytes[from..from + n].copy_from_slice(now);
-        word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+    change(pfn, at, what.len(), |bytes| {
+        let (now, rest) = what.split_at(bytes.len());
+        bytes.copy_from_slice(now);
         what = rest;
+    });
+}
+
+/// The folio holds zeroes in `len` bytes from `at` on.
+pub(super) fn zero(pfn: Pfn, at: usize, len: usize) {
+    change(pfn, at, len, |bytes| bytes.fill(0));
+}
+
+/// Hands the bytes to `f`, piece by piece.
+fn change(pfn: Pfn, at: usize, len: usize, mut f: impl FnMut(&mut [u8])) {
+    touch(AccessKind::Write, pfn);
+    for (word, from, n) in words(pfn, at, len) {
+        let mut bytes = word.load(Ordering::Relaxed).to_le_bytes();
+        f(&mut bytes[from..from + n]);
+        word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
     }
 }

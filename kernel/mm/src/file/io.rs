@@ -7,7 +7,7 @@ use crate::bio::{self, Pool, Whose};
 use crate::buddy::{self, Gfp};
 use crate::error::MmError;
 use crate::folio;
-use crate::frame::flag;
+use crate::frame::{flag, frame};
 use crate::pagecache::{File, file_of};
 use crate::stats::{Event, Use, count_n};
 use algo::merge;
@@ -27,11 +27,6 @@ pub(super) type PageIo = (u32, u32);
 /// The disk for files, from now on; the first one stays.
 pub(super) fn set_device(disk: &'static dyn BlockDevice) {
     DEVICE.call_once(|| disk);
-}
-
-/// The sector where page `index` of the file lies.
-fn sector(f: &File, index: u32) -> u64 {
-    f.disk_page(index) * SECTORS_PER_PAGE
 }
 
 pub(super) fn device() -> Option<&'static dyn BlockDevice> {
@@ -55,21 +50,30 @@ pub(crate) fn give_up() {
 }
 
 /// Reads or writes `pages` of the file, by ascending index, which are marked READING or WRITEBACK. Returns when all is
-/// submitted.
+/// submitted. Pages that lie nowhere on the disk fail.
 pub(super) fn start(f: &File, op: Op, pages: &[PageIo]) {
-    let Some(dev) = device() else {
-        for &(_, pfn) in pages {
-            finish(op, Pfn(pfn), Err(flag::ERROR));
+    for mut run in merge::runs(pages, MAX_SEGMENTS) {
+        while let Some(&(index, _)) = run.first() {
+            let place = device().zip(f.layout.place(index));
+            let n = place.map_or(1, |(_, (_, follow))| run.len().min(follow as usize));
+            let (now, rest) = run.split_at(n);
+            match place {
+                Some((dev, (page, _))) => request(dev, op, page, now),
+                None => finish(op, Pfn(now[0].1), Err(flag::ERROR)),
+            }
+            run = rest;
         }
-        return;
-    };
-    for run in merge::runs(pages, MAX_SEGMENTS) {
-        let mut frames = [Pfn(0); MAX_SEGMENTS];
-        for (to, &(_, pfn)) in frames.iter_mut().zip(run) {
-            *to = Pfn(pfn);
-        }
-        REQUESTS.start(dev, op, sector(f, run[0].0), &frames[..run.len()]);
     }
+}
+
+/// Starts one request for pages that follow each other from `page` of the disk on.
+fn request(dev: &'static dyn BlockDevice, op: Op, page: u32, pages: &[PageIo]) {
+    let mut frames = [Pfn(0); MAX_SEGMENTS];
+    for (to, &(_, pfn)) in frames.iter_mut().zip(pages) {
+        *to = Pfn(pfn);
+    }
+    let sector = u64::from(page) * SECTORS_PER_PAGE;
+    REQUESTS.start(dev, op, sector, &frames[..pages.len()]);
 }
 
 /// Makes what was written before durable. Sleeps.
@@ -124,14 +128,17 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
 
 /// The result of one folio's I/O, `Err` with the flags that say so. It is there before the waiters are let go.
 fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
+    // The cache has a reference on it: it stays its file's.
+    let Some(of) = file_of(pfn) else {
+        unreachable!("a folio left the cache while its I/O was under way");
+    };
     if op == Op::Read {
+        if result.is_ok() {
+            zero_beyond_end(of, pfn);
+        }
         folio::end_read(pfn, result);
         return;
     }
-    // The cache has a reference on it: it stays its file's.
-    let Some(of) = file_of(pfn) else {
-        unreachable!("a folio left the cache while it was written");
-    };
     if result.is_err() {
         of.note_error();
     }
@@ -140,4 +147,16 @@ fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
         super::flusher::note_dirty();
     }
     folio::end_writeback(pfn);
+}
+
+/// What the disk has behind the end of the file does not show. (The file may grow or shrink meanwhile; who makes it do so
+/// comes after the read, and zeroes what he has to himself.)
+fn zero_beyond_end(f: &File, pfn: Pfn) {
+    let used = f
+        .size()
+        .saturating_sub(u64::from(frame(pfn).index()) * PAGE_SIZE);
+    if used < PAGE_SIZE {
+        let used = used as usize;
+        super::copy::zero(pfn, used, PAGE_SIZE as usize - used);
+    }
 }

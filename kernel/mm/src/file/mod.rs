@@ -1,4 +1,4 @@
-//! Files: extents of the data disk, read and written through a page cache.
+//! Files: extents of the data disk, and what a file system makes of it, read and written through a page cache.
 //!
 //! `io` moves folios between the page cache and the disk; `read`, `write` and `writeback` are what an [`Opener`] does;
 //! `flusher` writes in the background and holds writers back; `evict` drops what is clean; `check` counts.
@@ -16,9 +16,11 @@ pub(crate) mod writeback;
 
 use crate::error::MmError;
 use crate::pagecache;
+use crate::pagecache::layout::{self, Kind};
 use crate::pagecache::opened::OpenFile;
 use arch::addr::PAGE_SIZE;
 
+pub use crate::pagecache::layout::Extent;
 pub use crate::pagecache::{cached, dirty, writeback as under_writeback};
 pub use check::check;
 #[cfg(feature = "lab")]
@@ -55,17 +57,77 @@ pub fn disk_pages() -> u32 {
 /// [`MmError::Invalid`] for an extent that is empty or not within the disk; [`MmError::Exists`] when it overlaps another
 /// file; [`MmError::NoMemory`].
 pub fn open(first: u32, pages: u32) -> Result<Opener, MmError> {
-    let end = first.checked_add(pages).ok_or(MmError::Invalid)?;
-    if pages == 0 || end > disk_pages() {
+    let extent = Extent { first, pages };
+    if !extent.is_within(disk_pages()) {
         return Err(MmError::Invalid);
     }
-    Ok(Opener(OpenFile::new(pagecache::enter(first, pages)?)?))
+    Ok(Opener(OpenFile::new(pagecache::enter(extent)?)?))
+}
+
+/// A new file of `size` bytes whose pages lie in `extents`, in this order: for file systems, which know what belongs to whom and
+/// keep one such file for each of theirs. Other openers come from [`Opener::again`]. What is in the extents beyond the
+/// size does not show. Extents that other files have too are theirs to keep consistent ([`Opener::invalidate`]). Sleeps; allocates.
+///
+/// # Errors
+/// [`MmError::Invalid`] when an extent is empty or not within the disk, or the size is more than fits; [`MmError::NoMemory`].
+pub fn open_extents(size: u64, extents: &[Extent]) -> Result<Opener, MmError> {
+    let disk = disk_pages();
+    let room: u64 = extents.iter().map(|e| layout::bytes(e.pages)).sum();
+    let all_within = extents.iter().all(|e| e.is_within(disk));
+    if !all_within || room > layout::bytes(disk) || size > room {
+        return Err(MmError::Invalid);
+    }
+    let list = layout::joined(extents)?;
+    let pin = pagecache::enter_new(Kind::Listed, size, list)?;
+    Ok(Opener(OpenFile::new(pin)?))
 }
 
 impl Opener {
+    /// Another opener of the same file: told of errors from now on. Allocates.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    pub fn again(&self) -> Result<Self, MmError> {
+        Ok(Self(OpenFile::new(self.0.pin())?))
+    }
+
     /// Bytes in the file.
     pub fn size(&self) -> u64 {
-        u64::from(self.0.file().pages()) * PAGE_SIZE
+        self.0.file().size()
+    }
+
+    /// Bytes that the file can have where it is.
+    pub fn limit(&self) -> u64 {
+        self.0.file().limit()
+    }
+
+    /// Gives the file more room, behind what it has. The size stays. Sleeps; allocates.
+    ///
+    /// # Errors
+    /// [`MmError::Invalid`] when this file has no list of extents, or `extent` is empty or not within the disk, or the file
+    /// would have more than the whole disk; [`MmError::NoMemory`].
+    pub fn add_extent(&self, extent: Extent) -> Result<(), MmError> {
+        let (f, disk) = (self.0.file(), disk_pages());
+        let _resize = f.resize.lock();
+        let pages = u64::from(f.layout.limit()) + u64::from(extent.pages);
+        if f.layout.kind() != Kind::Listed || !extent.is_within(disk) || pages > u64::from(disk) {
+            return Err(MmError::Invalid);
+        }
+        f.layout.add(extent)
+    }
+
+    /// Takes room away: the file keeps its first `pages` pages of the disk. Nothing is read from or written to the others
+    /// through it afterwards. Sleeps; allocates.
+    ///
+    /// # Errors
+    /// [`MmError::Invalid`] when this file has no list of extents, or is larger (truncate it first); [`MmError::NoMemory`].
+    pub fn cut_extents(&self, pages: u32) -> Result<(), MmError> {
+        let f = self.0.file();
+        let _resize = f.resize.lock();
+        if f.layout.kind() != Kind::Listed || f.pages() > pages {
+            return Err(MmError::Invalid);
+        }
+        f.layout.cut(pages)
     }
 
     /// What it is a handle on.

@@ -1,12 +1,16 @@
 //! The page cache: files as the rest of the memory manager sees them (Linux: `address_space`).
 //!
-//! `tree` is the cache of one file, page index → folio; `opened` is a file in somebody's use. What is read, written and
-//! cut off is [`crate::file`]'s business; which areas map a file is `vma::imap`'s, whose lock and tree root lie in the
+//! `tree` is the cache of one file, page index → folio; `layout` says where its pages lie on the disk; `opened` is a file in
+//! somebody's use. What is read, written and cut off is [`crate::file`]'s business; which areas map a file is `vma::imap`'s, whose lock and tree root lie in the
 //! record. The table of files is guarded by `Rank::Files`, which sleeps; nothing is read or written under it.
+//!
+//! A file's size changes under its `resize` lock (`Rank::FileSize`) and the lock of its tree, so that no page appears in the
+//! cache beyond the end behind the back of who cuts it off.
 //!
 //! A record is somebody's file from [`enter`] until [`forget_unused`] finds it without users and pages: a record with
 //! pages stays what it is, so that the folio's `mapping` names it.
 
+pub(crate) mod layout;
 pub(crate) mod opened;
 pub(crate) mod tree;
 
@@ -14,9 +18,12 @@ use crate::arena::{Arena, Slot};
 use crate::error::MmError;
 use crate::frame::{NIL, frame};
 use algo::errseq::ErrSeq;
+use alloc::vec::Vec;
 use arch::Pfn;
+use arch::addr::PAGE_SIZE;
 use core::num::NonZeroU8;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use layout::{Extent, Kind, Layout};
 use sync::point::{self, AccessKind, class};
 use sync::{Mutex, MutexGuard, Rank, RwSem};
 
@@ -30,9 +37,11 @@ pub(crate) struct File {
     link: AtomicU32,
     /// Open files, and whoever else must find the file as it is. Raised from none under `Rank::Files` only.
     users: AtomicU32,
-    /// The extent, in pages of the disk; no pages: this record is no file. Written under `Rank::Files`.
-    first: AtomicU32,
-    pages: AtomicU32,
+    pub(crate) layout: Layout,
+    /// Bytes in it. Written by [`tree::set_size`].
+    size: AtomicU64,
+    /// Held while the size changes, and while pages are cut out.
+    pub(crate) resize: Mutex<()>,
     pub(crate) tree: tree::Cache,
     /// Failed writes, for each opener to be told once.
     pub(crate) errors: ErrSeq,
@@ -48,8 +57,9 @@ impl Default for File {
         Self {
             link: AtomicU32::new(0),
             users: AtomicU32::new(0),
-            first: AtomicU32::new(0),
-            pages: AtomicU32::new(0),
+            layout: Layout::default(),
+            size: AtomicU64::new(0),
+            resize: Mutex::new(Rank::FileSize, ()),
             tree: tree::Cache::default(),
             errors: ErrSeq::default(),
             since: AtomicU64::new(0),
@@ -101,15 +111,28 @@ impl File {
         point::touch(access, || point::object_at(class::FILE, word));
     }
 
-    /// Pages in it.
-    pub(crate) fn pages(&self) -> u32 {
-        self.touch(AccessKind::Read, &self.pages);
-        self.pages.load(Ordering::Relaxed)
+    /// Bytes in it.
+    pub(crate) fn size(&self) -> u64 {
+        self.touch(AccessKind::Read, &self.size);
+        self.size.load(Ordering::Relaxed)
     }
 
-    /// The page of the disk that page `index` is.
-    pub(crate) fn disk_page(&self, index: u32) -> u64 {
-        u64::from(self.first.load(Ordering::Relaxed)) + u64::from(index)
+    /// Pages in it, of which the last may be in use in part only.
+    pub(crate) fn pages(&self) -> u32 {
+        // Within `layout::MAX_PAGES`, whoever sets the size.
+        self.size().div_ceil(PAGE_SIZE) as u32
+    }
+
+    /// Bytes that it can grow to.
+    pub(crate) fn limit(&self) -> u64 {
+        match self.layout.kind() {
+            Kind::Fixed => self.size(),
+            _ => layout::bytes(self.layout.limit()),
+        }
+    }
+
+    fn is_file(&self) -> bool {
+        self.layout.kind() != Kind::Nothing
     }
 
     /// For the explorer: a file that was lost becomes a free record, whatever it holds. False where somebody still
@@ -117,10 +140,10 @@ impl File {
     #[cfg(feature = "lab")]
     pub(crate) fn abandon(&self) -> bool {
         self.users.store(0, Ordering::Relaxed);
-        self.pages.store(0, Ordering::Relaxed);
+        self.layout.become_kind(Kind::Nothing, Vec::new());
         self.areas.store(NIL, Ordering::Relaxed);
         self.tree.abandon();
-        self.areas_lock.try_write().is_some()
+        self.areas_lock.try_write().is_some() && self.resize.try_lock().is_some()
     }
 
     /// A write failed: every opener is told once.
@@ -152,6 +175,12 @@ impl Pin {
         Self(id)
     }
 
+    /// Another one of a file that the caller has pinned.
+    fn again(id: u32) -> Self {
+        file(id).users.fetch_add(1, Ordering::Relaxed);
+        Self(id)
+    }
+
     pub(crate) fn file(&self) -> &'static File {
         file(self.0)
     }
@@ -170,57 +199,68 @@ impl Drop for Pin {
 pub(crate) fn each() -> impl Iterator<Item = Pin> {
     (0..FILES.capacity()).filter_map(|id| {
         let table = TABLE.lock();
-        (file(id).pages() > 0).then(|| Pin::new(id, &table))
+        file(id).is_file().then(|| Pin::new(id, &table))
     })
 }
 
-/// The file of `pages` pages from page `first` of the disk on; the same one for whoever enters the same extent. Sleeps;
-/// allocates.
+/// The file that is this extent of the disk; the same one for whoever enters the same extent. Sleeps; allocates.
 ///
 /// # Errors
-/// [`MmError::Exists`] when it overlaps another file; [`MmError::NoMemory`].
-pub(crate) fn enter(first: u32, pages: u32) -> Result<Pin, MmError> {
-    let end = first + pages;
+/// [`MmError::Exists`] when it overlaps another such file; [`MmError::NoMemory`].
+pub(crate) fn enter(extent: Extent) -> Result<Pin, MmError> {
     // Before the lock, which the flusher takes: whoever waits for memory may wait for the flusher.
-    let fresh = Fresh::new()?;
+    let fresh = Fresh::new(layout::joined(&[extent])?)?;
     let table = TABLE.lock();
     for id in 0..FILES.capacity() {
-        let f = file(id);
-        let (at, n) = (f.first.load(Ordering::Relaxed), f.pages());
-        if (at, n) == (first, pages) {
-            return Ok(Pin::new(id, &table));
-        }
-        if n > 0 && at < end && first < at + n {
-            return Err(MmError::Exists);
+        match file(id).layout.fixed() {
+            Some(other) if other == extent => return Ok(Pin::new(id, &table)),
+            Some(other) if other.overlaps(extent) => return Err(MmError::Exists),
+            _ => {}
         }
     }
-    let id = fresh.taken();
-    let f = file(id);
-    f.since.store(0, Ordering::Relaxed);
-    f.errors.reset();
-    f.first.store(first, Ordering::Relaxed);
-    f.pages.store(pages, Ordering::Relaxed);
-    Ok(Pin::new(id, &table))
+    Ok(fresh.become_file(Kind::Fixed, layout::bytes(extent.pages), &table))
 }
 
-/// A record that is no file yet; it goes back unless it is taken.
-struct Fresh(u32);
+/// A new file of `size` bytes, which only those who share this opening know; on `list` or in memory. Sleeps; allocates.
+///
+/// # Errors
+/// [`MmError::NoMemory`].
+pub(crate) fn enter_new(kind: Kind, size: u64, list: Vec<Extent>) -> Result<Pin, MmError> {
+    let fresh = Fresh::new(list)?;
+    let table = TABLE.lock();
+    Ok(fresh.become_file(kind, size, &table))
+}
+
+/// A record that is no file yet; it goes back unless it becomes one.
+struct Fresh {
+    id: u32,
+    list: Vec<Extent>,
+}
 
 impl Fresh {
-    fn new() -> Result<Self, MmError> {
-        Ok(Self(FILES.alloc()?))
+    fn new(list: Vec<Extent>) -> Result<Self, MmError> {
+        let id = FILES.alloc().or_else(|_| {
+            forget_unused();
+            FILES.alloc()
+        })?;
+        Ok(Self { id, list })
     }
 
-    fn taken(self) -> u32 {
-        let id = self.0;
+    fn become_file(mut self, kind: Kind, size: u64, table: &MutexGuard<'_, ()>) -> Pin {
+        let id = self.id;
+        let f = file(id);
+        f.since.store(0, Ordering::Relaxed);
+        f.errors.reset();
+        tree::set_size(f, size);
+        f.layout.become_kind(kind, core::mem::take(&mut self.list));
         core::mem::forget(self);
-        id
+        Pin::new(id, table)
     }
 }
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        FILES.free(self.0);
+        FILES.free(self.id);
     }
 }
 
@@ -231,8 +271,8 @@ pub(crate) fn forget_unused() {
         let f = file(id);
         f.touch(AccessKind::Read, &f.users);
         // Acquire pairs with the Release of the last user, whose pages are counted then.
-        if f.pages() > 0 && f.users.load(Ordering::Acquire) == 0 && f.tree.len() == 0 {
-            f.pages.store(0, Ordering::Relaxed);
+        if f.is_file() && f.users.load(Ordering::Acquire) == 0 && f.tree.len() == 0 {
+            f.layout.become_kind(Kind::Nothing, Vec::new());
             FILES.free(id);
         }
     }

@@ -89,6 +89,11 @@ impl OpenFile {
         Ok(Self(id))
     }
 
+    /// The file, for another opening of it.
+    pub(crate) fn pin(&self) -> Pin {
+        Pin::again(self.file_id())
+    }
+
     /// Another handle.
     pub(crate) fn share(&self) -> Self {
         Self::share_id(self.0)

@@ -14,6 +14,7 @@ use crate::stats::{Gauge, Use, use_pages};
 use algo::radix::{Mark, Node, Nodes, Radix, Refused, Spare};
 use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
+use sync::point::AccessKind;
 use sync::{IrqSpinLock, Rank};
 
 impl Slot for Node {
@@ -376,6 +377,15 @@ pub(crate) fn census(id: u32) -> Result<Census, (&'static str, u32)> {
 /// Whether the file has pages to be written.
 pub(crate) fn has_dirty(f: &File) -> bool {
     f.tree.0.lock().dirty > 0
+}
+
+/// Sets the file's size. The caller holds its `resize` lock, or is alone with it.
+///
+/// Under the lock of the tree: from then on no page is put into the cache beyond the end.
+pub(super) fn set_size(f: &File, size: u64) {
+    let _inner = f.tree.0.lock();
+    f.touch(AccessKind::Write, &f.size);
+    f.size.store(size, Ordering::Relaxed);
 }
 
 /// When the file got dirty, or was last written.
