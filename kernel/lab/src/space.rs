@@ -3,7 +3,8 @@
 //! Sleeps (every operation takes `mmap_lock`). No operation may be called with a lock held.
 
 use arch::{PAGE_SIZE, VirtAddr};
-use mm::{Adopted, MapFlags, MmError, MmRef, RemapFlags};
+use mm::file::Opener;
+use mm::{Adopted, MapFlags, MmError, MmRef, RemapFlags, Sync};
 pub use mm::{Advice, Prot};
 
 use crate::stress::team::Stop;
@@ -46,6 +47,31 @@ impl Space {
         self.0
             .mmap(Some(va), bytes(pages), prot, MapFlags::FIXED)
             .map(drop)
+    }
+    /// Maps `pages` pages of a file from its page `first` on at `va`, over whatever was there: shared, or private.
+    ///
+    /// # Errors
+    /// As mmap with MAP_FIXED.
+    pub fn map_file(
+        &self,
+        va: VirtAddr,
+        pages: usize,
+        prot: Prot,
+        flags: MapFlags,
+        file: &Opener,
+        first: u32,
+    ) -> Result<(), MmError> {
+        let flags = flags | MapFlags::FIXED;
+        self.0
+            .mmap_file(Some(va), bytes(pages), prot, flags, file, first)
+            .map(drop)
+    }
+    /// Makes durable what was stored through shared mappings of these pages.
+    ///
+    /// # Errors
+    /// As msync with MS_SYNC.
+    pub fn sync(&self, va: VirtAddr, pages: usize) -> Result<(), MmError> {
+        self.0.msync(va, bytes(pages), Sync::Wait)
     }
     /// Maps `pages` fresh pages where there is room.
     ///

@@ -5,7 +5,7 @@
 
 use crate::arena::{Arena, Slot};
 use crate::frame::NIL;
-use crate::stats::Gauge;
+use crate::stats::{Gauge, Use};
 use crate::vma::set::VmaSet;
 use arch::Pfn;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -201,5 +201,14 @@ impl Mm {
     /// Resident pages.
     pub fn rss(&self) -> u64 {
         self.anon_pages.get() + self.file_pages.get()
+    }
+    /// Where a resident page of that use is counted.
+    #[inline]
+    pub(crate) fn resident(&self, usage: Use) -> &Gauge {
+        if usage == Use::File {
+            &self.file_pages
+        } else {
+            &self.anon_pages
+        }
     }
 }

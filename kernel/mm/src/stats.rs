@@ -33,6 +33,12 @@ events! {
     AnonFault = "quire_anon_fault",
     /// Read faults served by the shared zero page.
     ZeroFault = "quire_zero_fault",
+    /// Faults that looked for a page of a file.
+    FileFault = "quire_file_fault",
+    /// Pages of files mapped because a fault was near them.
+    FileAround = "quire_file_around",
+    /// Write faults that made a page of a file dirty.
+    FileMkwrite = "quire_file_mkwrite",
     /// Write faults that copied.
     CowCopy = "quire_cow_copy",
     /// Write faults that took the page over without a copy.

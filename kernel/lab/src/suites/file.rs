@@ -50,12 +50,12 @@ pub(super) static SUITE: Suite = Suite {
     ],
 };
 
-const PAGE: usize = PAGE_SIZE as usize;
+pub(super) const PAGE: usize = PAGE_SIZE as usize;
 /// Pages of the tests' file, which begins at page [`FIRST`] of the disk.
-const PAGES: u32 = 256;
-const FIRST: u32 = 3;
+pub(super) const PAGES: u32 = 256;
+pub(super) const FIRST: u32 = 3;
 
-fn opened(pages: u32) -> Result<Opener, Failure> {
+pub(super) fn opened(pages: u32) -> Result<Opener, Failure> {
     if file::disk_pages() < FIRST + pages {
         return Err(Failure::Skip("needs a data disk".into()));
     }
@@ -63,13 +63,13 @@ fn opened(pages: u32) -> Result<Opener, Failure> {
 }
 
 /// Drops all that is clean; how many pages. A pass of the flusher has pages in hand: it is waited for by the check.
-fn empty_cache() -> Result<u64, Failure> {
+pub(super) fn empty_cache() -> Result<u64, Failure> {
     file::check().map_err(Failure::new)?;
     Ok(file::drop_caches())
 }
 
 /// Runs `f` with an empty cache; after it nothing is left in one, and nothing is dirty.
-fn with_file(pages: u32, f: impl FnOnce(&Opener) -> Outcome) -> Outcome {
+pub(super) fn with_file(pages: u32, f: impl FnOnce(&Opener) -> Outcome) -> Outcome {
     empty_cache()?;
     let mut opener = opened(pages)?;
     let result = f(&mut opener);
@@ -85,17 +85,17 @@ fn with_file(pages: u32, f: impl FnOnce(&Opener) -> Outcome) -> Outcome {
 }
 
 /// Bytes that tell where they are, and in which round.
-fn bytes(pos: usize, len: usize, round: u8) -> Vec<u8> {
+pub(super) fn bytes(pos: usize, len: usize, round: u8) -> Vec<u8> {
     let byte = |i: usize| (i % 251) as u8 ^ ((i >> 12) as u8).wrapping_mul(7) ^ round;
     (pos..pos + len).map(byte).collect()
 }
 
-fn write(file: &Opener, pos: usize, data: &[u8]) -> Outcome {
+pub(super) fn write(file: &Opener, pos: usize, data: &[u8]) -> Outcome {
     check_eq!(file.write(pos as u64, data)?, data.len());
     Ok(())
 }
 
-fn expect(file: &Opener, pos: usize, data: &[u8]) -> Outcome {
+pub(super) fn expect(file: &Opener, pos: usize, data: &[u8]) -> Outcome {
     let mut found = vec![0; data.len()];
     check_eq!(file.read(pos as u64, &mut found)?, data.len());
     same(&found, pos, data)
@@ -114,7 +114,7 @@ fn same(found: &[u8], pos: usize, data: &[u8]) -> Outcome {
 }
 
 /// Whole pages of the file, from the disk itself.
-fn expect_on_disk(page: u32, data: &[u8]) -> Outcome {
+pub(super) fn expect_on_disk(page: u32, data: &[u8]) -> Outcome {
     let mut found = alloc::boxed::Box::new([0; PAGE]);
     for (i, part) in data.chunks(PAGE).enumerate() {
         file::read_raw(FIRST + page + i as u32, &mut found)?;
@@ -317,7 +317,7 @@ fn writers_that_wait_together_all_go_on(_: &mut TestCtx<'_>) -> Outcome {
 
 /// Runs `f` while requests of kind `op` to these pages of the file fail, then makes the disk whole again.
 #[cfg(feature = "lab")]
-fn with_errors(
+pub(super) fn with_errors(
     op: Op,
     pages: core::ops::Range<u32>,
     times: u64,

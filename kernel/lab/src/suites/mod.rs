@@ -24,6 +24,7 @@ mod file;
 mod fork;
 #[cfg(target_os = "none")]
 mod machine;
+mod mapfile;
 mod model;
 mod ops_edges;
 mod ops_model;
@@ -48,6 +49,7 @@ pub(crate) const ALL: &[&Suite] = &[
     #[cfg(feature = "lab")]
     &disk::SUITE,
     &file::SUITE,
+    &mapfile::SUITE,
     &ops_edges::SUITE,
     &ops_model::SUITE,
     &model::SUITE,

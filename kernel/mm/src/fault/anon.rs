@@ -35,7 +35,7 @@ impl Fault<'_> {
 
     /// The PTL, if the entry still is empty, and not because the OOM killer took the page: a program that is
     /// about to end must not see zeros in its place. (The PTL orders the killer's mark before its zap.)
-    fn lock_empty(&self) -> Option<PteLocked> {
+    pub(super) fn lock_empty(&self) -> Option<PteLocked> {
         let pte = self.lock_same(Entry::NONE)?;
         if self.mm.is_killed() {
             return None;

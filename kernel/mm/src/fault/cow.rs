@@ -2,7 +2,7 @@
 //!
 //! A folio marked EXCLUSIVE belongs to this address space alone (fork clears the mark) and is taken over at
 //! once. Otherwise, under the folio lock, a folio whose only reference is this entry's is taken over too;
-//! everything else is copied. The reference count decides, not the mapcount: whoever else holds a
+//! everything else is copied. Pages of files are `file`'s to say. The reference count decides, not the mapcount: whoever else holds a
 //! reference may be reading (Linux commit 09854ba9, "mm: do_wp_page() simplification").
 
 use super::{Fault, Step, Stop};
@@ -13,6 +13,7 @@ use crate::knobs::{self, Knob};
 use crate::pt::{PteLocked, tlb};
 use crate::stats::{Event, Use, count};
 use crate::swap;
+use crate::vma::vm;
 use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
 use arch::{Pfn, VirtAddr};
@@ -35,7 +36,14 @@ impl Fault<'_> {
         // The folio lock comes before the PTL: keep the folio with a reference and let go.
         frame(pfn).get();
         drop(pte);
-        let result = self.reuse_or_copy(seen, pfn);
+        let result = if frame(pfn).usage() == Use::Anon {
+            self.reuse_or_copy(seen, pfn)
+        } else if self.vma.has(vm::SHARED) {
+            self.shared_protected(seen, pfn)
+        } else {
+            // The file's page, never ours to take.
+            self.replace(seen, Some(pfn))
+        };
         folio::put(pfn);
         result
     }
@@ -67,7 +75,7 @@ impl Fault<'_> {
 
     /// Gives the entry the write bit. An upgrade: no other CPU needs to forget anything, the weaker
     /// translation that it may hold only faults once more.
-    fn take_over(&self, pte: &mut PteLocked) {
+    pub(super) fn take_over(&self, pte: &mut PteLocked) {
         pte.set_bits(pte::WRITE | pte::DIRTY | pte::ACCESSED);
         arch::invlpg(self.va);
         count(Event::CowReuse);
@@ -86,9 +94,15 @@ impl Fault<'_> {
         };
         self.swap_frames(&mut pte, page);
         drop(pte);
-        match old {
-            Some(old) => folio::put(old),
-            None => self.mm.anon_pages.add(1),
+        let of_file = old.is_some_and(|old| frame(old).usage() == Use::File);
+        if of_file {
+            self.mm.file_pages.add(-1);
+        }
+        if of_file || old.is_none() {
+            self.mm.anon_pages.add(1);
+        }
+        if let Some(old) = old {
+            folio::put(old);
         }
         count(Event::CowCopy);
         Ok(Step::Done)

@@ -3,15 +3,18 @@
 //! Runs in the faulting thread with interrupts on; sleeps (for memory, for the disk). Takes `mmap_lock`
 //! shared; that keeps areas and tables in place, so entries may be looked at without a lock, and each
 //! change re-checks under the PTL what was seen before. Frames and tables are allocated with no PTL held.
-//! Nothing here allocates from the heap. Faults on different CPUs run in parallel; the PTL decides.
+//! Only a page that enters the page cache may need something from the heap. Faults on different CPUs run in parallel; the PTL decides.
 
 mod anon;
 mod cow;
+mod file;
 pub mod stack;
 pub mod swap;
 
 use crate::adopt;
 use crate::buddy::Oom;
+use crate::file::mapped::balance;
+use crate::frame::NIL;
 use crate::knobs::{self, Knob};
 use crate::mm::{Mm, by_id};
 use crate::pt::{PmdRef, PteLocked, same};
@@ -28,6 +31,8 @@ pub(crate) enum Step {
     Done,
     /// Something changed meanwhile: look again from the start.
     Retry,
+    /// As `Done`, and a page of a file became dirty: there may be too much of that.
+    Dirtied,
 }
 
 /// One attempt at a fault: the area is found and allows the access.
@@ -63,6 +68,10 @@ pub fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), F
         }
         match attempt(mm_id, mm, va, access) {
             Ok(Step::Done) => return Ok(()),
+            Ok(Step::Dirtied) => {
+                balance();
+                return Ok(());
+            }
             Ok(Step::Retry) => {}
             Err(Stop::Signal(e)) => return Err(e),
             Err(Stop::Grow) => stack::expand(mm, va).map_err(|_| FaultError::Unmapped)?,
@@ -128,7 +137,9 @@ impl Fault<'_> {
             return Ok(Step::Retry);
         };
         if entry.is_none() {
-            if self.write {
+            if self.vma.file() != NIL {
+                self.file_page()
+            } else if self.write {
                 self.first_write()
             } else {
                 self.first_read()

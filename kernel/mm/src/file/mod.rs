@@ -1,7 +1,7 @@
 //! Files: extents of the data disk, and what a file system makes of it, read and written through a page cache.
 //!
 //! `io` moves folios between the page cache and the disk; `read`, `write` and `writeback` are what an [`Opener`] does;
-//! `flusher` writes in the background and holds writers back; `evict` drops what is clean; `check` counts.
+//! `mapped` is what faults ask for; `flusher` writes in the background and holds writers back; `evict` drops what is clean; `check` counts.
 
 mod check;
 mod copy;
@@ -10,6 +10,7 @@ mod flusher;
 pub(crate) mod io;
 #[cfg(feature = "lab")]
 pub(crate) mod lend;
+pub(crate) mod mapped;
 mod read;
 mod write;
 pub(crate) mod writeback;

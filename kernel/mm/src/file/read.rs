@@ -109,7 +109,7 @@ impl Opener {
     }
 
     fn read_page(&self, index: u32, last: u32, at: usize, into: &mut [u8]) -> Result<(), MmError> {
-        let folio = self.bring_in(index, last)?;
+        let (folio, _) = self.bring_in(index, last)?;
         // Not under the lock: others look at pages of the same request meanwhile.
         folio::wait_read(folio.pfn());
         let guard = folio::lock(folio.pfn());
@@ -119,14 +119,18 @@ impl Opener {
         Ok(())
     }
 
-    /// The folio of page `index` of a read that ends with page `last`; its own read may be under way.
-    fn bring_in(&self, index: u32, last: u32) -> Result<folio::Ref, MmError> {
+    /// The folio of page `index` of a read that ends with page `last`, and whether its own read was begun here; it may be
+    /// under way.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    pub(super) fn bring_in(&self, index: u32, last: u32) -> Result<(folio::Ref, bool), MmError> {
         let pages = self.0.file().pages();
         if let Some(folio) = self.0.file().tree.find(index) {
             if let Some(plan) = self.0.hit(index, pages) {
                 self.reads().carry_out(plan, None, &mut Reserve::new());
             }
-            return Ok(folio);
+            return Ok((folio, false));
         }
         let plan = self.0.miss(index, last, pages);
         loop {
@@ -137,7 +141,7 @@ impl Opener {
             drop(reads);
             // Gone again already, if memory is that short.
             if let Some(folio) = self.0.file().tree.find(index) {
-                return Ok(folio);
+                return Ok((folio, true));
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::frame::flag;
 use crate::pagecache::File;
 use crate::pagecache::tree::{Cache, Reserve};
 use crate::stats::Use;
+use arch::Pfn;
 use arch::addr::PAGE_SIZE;
 use arch::block::Op;
 
@@ -69,11 +70,16 @@ impl Opener {
             // A read that failed is of no interest any more.
             state.clear(flag::ERROR | flag::SUSPECT);
         }
-        if f.set_dirty(folio.pfn()) {
-            flusher::note_dirty();
-        }
+        mark_dirty(f, folio.pfn());
         super::read::mark_used(&guard);
         Ok(())
+    }
+}
+
+/// The content of the locked folio is newer than the disk's: the flusher looks after it from now on.
+pub(super) fn mark_dirty(f: &File, pfn: Pfn) {
+    if f.set_dirty(pfn) {
+        flusher::note_dirty();
     }
 }
 

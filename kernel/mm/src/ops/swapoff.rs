@@ -90,7 +90,7 @@ fn one_page(fault: &Fault<'_>) -> Result<(), SwapOpError> {
         && entry.is_swap()
     {
         match fault.swap_in_with(entry, Gfp::NOWAIT) {
-            Ok(Step::Done) => break,
+            Ok(Step::Done | Step::Dirtied) => break,
             Ok(Step::Retry) => sync::threads().yield_now(),
             Err(Stop::Oom) => return Err(SwapOpError::NoMemory),
             Err(_) => return Err(SwapOpError::Io),

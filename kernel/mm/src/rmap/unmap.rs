@@ -63,7 +63,7 @@ fn unhook(folio: &FolioGuard, mm: &Mm, old: Entry) {
     if old.is_dirty() {
         f.set(flag::DIRTY);
     }
-    mm.anon_pages.add(-1);
+    mm.resident(f.usage()).add(-1);
     f.map_dec();
     let last = f.put_testzero();
     debug_assert!(!last, "the caller of try_to_unmap holds a reference");

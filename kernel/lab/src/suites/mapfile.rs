@@ -1,0 +1,230 @@
+//! Mapped files: what a load, a store and their errors mean, shared and private; and what is left of it in the counters.
+
+use arch::upcall::FaultError;
+use arch::{PAGE_SIZE, VirtAddr, user};
+use mm::MapFlags;
+use mm::file::Opener;
+use mm::stats::{Event, Use, total, use_pages};
+
+use super::file::{PAGE, PAGES, empty_cache, expect, expect_on_disk, with_file, write};
+use super::{BASE, Outcome, in_parallel, without_leak};
+use crate::selftest::{Suite, TestCtx};
+use crate::space::{Advice, Prot, Space, at};
+use crate::{check, check_eq, tests};
+
+pub(super) static SUITE: Suite = Suite {
+    name: "mapfile",
+    tests: tests![
+        loads_show_the_file,
+        shared_stores_are_the_files,
+        private_stores_are_not,
+        no_access_beyond_the_end,
+        a_fork_shares_the_file,
+    ],
+};
+
+const SHARED: MapFlags = MapFlags::SHARED;
+const PRIVATE: MapFlags = MapFlags::NONE;
+
+/// The last word of page `i` of a mapping at `base`: a page must have moved as a whole.
+fn word(base: VirtAddr, i: usize) -> VirtAddr {
+    VirtAddr(at(base, i).0 + PAGE_SIZE - 8)
+}
+
+/// A word that tells the page and the round.
+fn value(page: usize, round: u64) -> u64 {
+    (round << 32) + page as u64 + 1
+}
+
+/// Every word of the pages `0..pages` tells where it is and in which round; nothing is dirty and nothing in memory.
+fn fill(file: &Opener, pages: usize, round: u64) -> Outcome {
+    write_words(file, 0, pages, round)?;
+    file.sync()?;
+    empty_cache()?;
+    check_eq!(use_pages(Use::File), 0);
+    Ok(())
+}
+
+fn page_of(page: usize, round: u64) -> alloc::vec::Vec<u8> {
+    value(page, round).to_le_bytes().repeat(PAGE / 8)
+}
+
+fn write_words(file: &Opener, first: usize, pages: usize, round: u64) -> Outcome {
+    for page in first..first + pages {
+        write(file, page * PAGE, &page_of(page, round))?;
+    }
+    Ok(())
+}
+
+/// Runs `f` with a file whose first `pages` pages were filled in round 1, and an address space that the thread is in.
+fn with_mapping(
+    pages: usize,
+    flags: MapFlags,
+    f: impl FnOnce(&Opener, &Space) -> Outcome,
+) -> Outcome {
+    with_file(PAGES, |file| {
+        without_leak(|| {
+            fill(file, pages, 1)?;
+            let space = Space::new()?;
+            space.map_file(BASE, pages, Prot::RW, flags, file, 0)?;
+            let _adopted = space.enter();
+            f(file, &space)
+        })
+    })
+}
+
+fn loads_show_the_file(_: &mut TestCtx<'_>) -> Outcome {
+    for flags in [SHARED, PRIVATE] {
+        with_mapping(64, flags, |_, space| {
+            let before = (total(Event::PgFault), total(Event::FileRead));
+            for i in 0..64 {
+                check_eq!(user::load(at(BASE, i))?, value(i, 1));
+                check_eq!(user::load(word(BASE, i))?, value(i, 1));
+            }
+            check_eq!(space.mm().file_pages.get(), 64);
+            check_eq!((space.mm().anon_pages.get(), space.mm().rss()), (0, 64));
+            let faults = total(Event::PgFault) - before.0;
+            check!(faults <= 8, "{faults} faults for 64 pages in a row");
+            check_eq!(mm::file::dirty(), 0);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn shared_stores_are_the_files(_: &mut TestCtx<'_>) -> Outcome {
+    with_mapping(32, SHARED, |file, space| {
+        let other = Space::new()?;
+        other.map_file(BASE, 32, Prot::READ, SHARED, file, 0)?;
+        for i in (0..32).step_by(3) {
+            // Some after a load, some not.
+            if i.is_multiple_of(2) {
+                user::load(at(BASE, i))?;
+            }
+            user::store(word(BASE, i), value(i, 2))?;
+        }
+        let shows = |i: usize| value(i, 1 + u64::from(i.is_multiple_of(3)));
+        for i in 0..32 {
+            expect(file, (i + 1) * PAGE - 8, &shows(i).to_le_bytes())?;
+        }
+        check_eq!(mm::file::dirty(), 11);
+        // What is written to the file is there to load.
+        write(file, 5 * PAGE, &[7; 8])?;
+        check_eq!(user::load(at(BASE, 5))?, 0x0707_0707_0707_0707);
+        space.sync(BASE, 32)?;
+        check_eq!(mm::file::dirty() + mm::file::under_writeback(), 0);
+        for i in 0..32 {
+            let mut page = page_of(i, 1);
+            if i == 5 {
+                page[..8].fill(7);
+            }
+            page[PAGE - 8..].copy_from_slice(&shows(i).to_le_bytes());
+            expect_on_disk(i as u32, &page)?;
+        }
+        check_eq!(space.mm().anon_pages.get(), 0);
+        in_space(&other, move || {
+            for i in 0..32 {
+                check_eq!(user::load(word(BASE, i))?, shows(i));
+                check_eq!(user::store(at(BASE, i), 1), Err(FaultError::Protection));
+            }
+            Ok(())
+        })
+    })
+}
+
+/// Runs `f` in a thread that is in `space`.
+fn in_space(space: &Space, f: impl Fn() -> Outcome + Send + Sync + 'static) -> Outcome {
+    let space = space.clone();
+    in_parallel(1, move |_, _| {
+        let _adopted = space.enter();
+        f()
+    })
+}
+
+fn private_stores_are_not(_: &mut TestCtx<'_>) -> Outcome {
+    with_mapping(32, PRIVATE, |file, space| {
+        for i in (0..32).step_by(3) {
+            if i.is_multiple_of(2) {
+                user::load(at(BASE, i))?;
+            }
+            user::store(word(BASE, i), value(i, 2))?;
+            check_eq!(user::load(at(BASE, i))?, value(i, 1));
+        }
+        check_eq!(mm::file::dirty(), 0);
+        check_eq!(space.mm().anon_pages.get(), 11);
+        // A page without a copy goes on showing the file.
+        write_words(file, 0, 32, 3)?;
+        for i in 0..32 {
+            let shown = if i.is_multiple_of(3) {
+                (value(i, 1), value(i, 2))
+            } else {
+                (value(i, 3), value(i, 3))
+            };
+            check_eq!(
+                (user::load(at(BASE, i))?, user::load(word(BASE, i))?),
+                shown
+            );
+        }
+        // The copies go, and the file is there again.
+        space.advise(BASE, 32, Advice::DontNeed)?;
+        check_eq!(space.mm().rss(), 0);
+        for i in 0..32 {
+            check_eq!(user::load(word(BASE, i))?, value(i, 3));
+        }
+        Ok(())
+    })
+}
+
+fn no_access_beyond_the_end(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        let (last, beyond) = (at(BASE, 4 - 1), at(BASE, 4));
+        for flags in [SHARED, PRIVATE] {
+            let space = Space::new()?;
+            space.map_file(BASE, 40, Prot::RW, flags, file, PAGES - 4)?;
+            let _adopted = space.enter();
+            check_eq!(user::load(beyond), Err(FaultError::Bus));
+            check_eq!(user::store(beyond, 1), Err(FaultError::Bus));
+            user::store(last, 9)?;
+            check_eq!(user::load(last)?, 9);
+            check_eq!(user::load(at(BASE, 39)), Err(FaultError::Bus));
+            check_eq!(user::load(at(BASE, 40)), Err(FaultError::Unmapped));
+        }
+        Ok(())
+    })
+}
+
+fn a_fork_shares_the_file(_: &mut TestCtx<'_>) -> Outcome {
+    for flags in [SHARED, PRIVATE] {
+        with_mapping(16, flags, |_, space| {
+            for i in 0..8 {
+                user::store(at(BASE, i), value(i, 2))?;
+            }
+            let child = space.fork()?;
+            let shared = flags == SHARED;
+            for i in 8..16 {
+                user::store(at(BASE, i), value(i, 3))?;
+            }
+            in_space(&child, move || {
+                for i in 0..16 {
+                    let expected = if i < 8 {
+                        value(i, 2)
+                    } else {
+                        value(i, if shared { 3 } else { 1 })
+                    };
+                    check_eq!(user::load(at(BASE, i))?, expected);
+                    user::store(at(BASE, i), value(i, 4))?;
+                }
+                Ok(())
+            })?;
+            for i in 0..16 {
+                let own = if i < 8 { 2 } else { 3 };
+                check_eq!(
+                    user::load(at(BASE, i))?,
+                    value(i, if shared { 4 } else { own })
+                );
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! What faults ask of files: a page to map, locked and with its content; and leave to write to it through an entry.
+//!
+//! Sleeps: for memory, for reads, for the page's lock and writeback. The caller may hold `mmap_lock`, and no lock inside it.
+
+use super::write::{make_uptodate, mark_dirty};
+use super::{Opener, flusher};
+use crate::error::MmError;
+use crate::folio::{self, FolioGuard};
+use crate::pagecache::file;
+use crate::pagecache::opened::OpenFile;
+use arch::Pfn;
+
+/// Why a page cannot be had.
+pub(crate) enum NoPage {
+    /// It is not in the file (any more), or cannot be read.
+    Bus,
+    /// The folio is not the page any more: look again.
+    Moved,
+}
+
+/// The folio of page `index`, and whether its read was begun here; it may be under way. Reads ahead as for a read of the
+/// pages up to `last`, which the fault maps if they are in memory.
+///
+/// # Errors
+/// [`MmError::NoMemory`].
+pub(crate) fn find(opened: OpenFile, index: u32, last: u32) -> Result<(folio::Ref, bool), MmError> {
+    opened.begin(index, last);
+    Opener(opened).bring_in(index, last)
+}
+
+/// Locks the folio that was found as page `index` of file `id`, read.
+///
+/// # Errors
+/// [`NoPage`].
+pub(crate) fn lock(id: u32, index: u32, pfn: Pfn) -> Result<FolioGuard, NoPage> {
+    // Not under the lock: others look at pages of the same request meanwhile.
+    folio::wait_read(pfn);
+    let guard = folio::lock(pfn);
+    check(id, index, &guard)?;
+    make_uptodate(file(id), index, &guard).map_err(|_| NoPage::Bus)?;
+    Ok(guard)
+}
+
+/// The locked folio is page `index` of file `id`, which reaches as far. That stays so until it is unlocked, and is what allows
+/// an entry to map it: truncation sets the size first, and unmaps each folio under its lock before it goes.
+///
+/// # Errors
+/// [`NoPage`].
+pub(crate) fn check(id: u32, index: u32, guard: &FolioGuard) -> Result<(), NoPage> {
+    if index >= file(id).pages() {
+        Err(NoPage::Bus)
+    } else if guard.frame().mapping() != id + 1 || guard.frame().index() != index {
+        Err(NoPage::Moved)
+    } else {
+        Ok(())
+    }
+}
+
+/// The locked page of file `id` is about to be written through an entry (Linux: `page_mkwrite`): it is dirty before the
+/// entry is writable, and not on its way to the disk. The caller owes a [`balance`] once it holds no lock.
+pub(crate) fn make_writable(id: u32, guard: &FolioGuard) {
+    folio::wait_writeback(guard.pfn());
+    mark_dirty(file(id), guard.pfn());
+}
+
+/// After pages became dirty through entries: waits while too much is. A disk that takes nothing is the next sync's to tell.
+pub(crate) fn balance() {
+    let _ = flusher::wait_room();
+}
