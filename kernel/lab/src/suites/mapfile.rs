@@ -96,7 +96,7 @@ fn shared_stores_are_the_files(_: &mut TestCtx<'_>) -> Outcome {
     with_mapping(32, SHARED, |file, space| {
         let other = Space::new()?;
         other.map_file(BASE, 32, Prot::READ, SHARED, file, 0)?;
-        for i in (0..32).step_by(3) {
+        for i in (0..32_usize).step_by(3) {
             // Some after a load, some not.
             if i.is_multiple_of(2) {
                 user::load(at(BASE, i))?;
@@ -104,7 +104,7 @@ fn shared_stores_are_the_files(_: &mut TestCtx<'_>) -> Outcome {
             user::store(word(BASE, i), value(i, 2))?;
         }
         let shows = |i: usize| value(i, 1 + u64::from(i.is_multiple_of(3)));
-        for i in 0..32 {
+        for i in 0..32_usize {
             expect(file, (i + 1) * PAGE - 8, &shows(i).to_le_bytes())?;
         }
         check_eq!(mm::file::dirty(), 11);
@@ -113,7 +113,7 @@ fn shared_stores_are_the_files(_: &mut TestCtx<'_>) -> Outcome {
         check_eq!(user::load(at(BASE, 5))?, 0x0707_0707_0707_0707);
         space.sync(BASE, 32)?;
         check_eq!(mm::file::dirty() + mm::file::under_writeback(), 0);
-        for i in 0..32 {
+        for i in 0..32_usize {
             let mut page = page_of(i, 1);
             if i == 5 {
                 page[..8].fill(7);
@@ -123,7 +123,7 @@ fn shared_stores_are_the_files(_: &mut TestCtx<'_>) -> Outcome {
         }
         check_eq!(space.mm().anon_pages.get(), 0);
         in_space(&other, move || {
-            for i in 0..32 {
+            for i in 0..32_usize {
                 check_eq!(user::load(word(BASE, i))?, shows(i));
                 check_eq!(user::store(at(BASE, i), 1), Err(FaultError::Protection));
             }
@@ -143,7 +143,7 @@ fn in_space(space: &Space, f: impl Fn() -> Outcome + Send + Sync + 'static) -> O
 
 fn private_stores_are_not(_: &mut TestCtx<'_>) -> Outcome {
     with_mapping(32, PRIVATE, |file, space| {
-        for i in (0..32).step_by(3) {
+        for i in (0..32_usize).step_by(3) {
             if i.is_multiple_of(2) {
                 user::load(at(BASE, i))?;
             }
@@ -154,7 +154,7 @@ fn private_stores_are_not(_: &mut TestCtx<'_>) -> Outcome {
         check_eq!(space.mm().anon_pages.get(), 11);
         // A page without a copy goes on showing the file.
         write_words(file, 0, 32, 3)?;
-        for i in 0..32 {
+        for i in 0..32_usize {
             let shown = if i.is_multiple_of(3) {
                 (value(i, 1), value(i, 2))
             } else {
@@ -168,7 +168,7 @@ fn private_stores_are_not(_: &mut TestCtx<'_>) -> Outcome {
         // The copies go, and the file is there again.
         space.advise(BASE, 32, Advice::DontNeed)?;
         check_eq!(space.mm().rss(), 0);
-        for i in 0..32 {
+        for i in 0..32_usize {
             check_eq!(user::load(word(BASE, i))?, value(i, 3));
         }
         Ok(())
