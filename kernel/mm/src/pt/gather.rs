@@ -35,7 +35,7 @@ use arch::addr::{PAGE_SIZE, USER_TOP};
 use arch::{Pfn, VirtAddr};
 use core::sync::atomic::Ordering;
 use sync::point::AccessKind;
-use written::{Delayed, Moment};
+use written::Rule;
 
 pub use written::Written;
 
@@ -73,12 +73,14 @@ pub struct Gather<'a> {
     /// What is not flushed yet; empty when `start >= end`.
     start: u64,
     end: u64,
-    nr: usize,
-    /// Of those, the first so many are flushed.
-    flushed: usize,
+    /// From the front `nr` folios that count as mapped no more, from `written` on those that still do.
     pages: [Pfn; BATCH],
-    /// Those that still count as mapped.
-    delayed: Delayed,
+    nr: usize,
+    written: usize,
+    /// What becomes of those.
+    rule: Rule,
+    /// So many of `pages` are flushed.
+    flushed: usize,
     /// List of freed tables, through the memmap's `next`.
     tables: u32,
 }
@@ -100,14 +102,26 @@ impl Unhooking<'_, '_> {
     /// Takes the frame that was mapped at `va`.
     #[inline]
     pub(crate) fn add(&mut self, va: VirtAddr, page: Unflushed) -> Room {
-        self.gather.push(va, page.pfn);
+        let gather = &mut *self.gather;
+        gather.note(va);
+        gather.pages[gather.nr] = page.pfn;
+        gather.nr += 1;
         self.added()
     }
 
     /// Takes the file folio that was mapped at `va`, and written through that entry.
     pub(crate) fn add_written(&mut self, va: VirtAddr, page: Written) -> Room {
-        let at = self.gather.push(va, page.pfn());
-        self.gather.delayed.add(at, page);
+        let gather = &mut *self.gather;
+        gather.note(va);
+        let pfn = gather.rule.taken_out(page);
+        if knobs::on(Knob::DelayRmap) {
+            gather.written -= 1;
+            gather.pages[gather.written] = pfn;
+        } else {
+            gather.rule.flushed(pfn);
+            gather.pages[gather.nr] = pfn;
+            gather.nr += 1;
+        }
         self.added()
     }
 
@@ -117,7 +131,7 @@ impl Unhooking<'_, '_> {
             self.gather.settle();
             self.gather.flush();
         }
-        if self.gather.nr == BATCH {
+        if self.gather.nr == self.gather.written {
             Room::Full
         } else {
             Room::Left
@@ -136,10 +150,11 @@ impl<'a> Gather<'a> {
             mm_id,
             start: u64::MAX,
             end: 0,
-            nr: 0,
-            flushed: 0,
             pages: [Pfn(0); BATCH],
-            delayed: Delayed::new(),
+            nr: 0,
+            written: BATCH,
+            rule: Rule::chosen(),
+            flushed: 0,
             tables: NIL,
         }
     }
@@ -166,7 +181,7 @@ impl<'a> Gather<'a> {
             pte: &mut pte,
             gather: self,
         });
-        if !self.delayed.is_empty() {
+        if self.written < BATCH {
             self.settle_and_unlock(pte);
         }
         r
@@ -174,20 +189,25 @@ impl<'a> Gather<'a> {
 
     #[cold]
     fn settle_and_unlock(&mut self, pte: PteLocked) {
-        match self.delayed.moment() {
-            Moment::Unlocked => drop(pte),
-            Moment::Locked if knobs::on(Knob::FlushBeforeUnlock) => self.settle(),
-            Moment::Locked => {
-                drop(pte);
-                self.settle();
-            }
+        if !self.rule.before_unlock() {
+            return;
         }
+        if !knobs::on(Knob::FlushBeforeUnlock) {
+            drop(pte);
+        }
+        self.settle();
     }
 
     /// Flushes every CPU; afterwards nothing of what was gathered counts as mapped.
     fn settle(&mut self) {
         self.flush_tlb();
-        self.delayed.drop_all(&self.pages);
+        for at in self.written..BATCH {
+            let pfn = self.pages[at];
+            self.rule.flushed(pfn);
+            self.pages[self.nr] = pfn;
+            self.nr += 1;
+        }
+        self.written = BATCH;
     }
 
     /// The entry of `va` was present and is gone or weaker: the range to flush covers it.
@@ -195,15 +215,6 @@ impl<'a> Gather<'a> {
     pub fn note(&mut self, va: VirtAddr) {
         self.start = self.start.min(va.0);
         self.end = self.end.max(va.0 + PAGE_SIZE);
-    }
-
-    #[inline]
-    fn push(&mut self, va: VirtAddr, pfn: Pfn) -> usize {
-        self.note(va);
-        let at = self.nr;
-        self.pages[at] = pfn;
-        self.nr += 1;
-        at
     }
 
     /// Takes a table that was unhooked and covered `start..end`.
@@ -226,18 +237,22 @@ impl<'a> Gather<'a> {
             Knob::TlbFlush
         };
         if knobs::on(rule) {
-            count_n(Event::TlbFlushPages, (self.nr - self.flushed) as u64);
+            let pages = self.nr + (BATCH - self.written);
+            count_n(Event::TlbFlushPages, (pages - self.flushed) as u64);
             tlb::flush_range(self.mm_id, self.mm, self.start, self.end, freed_tables);
         }
-        self.flushed = self.nr;
+        self.flushed = self.nr + (BATCH - self.written);
         self.start = u64::MAX;
         self.end = 0;
     }
 
     /// Flushes every CPU that may translate what was gathered, then frees it.
     pub fn flush(&mut self) {
-        self.flush_tlb();
-        self.delayed.drop_all(&self.pages);
+        if self.start >= self.end && self.nr == 0 {
+            debug_assert!(self.written == BATCH && self.tables == NIL);
+            return;
+        }
+        self.settle();
         folio::put_all(&self.pages[..self.nr]);
         self.nr = 0;
         self.flushed = 0;

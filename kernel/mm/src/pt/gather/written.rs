@@ -6,7 +6,6 @@
 //! lock is dropped: between the two a sync finds the folio clean, unless it waits for the folio's *pending* count. Takes
 //! the file's tree lock; never sleeps.
 
-use super::BATCH;
 use crate::folio;
 use crate::frame::frame;
 use crate::knobs::{self, Knob};
@@ -27,114 +26,58 @@ impl Written {
     pub(crate) fn new(pfn: Pfn) -> Self {
         Self { pfn }
     }
-
-    pub(super) fn pfn(&self) -> Pfn {
-        self.pfn
-    }
 }
 
-/// When the flush comes, and with it the end of counting as mapped.
+/// When such a folio becomes dirty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Moment {
-    /// Before the table is unlocked.
-    Locked,
-    /// With the batch's own flush.
-    Unlocked,
-}
-
-/// When the folio becomes dirty.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mark {
+pub(super) enum Rule {
     /// Before the flush.
     AtOnce,
     /// After it.
-    Late(Moment),
-    /// After it and after unlocking; until then the folio counts as pending.
-    Pending,
+    Late,
+    /// After it, and after the table was unlocked.
+    LateUnlocked,
+    /// As before; until then the folio counts as pending.
+    LatePending,
 }
 
-impl Mark {
-    fn chosen() -> Self {
+impl Rule {
+    pub(super) fn chosen() -> Self {
         if knobs::on(Knob::LateDirtyPending) {
-            Self::Pending
+            Self::LatePending
         } else if knobs::on(Knob::LateDirtyUnlocked) {
-            Self::Late(Moment::Unlocked)
+            Self::LateUnlocked
         } else if knobs::on(Knob::LateDirty) {
-            Self::Late(Moment::Locked)
+            Self::Late
         } else {
             Self::AtOnce
         }
     }
-}
 
-/// Which pages of a batch still count as mapped.
-pub(super) struct Delayed {
-    bits: [u64; BATCH / 64],
-    any: bool,
-    mark: Mark,
-}
-
-impl Delayed {
-    #[inline]
-    pub(super) fn new() -> Self {
-        Self {
-            bits: [0; BATCH / 64],
-            any: false,
-            mark: Mark::chosen(),
-        }
+    /// The flush comes before the table is unlocked.
+    pub(super) fn before_unlock(self) -> bool {
+        matches!(self, Self::AtOnce | Self::Late)
     }
 
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        !self.any
-    }
-
-    pub(super) fn moment(&self) -> Moment {
-        match self.mark {
-            Mark::AtOnce => Moment::Locked,
-            Mark::Late(moment) => moment,
-            Mark::Pending => Moment::Unlocked,
-        }
-    }
-
-    /// Page `at` of the batch is a folio that was written.
-    pub(super) fn add(&mut self, at: usize, page: Written) {
+    /// The table is locked, and no CPU flushed yet. [`Rule::flushed`] follows.
+    pub(super) fn taken_out(self, page: Written) -> Pfn {
         count(Event::ZapWritten);
-        match self.mark {
-            Mark::AtOnce => pagecache::set_dirty(page.pfn),
-            Mark::Late(_) => {}
-            Mark::Pending => folio::begin_pending(page.pfn),
+        match self {
+            Self::AtOnce => pagecache::set_dirty(page.pfn),
+            Self::Late | Self::LateUnlocked => {}
+            Self::LatePending => folio::begin_pending(page.pfn),
         }
-        if !knobs::on(Knob::DelayRmap) {
-            drop_one(page.pfn, self.mark);
-            return;
-        }
-        self.bits[at / 64] |= 1 << (at % 64);
-        self.any = true;
+        page.pfn
     }
 
-    /// No CPU translates to any of them any more.
-    pub(super) fn drop_all(&mut self, pages: &[Pfn; BATCH]) {
-        if !self.any {
-            return;
+    /// No CPU translates to it any more: it stops counting as mapped for one entry.
+    pub(super) fn flushed(self, pfn: Pfn) {
+        if self != Self::AtOnce {
+            pagecache::set_dirty(pfn);
         }
-        self.any = false;
-        for (word, bits) in self.bits.iter_mut().enumerate() {
-            while *bits != 0 {
-                drop_one(pages[64 * word + bits.trailing_zeros() as usize], self.mark);
-                *bits &= *bits - 1;
-            }
+        frame(pfn).map_dec();
+        if self == Self::LatePending {
+            folio::end_pending(pfn);
         }
-    }
-}
-
-/// The folio stops counting as mapped for one entry, and is dirty at the latest now.
-fn drop_one(pfn: Pfn, mark: Mark) {
-    if mark != Mark::AtOnce {
-        pagecache::set_dirty(pfn);
-    }
-    frame(pfn).map_dec();
-    if mark == Mark::Pending {
-        folio::end_pending(pfn);
     }
 }
