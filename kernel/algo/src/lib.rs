@@ -22,6 +22,7 @@ pub mod gap;
 pub mod interval;
 pub mod list;
 pub mod merge;
+pub mod nonresident;
 pub mod ondemand;
 pub mod pattern;
 pub mod point;

@@ -41,10 +41,11 @@ pub mod flag {
     pub const LRU: u32 = 1 << 4;
     /// On (or meant for) the active list.
     pub const ACTIVE: u32 = 1 << 5;
+    /// Reclaim needs swap for it. Clear for files, and after MADV_FREE (lazily freeable). (Next to ACTIVE: the two bits
+    /// are the number of an LRU list.)
+    pub const SWAPBACKED: u32 = 1 << 6;
     /// Seen accessed once while inactive.
-    pub const REFERENCED: u32 = 1 << 6;
-    /// Anonymous: reclaim needs swap for it. Clear after MADV_FREE (lazily freeable).
-    pub const SWAPBACKED: u32 = 1 << 7;
+    pub const REFERENCED: u32 = 1 << 7;
     /// In the swap cache; `private` holds the slot.
     pub const SWAPCACHE: u32 = 1 << 8;
     /// A write of the content is in flight.
@@ -61,6 +62,8 @@ pub mod flag {
     pub const READING: u32 = 1 << 14;
     /// With ERROR: the write failed in a request together with others, any of which may be the culprit.
     pub const SUSPECT: u32 = 1 << 15;
+    /// Was active once: should it come back after its eviction, memory is too small for what is in use.
+    pub const WORKINGSET: u32 = 1 << 16;
     /// First of the eight bits that hold the LRU shard (4) and the [`super::Use`] (4).
     pub(super) const SHARD_SHIFT: u32 = 24;
     pub(super) const USE_SHIFT: u32 = 28;

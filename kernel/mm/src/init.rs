@@ -3,7 +3,7 @@
 use crate::buddy::{self, Gfp};
 use crate::frame::{self, frame};
 use crate::stats::{self, Use};
-use crate::{heap, zero};
+use crate::{heap, workingset, zero};
 use arch::addr::{PAGE_SIZE, page_align_up};
 use arch::upcall::{Access, FaultError, Upcalls};
 use arch::{Pfn, PhysAddr, RegionKind, VirtAddr};
@@ -94,7 +94,9 @@ pub fn init() -> Result<(), InitError> {
             .map_err(little)?
             .into_pfn(),
     );
-    heap::init().map_err(little)
+    heap::init().map_err(little)?;
+    workingset::init();
+    Ok(())
 }
 
 /// Sizes the per-CPU lists once the machine has started its CPUs.

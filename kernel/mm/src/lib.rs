@@ -1,8 +1,8 @@
 //! L3: the memory manager. Knows no instruction set: it sees the machine through `arch` only.
 //!
 //! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it): explore, init, ops,
-//! reclaim, fault, file, adopt, handle, exit, zap, rmap, swap, pt, mm, vma, pagecache, heap, folio, buddy, lru, arena, bio,
-//! zero, frame, stats, error, knobs. See ARCHITECTURE.md for a page on each.
+//! reclaim, fault, file, adopt, handle, exit, zap, rmap, swap, pt, mm, vma, pagecache, heap, folio, buddy, workingset, lru,
+//! arena, bio, zero, frame, stats, error, knobs. See ARCHITECTURE.md for a page on each.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -33,6 +33,7 @@ pub(crate) mod rmap;
 pub mod stats;
 pub mod swap;
 pub mod vma;
+pub(crate) mod workingset;
 mod zap;
 pub mod zero;
 

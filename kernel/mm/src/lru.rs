@@ -1,23 +1,75 @@
-//! The LRU lists, of anonymous and file folios together: active and inactive, sharded.
+//! The LRU lists: active and inactive, of anonymous and of file folios, sharded.
 //!
 //! A folio belongs to the shard of the CPU that first mapped it (or read it from a file), so that faults on different CPUs share
 //! no lock. Reclaim goes round the shards. Locks: `Rank::LruLock` of one shard; nothing inside. Never
-//! sleeps. A folio with the LRU flag is on the list that its ACTIVE flag names, in the shard it names;
-//! both flags change under the shard's lock.
+//! sleeps. A folio with the LRU flag is on the list that its ACTIVE and SWAPBACKED flags name, in the shard it names;
+//! all three flags change under the shard's lock while it is listed.
+//!
+//! The age of the lists is the number of folios that left them by eviction or were moved to an active one: the difference
+//! between two moments is how far an inactive folio has moved towards its eviction (see `workingset`).
 
 use crate::frame::{FrameLinks, flag, frame};
 use algo::list::List;
 use arch::Pfn;
+use core::sync::atomic::{AtomicU32, Ordering};
 use sync::{Rank, SpinGuard, SpinLock};
 
 /// Shards; a folio's is in its flags.
 pub const SHARDS: usize = 16;
 
-/// One shard's lists. New folios go to the front, reclaim looks at the back.
-pub struct Lists {
-    active: List,
-    inactive: List,
+/// Which pair of lists: what must be written to swap before it can go, or what need not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// SWAPBACKED.
+    Anon = 0,
+    /// Of files, and lazily freed.
+    File = 1,
 }
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Anon, Self::File];
+
+    /// The flags of this kind's folios.
+    #[inline]
+    const fn flags(self, active: bool) -> u32 {
+        let backed = match self {
+            Self::Anon => flag::SWAPBACKED,
+            Self::File => 0,
+        };
+        if active {
+            backed | flag::ACTIVE
+        } else {
+            backed
+        }
+    }
+}
+
+/// The list for folios with these flags.
+#[inline]
+const fn number(flags: u32) -> usize {
+    const { assert!(flag::SWAPBACKED == flag::ACTIVE << 1) };
+    ((flags / flag::ACTIVE) & 3) as usize
+}
+
+/// How many folios the lists of one kind hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// On the active list.
+    pub active: u64,
+    /// On the inactive list.
+    pub inactive: u64,
+}
+
+impl Counts {
+    /// On both.
+    pub fn all(&self) -> u64 {
+        self.active + self.inactive
+    }
+}
+
+/// One shard's lists. New folios go to the front, reclaim looks at the back.
+pub struct Lists([List; 4]);
 
 #[repr(align(64))]
 struct Shard(SpinLock<Lists>);
@@ -25,12 +77,21 @@ struct Shard(SpinLock<Lists>);
 static LRU: [Shard; SHARDS] = [const {
     Shard(SpinLock::new(
         Rank::LruLock,
-        Lists {
-            active: List::new(),
-            inactive: List::new(),
-        },
+        Lists([const { List::new() }; 4]),
     ))
 }; SHARDS];
+
+static AGE: AtomicU32 = AtomicU32::new(0);
+
+/// The age of the lists now; it wraps.
+pub(crate) fn age() -> u32 {
+    AGE.load(Ordering::Relaxed)
+}
+
+/// `n` folios were evicted, or became active.
+pub(crate) fn grow_old(n: u32) {
+    AGE.fetch_add(n, Ordering::Relaxed);
+}
 
 /// The shard for folios first mapped on this CPU.
 #[inline]
@@ -44,45 +105,46 @@ pub fn lock(shard: usize) -> SpinGuard<'static, Lists> {
     LRU[shard].0.lock()
 }
 
-/// (active, inactive) folios in all shards.
-pub fn counts() -> (u64, u64) {
-    LRU.iter().fold((0, 0), |(a, i), s| {
-        let lists = s.0.lock();
-        (
-            a + u64::from(lists.active.len()),
-            i + u64::from(lists.inactive.len()),
-        )
-    })
+/// Folios in all shards, by [`Kind`].
+pub fn counts() -> [Counts; 2] {
+    let mut all = [Counts::default(); 2];
+    for shard in &LRU {
+        let lists = shard.0.lock();
+        for kind in Kind::ALL {
+            let sum = &mut all[kind as usize];
+            sum.active += u64::from(lists.len(kind, true));
+            sum.inactive += u64::from(lists.len(kind, false));
+        }
+    }
+    all
 }
 
 impl Lists {
-    /// Length of the active list.
-    pub fn active(&self) -> u32 {
-        self.active.len()
+    #[inline]
+    fn list(&mut self, flags: u32) -> &mut List {
+        &mut self.0[number(flags)]
     }
-    /// Length of the inactive list.
-    pub fn inactive(&self) -> u32 {
-        self.inactive.len()
-    }
-    fn list(&mut self, active: bool) -> &mut List {
-        if active {
-            &mut self.active
-        } else {
-            &mut self.inactive
-        }
+    /// Length of a list.
+    pub fn len(&self, kind: Kind, active: bool) -> u32 {
+        self.0[number(kind.flags(active))].len()
     }
     /// Puts a folio of this shard on a list, at the young end.
     #[inline]
     pub fn add(&mut self, pfn: Pfn, active: bool) {
         let f = frame(pfn);
-        debug_assert!(!f.has(flag::LRU), "{pfn:?} is on a list already");
+        let before = f.flags();
+        debug_assert!(before & flag::LRU == 0, "{pfn:?} is on a list already");
         if active {
             f.set(flag::LRU | flag::ACTIVE);
         } else {
-            f.clear(flag::ACTIVE);
+            if before & flag::ACTIVE != 0 {
+                f.clear(flag::ACTIVE);
+            }
             f.set(flag::LRU);
         }
-        self.list(active).push_front(&FrameLinks, pfn.0);
+        let active = if active { flag::ACTIVE } else { 0 };
+        self.list(before & !flag::ACTIVE | active)
+            .push_front(&FrameLinks, pfn.0);
     }
     /// Takes a folio of this shard off its list; false when it is on none.
     #[inline]
@@ -91,8 +153,7 @@ impl Lists {
         if was & flag::LRU == 0 {
             return false;
         }
-        self.list(was & flag::ACTIVE != 0)
-            .remove(&FrameLinks, pfn.0);
+        self.list(was).remove(&FrameLinks, pfn.0);
         true
     }
     /// Takes the oldest folio off a list, with a reference for the caller. A folio that is just being
@@ -100,13 +161,14 @@ impl Lists {
     ///
     /// # Errors
     /// `Err(())`: the oldest folio could not be had, look at the next.
-    pub fn isolate_oldest(&mut self, active: bool) -> Option<Result<Pfn, ()>> {
-        let pfn = Pfn(self.list(active).pop_back(&FrameLinks)?);
+    pub fn isolate_oldest(&mut self, kind: Kind, active: bool) -> Option<Result<Pfn, ()>> {
+        let list = self.list(kind.flags(active));
+        let pfn = Pfn(list.pop_back(&FrameLinks)?);
         if frame(pfn).try_get() {
             frame(pfn).clear(flag::LRU);
             Some(Ok(pfn))
         } else {
-            self.list(active).push_front(&FrameLinks, pfn.0);
+            list.push_front(&FrameLinks, pfn.0);
             Some(Err(()))
         }
     }
@@ -142,6 +204,8 @@ pub(crate) fn activate(pfn: Pfn) {
         let mut lists = lock(f.shard());
         if !f.has(flag::ACTIVE) && lists.del(pfn) {
             lists.add(pfn, true);
+            drop(lists);
+            grow_old(1);
         }
     }
 }

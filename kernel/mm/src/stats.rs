@@ -83,6 +83,18 @@ events! {
     PgActivate = "pgactivate",
     /// Folios moved to the inactive list.
     PgDeactivate = "pgdeactivate",
+    /// Evicted anonymous pages that came back while their eviction was remembered.
+    RefaultAnon = "workingset_refault_anon",
+    /// The same of file pages.
+    RefaultFile = "workingset_refault_file",
+    /// Of these, the ones that came back so soon that they began on the active list.
+    RefaultActivateAnon = "workingset_activate_anon",
+    /// The same of file pages.
+    RefaultActivateFile = "workingset_activate_file",
+    /// Of these, the ones that had been active before their eviction.
+    RefaultRestoreAnon = "workingset_restore_anon",
+    /// The same of file pages.
+    RefaultRestoreFile = "workingset_restore_file",
     /// Folios looked at by kswapd.
     PgScanKswapd = "pgscan_kswapd",
     /// Folios looked at by direct reclaim.

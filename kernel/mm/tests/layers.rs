@@ -24,6 +24,7 @@ const ORDER: &[&str] = &[
     "heap",
     "folio",
     "buddy",
+    "workingset",
     "lru",
     "arena",
     "bio",

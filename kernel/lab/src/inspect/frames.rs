@@ -30,6 +30,7 @@ const FLAGS: &[(u32, &str)] = &[
     (flag::BUDDY, "buddy"),
     (flag::READING, "reading"),
     (flag::SUSPECT, "suspect"),
+    (flag::WORKINGSET, "workingset"),
 ];
 
 fn pfn_argument(ctx: &Ctx<'_>) -> Result<Pfn, UsageError> {

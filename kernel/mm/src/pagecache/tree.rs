@@ -11,6 +11,7 @@ use crate::folio;
 use crate::frame::{flag, frame};
 use crate::lru;
 use crate::stats::{Gauge, Use, use_pages};
+use crate::workingset;
 use algo::radix::{Mark, Node, Nodes, Radix, Refused, Spare};
 use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -195,7 +196,11 @@ impl Cache {
         f.get();
         drop(inner);
         let folio = folio::Ref::new(page.into_pfn());
-        lru::add(pfn, false);
+        let came_back = workingset::file_refault(id, index);
+        if came_back != 0 {
+            f.set(came_back);
+        }
+        lru::add(pfn, came_back != 0);
         Ok((folio, true))
     }
 

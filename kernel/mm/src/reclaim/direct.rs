@@ -4,7 +4,7 @@
 //! when several whole scans have freed nothing and nothing is being written; then the OOM killer decides.
 
 use super::shrink::{self, By, DEF_PRIORITY, Scan};
-use super::{kswapd, laundry, oom};
+use super::{kswapd, laundry, oom, scan_count};
 use crate::buddy::{self, Progress};
 use crate::file;
 use crate::stats::{Event, count};
@@ -90,5 +90,6 @@ fn reclaim() -> u32 {
             break;
         }
     }
+    scan_count::end_run();
     scan.reclaimed
 }

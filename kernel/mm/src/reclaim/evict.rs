@@ -25,6 +25,7 @@ use crate::rmap::walk::Sync;
 use crate::stats::{Event, Use, count_n};
 use crate::swap::io::{self, PageIo};
 use crate::swap::{area, cache};
+use crate::workingset;
 use arch::Pfn;
 use arch::block::Op;
 
@@ -135,8 +136,11 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
 
 /// Frees a file's folio that is clean. (Use has put it on the active list: one found here is not in use.)
 fn evict_file(guard: FolioGuard, scan: &mut Scan) {
+    let f = guard.frame();
+    let (mapping, index) = (f.mapping(), f.index());
     match file::evict(&guard) {
         file::Fate::Free => {
+            workingset::file_eviction(mapping - 1, index, f.flags());
             free_frozen(guard);
             scan.freed(1);
         }
@@ -301,6 +305,7 @@ fn write(writes: &mut [PageIo], scan: &mut Scan) {
         *to = Pfn(pfn);
     }
     io::start(Op::Write, writes);
+    scan.written += writes.len() as u32;
     laundry::add(&pages[..writes.len()]);
     laundry::collect(scan);
 }
@@ -318,6 +323,7 @@ pub(super) fn put_back(guard: FolioGuard, active: bool) {
     drop(guard);
     if active {
         count_n(Event::PgActivate, 1);
+        lru::grow_old(1);
     }
     put_back_unlocked(pfn, active);
 }

@@ -5,7 +5,7 @@
 //! success, so that allocations do not pay for hopeless work.
 
 use super::shrink::{self, By, DEF_PRIORITY, Scan};
-use super::{laundry, oom};
+use super::{laundry, oom, scan_count};
 use crate::buddy::{self, KSWAPD};
 use alloc::boxed::Box;
 use arch::thread::{Spawn, SpawnError};
@@ -100,6 +100,7 @@ fn balance() -> u32 {
         }
     }
     laundry::drain(&mut scan);
+    scan_count::end_run();
     buddy::pcp::drain();
     if scan.reclaimed > 0 {
         IN_VAIN.store(0, Ordering::Relaxed);

@@ -1,9 +1,9 @@
-//! Reclaim: making free frames out of anonymous pages that are not in use.
+//! Reclaim: making free frames out of pages that are not in use, anonymous ones and those of files.
 //!
-//! `shrink` looks at the old end of the LRU lists, `evict` unmaps what was not used and writes it to swap;
-//! `laundry` frees what has been written; `kswapd` does so in the background between the watermarks, `direct`
-//! in an allocation that finds nothing free; `oom` ends an address space when all that is in vain; `advice` is
-//! what madvise asks for.
+//! `scan_count` says how much of which LRU list is looked at, `shrink` looks at their old ends, `evict` unmaps what was not
+//! used and writes it to swap; `laundry` frees what has been written; `kswapd` does so in the background between the
+//! watermarks, `direct` in an allocation that finds nothing free; `oom` ends an address space when all that is in vain;
+//! `advice` is what madvise asks for.
 //!
 //! Nothing here allocates from the heap or needs a frame. Sleeps; called with no spin lock held, possibly with
 //! `mmap_lock`s held, so those are only tried. Folio locks are tried, too, except for folios that reclaim
@@ -15,6 +15,7 @@ mod evict;
 pub mod kswapd;
 mod laundry;
 pub mod oom;
+mod scan_count;
 mod shrink;
 
 /// Registers reclaim with the page allocator. Once, at boot.

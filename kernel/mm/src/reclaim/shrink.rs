@@ -1,16 +1,18 @@
-//! Shrinking the LRU lists: from which list and how many, and second chance between the two.
+//! Shrinking the LRU lists: second chance between active and inactive, and eviction from there.
 //!
-//! Folios go from the old end of the active list to the inactive one, with their accessed bits cleared, and
+//! How much of which list is `scan_count`'s choice. Folios go from the old end of the active list to the inactive one, with their accessed bits cleared, and
 //! from the old end of that to `evict`. Locks: an LRU shard's while isolating; what `evict` takes. Sleeps for
 //! disk requests. No allocation.
 
 use super::evict::{Mercy, evict_folios};
 use super::laundry;
+use super::scan_count::Plan;
 use crate::folio;
 use crate::frame::{flag, frame};
-use crate::lru::{self, SHARDS};
+use crate::lru::{self, Kind, SHARDS};
 use crate::rmap::scan::referenced;
 use crate::stats::{Event, Use, count_n};
+use crate::workingset;
 use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
 use sync::point::{self, AccessKind, class};
@@ -32,11 +34,17 @@ pub(super) struct Scan {
     by: By,
     /// Frames freed so far.
     pub(super) reclaimed: u32,
+    /// Folios sent to be written.
+    pub(super) written: u32,
 }
 
 impl Scan {
     pub(super) const fn new(by: By) -> Self {
-        Self { by, reclaimed: 0 }
+        Self {
+            by,
+            reclaimed: 0,
+            written: 0,
+        }
     }
     pub(super) fn freed(&mut self, n: u32) {
         self.reclaimed += n;
@@ -69,53 +77,45 @@ pub(super) fn reset_turn() {
 pub(super) fn round(scan: &mut Scan, priority: u8, target: u32) {
     point::touch(AccessKind::Write, || point::object_at(class::SWAP, &TURN));
     let first = TURN.fetch_add(1, Ordering::Relaxed) as usize;
+    let plan = Plan::new(priority);
     for i in 0..SHARDS {
         if scan.reclaimed >= target {
             return;
         }
-        shrink_shard((first + i) % SHARDS, scan, priority, target);
+        shrink_shard((first + i) % SHARDS, scan, &plan, target);
     }
 }
 
-fn shrink_shard(shard: usize, scan: &mut Scan, priority: u8, target: u32) {
-    let lengths = || {
-        let lists = lru::lock(shard);
-        (lists.active(), lists.inactive())
-    };
-    let share = |of: u32| (of >> priority).max(BATCH as u32).min(of);
-    let (active, inactive) = lengths();
-    if inactive_is_low(active, inactive) {
-        deactivate_oldest(shard, share(active));
-    }
-    // Once over the list at most: who was spared now has time to be used again.
-    let mut left = share(lengths().1);
-    while left > 0 && scan.reclaimed < target {
-        laundry::collect(scan);
-        if laundry::is_full() {
-            laundry::wait_one(scan);
+fn shrink_shard(shard: usize, scan: &mut Scan, plan: &Plan, target: u32) {
+    let len = |kind, active| lru::lock(shard).len(kind, active);
+    // Once over the lists at most: who was spared now has time to be used again.
+    let mut left = Kind::ALL.map(|kind| {
+        let aging = plan.aging(kind, len(kind, true), len(kind, false));
+        deactivate_oldest(shard, kind, aging);
+        plan.share(kind, len(kind, false))
+    });
+    while left != [0, 0] && scan.reclaimed < target {
+        for kind in Kind::ALL {
+            let left = &mut left[kind as usize];
+            if *left == 0 {
+                continue;
+            }
+            laundry::collect(scan);
+            if laundry::is_full() {
+                laundry::wait_one(scan);
+            }
+            let n = shrink_inactive(shard, kind, scan, (*left).min(BATCH as u32));
+            *left = if n == 0 { 0 } else { left.saturating_sub(n) };
         }
-        let n = shrink_inactive(shard, scan, left.min(BATCH as u32));
-        if n == 0 {
-            return;
-        }
-        left = left.saturating_sub(n);
     }
-}
-
-/// The inactive list should hold a part of all that shrinks with the square root of memory (Linux:
-/// `inactive_is_low`): at 1 GiB a half, at 10 GiB a quarter, at 100 GiB 1/33.
-fn inactive_is_low(active: u32, inactive: u32) -> bool {
-    let gib = (u64::from(active) + u64::from(inactive)) >> (30 - arch::PAGE_SHIFT);
-    let ratio = if gib > 0 { (10 * gib).isqrt() } else { 1 };
-    u64::from(inactive) * ratio < u64::from(active)
 }
 
 /// Moves the `n` oldest active folios of a shard to its inactive list. Their accessed bits were true of a
 /// time long ago and start afresh.
-fn deactivate_oldest(shard: usize, mut n: u32) {
+fn deactivate_oldest(shard: usize, kind: Kind, mut n: u32) {
     while n > 0 {
         let mut pages = [Pfn(0); BATCH];
-        let got = isolate(shard, true, &mut pages[..BATCH.min(n as usize)]);
+        let got = isolate(shard, kind, true, &mut pages[..BATCH.min(n as usize)]);
         if got == 0 {
             return;
         }
@@ -127,6 +127,7 @@ fn deactivate_oldest(shard: usize, mut n: u32) {
                 referenced(&guard);
             }
             frame(pfn).clear(flag::REFERENCED);
+            frame(pfn).set(flag::WORKINGSET);
             lru::add(pfn, false);
             folio::put(pfn);
         }
@@ -135,7 +136,7 @@ fn deactivate_oldest(shard: usize, mut n: u32) {
 }
 
 /// Takes the oldest folios of a list off it, with a reference each.
-fn isolate(shard: usize, active: bool, out: &mut [Pfn]) -> usize {
+fn isolate(shard: usize, kind: Kind, active: bool, out: &mut [Pfn]) -> usize {
     let mut lists = lru::lock(shard);
     let mut got = 0;
     // A folio that is being freed is passed over; the bound ends a list of nothing else.
@@ -143,7 +144,7 @@ fn isolate(shard: usize, active: bool, out: &mut [Pfn]) -> usize {
         if got == out.len() {
             break;
         }
-        match lists.isolate_oldest(active) {
+        match lists.isolate_oldest(kind, active) {
             None => break,
             Some(Ok(pfn)) => {
                 out[got] = pfn;
@@ -156,10 +157,15 @@ fn isolate(shard: usize, active: bool, out: &mut [Pfn]) -> usize {
 }
 
 /// Handles up to `n` (at most [`BATCH`]) of the oldest inactive folios of a shard; how many it looked at.
-fn shrink_inactive(shard: usize, scan: &mut Scan, n: u32) -> u32 {
+fn shrink_inactive(shard: usize, kind: Kind, scan: &mut Scan, n: u32) -> u32 {
     let mut pages = [Pfn(0); BATCH];
-    let got = isolate(shard, false, &mut pages[..n as usize]);
+    let got = isolate(shard, kind, false, &mut pages[..n as usize]);
     scan.looked_at(got as u32);
+    let before = (scan.reclaimed, scan.written);
     evict_folios(&pages[..got], scan, Mercy::SecondChance);
+    let written = scan.written - before.1;
+    // Roughly: some of what was freed meanwhile had been written before.
+    let gone = written + (scan.reclaimed - before.0);
+    workingset::note_cost(kind, written, (got as u32).saturating_sub(gone));
     got as u32
 }

@@ -6,6 +6,8 @@
 //! - removing needs the folio lock, with no I/O of the folio in flight: its slot could be given to somebody
 //!   else meanwhile. The table entry goes first, the mark after it.
 //!
+//! Where a slot has no folio, its cell holds what `workingset` remembers of the one that was evicted.
+//!
 //! Locks: `Rank::SwapCache`, one lock per shard of slots, so that a finder's reference and a remover's
 //! freeze exclude each other; it may be taken under a PTL. Never sleeps. Tables are allocated at swapon.
 
@@ -13,6 +15,8 @@ use super::area;
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::stats::Gauge;
+use crate::workingset;
+use algo::nonresident::Shadow;
 use algo::swapmap::Left;
 use alloc::vec::Vec;
 use arch::Pfn;
@@ -21,8 +25,22 @@ use sync::{Rank, SpinLock};
 
 /// Shards; neighbouring slots lie in different ones.
 const SHARDS: usize = 64;
-/// A table cell without a folio.
+/// In a table cell: there is no folio; the other bits are a shadow, or all set.
+const NO_FOLIO: u32 = 1 << 31;
+/// A table cell without folio and shadow.
 const NONE: u32 = u32::MAX;
+
+/// The folio in a cell.
+#[inline]
+fn folio_in(cell: u32) -> Option<Pfn> {
+    (cell & NO_FOLIO == 0).then_some(Pfn(cell))
+}
+
+/// The shadow in a cell.
+#[inline]
+fn shadow_in(cell: u32) -> Option<Shadow> {
+    (cell & NO_FOLIO != 0 && cell != NONE).then(|| Shadow::from_bits(cell & !NO_FOLIO))
+}
 
 #[repr(align(64))]
 struct Shard(SpinLock<Vec<u32>>);
@@ -63,7 +81,7 @@ pub(super) fn uninstall() {
     for shard in &TABLE {
         let old = core::mem::take(&mut *shard.0.lock());
         debug_assert!(
-            old.iter().all(|&p| p == NONE),
+            old.iter().all(|&cell| folio_in(cell).is_none()),
             "a folio stayed in the swap cache"
         );
         drop(old);
@@ -83,18 +101,15 @@ pub fn len() -> u64 {
 pub(crate) fn find(slot: u32) -> Option<folio::Ref> {
     let (lock, i) = shard(slot);
     let table = lock.lock();
-    let pfn = *table.get(i)?;
-    if pfn == NONE {
-        return None;
-    }
+    let pfn = folio_in(*table.get(i)?)?;
     // In the table, so the cache's reference exists.
-    frame(Pfn(pfn)).get();
-    Some(folio::Ref::new(Pfn(pfn)))
+    frame(pfn).get();
+    Some(folio::Ref::new(pfn))
 }
 
 /// Adds the folio as the content of `slot`, whose HAS_CACHE mark the caller set. The folio is locked, or
-/// known to nobody yet.
-pub(crate) fn add(pfn: Pfn, slot: u32) {
+/// known to nobody yet. What is remembered of the slot's content, should it have been evicted before.
+pub(crate) fn add(pfn: Pfn, slot: u32) -> Option<Shadow> {
     let f = frame(pfn);
     debug_assert!(
         !f.has(flag::SWAPCACHE),
@@ -105,11 +120,15 @@ pub(crate) fn add(pfn: Pfn, slot: u32) {
     f.set(flag::SWAPCACHE);
     let (lock, i) = shard(slot);
     let mut table = lock.lock();
-    debug_assert!(table[i] == NONE, "two folios for swap slot {slot:#x}");
-    table[i] = pfn.0;
+    let before = core::mem::replace(&mut table[i], pfn.0);
     drop(table);
+    debug_assert!(
+        folio_in(before).is_none() && folio_in(pfn.0).is_some(),
+        "two folios for swap slot {slot:#x}"
+    );
     touch_slot(slot);
     CACHED.add(1);
+    shadow_in(before)
 }
 
 /// The running actor changes what [`wait_settled`] waits for.
@@ -128,7 +147,7 @@ pub(crate) fn wait_settled(slot: u32) {
         let (lock, i) = shard(slot);
         let has_folio = lock
             .try_lock()
-            .map(|t| t.get(i).is_some_and(|&p| p != NONE));
+            .map(|t| t.get(i).is_some_and(|&cell| folio_in(cell).is_some()));
         let marked = area::state(slot).is_some_and(|s| s.is_cached());
         has_folio.is_some_and(|has| has || !marked)
     };
@@ -216,7 +235,7 @@ pub(crate) fn remove_frozen(guard: &FolioGuard, ours: u32) -> bool {
             f.unfreeze(ours + 1);
             return false;
         }
-        table[i] = NONE;
+        table[i] = workingset::eviction(f.flags()).map_or(NONE, |s| NO_FOLIO | s.to_bits());
     }
     forget(guard, slot);
     true
@@ -256,8 +275,7 @@ pub(crate) fn drop_unused(slot: u32) {
 #[cfg(feature = "lab")]
 pub(crate) fn peek(slot: u32) -> Option<Pfn> {
     let (lock, i) = shard(slot);
-    let pfn = *lock.try_lock()?.get(i)?;
-    (pfn != NONE).then_some(Pfn(pfn))
+    folio_in(*lock.try_lock()?.get(i)?)
 }
 
 /// For the explorer: the cache knows no folio any more.

@@ -10,8 +10,9 @@ use super::{area, cache};
 use crate::buddy::{self, Gfp, Oom};
 use crate::folio;
 use crate::frame::{flag, frame};
-use crate::lru;
+use crate::lru::{self, Kind};
 use crate::stats::{Event, Use, count};
+use crate::workingset;
 use algo::readahead::{MAX_WINDOW, Readahead, slot_window};
 use algo::swapmap::SwapError;
 use arch::block::Op;
@@ -87,8 +88,11 @@ fn prepare(slot: u32, gfp: Gfp, extra: u32) -> Result<Prepared, Oom> {
     let f = frame(pfn);
     let state = flag::SWAPBACKED | flag::READING | extra;
     f.init_flags(state, lru::local_shard(), Use::Anon);
-    cache::add(pfn, slot);
-    lru::add(pfn, false);
+    let came_back = cache::add(pfn, slot).map_or(0, |s| workingset::refault(Kind::Anon, s));
+    if came_back != 0 {
+        f.set(came_back);
+    }
+    lru::add(pfn, came_back != 0);
     Ok(Prepared::Fresh(folio::Ref::new(pfn)))
 }
 
