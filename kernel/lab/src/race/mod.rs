@@ -3,6 +3,7 @@
 pub mod command;
 mod disk;
 mod engine;
+mod files;
 mod fuzz;
 mod model;
 mod oracles;

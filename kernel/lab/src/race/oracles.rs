@@ -12,7 +12,7 @@ use algo::explore::Violation;
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use mm::explore::{self, Content};
-use mm::frame::frame;
+use mm::frame::{flag, frame};
 use mm::pt::PmdRef;
 use mm::stats::Use;
 use mm::{Mm, MmRef};
@@ -33,12 +33,14 @@ pub(super) struct End<'a> {
 type Oracle = fn(&End<'_>) -> Result<(), String>;
 
 /// All of them, in the order in which they are asked.
-const ORACLES: [(&str, Oracle); 5] = [
+const ORACLES: [(&str, Oracle); 7] = [
     ("locks", locks),
     ("gather", gathers),
     ("mapcount", mapcounts),
     ("accounting", gauges),
     ("content", contents),
+    ("clean", writable),
+    ("file", |_| STAGE.files_hold()),
 ];
 
 /// What the first oracle to object says.
@@ -93,7 +95,7 @@ fn mapcounts(end: &End<'_>) -> Result<(), String> {
     let mapped = mapped();
     for &(pfn, entries) in &mapped {
         let f = frame(pfn);
-        if f.usage() != Use::Anon {
+        if !matches!(f.usage(), Use::Anon | Use::File) {
             return Err(format!("{pfn:?} is mapped and free, or no folio"));
         }
         let count = f.mapcount();
@@ -114,13 +116,32 @@ fn mapcounts(end: &End<'_>) -> Result<(), String> {
     for i in 0..end.frames.1 as u32 {
         let pfn = Pfn(end.frames.0.0 + i);
         let f = frame(pfn);
-        let counted = f.usage() == Use::Anon && f.mapcount() != 0;
+        let counted = matches!(f.usage(), Use::Anon | Use::File) && f.mapcount() != 0;
         if counted && !mapped.iter().any(|m| m.0 == pfn) {
             let n = f.mapcount();
             return Err(format!("{pfn:?}: mapcount {n}, no entry"));
         }
     }
     Ok(())
+}
+
+/// A page of a file that may be written without a fault counts as dirty.
+fn writable(_: &End<'_>) -> Result<(), String> {
+    let mut wrong = Ok(());
+    STAGE.each_space(|mm| {
+        explore::each_entry(mm, &mut |va, entry: Entry| {
+            let may_write = entry.is_mapped() && entry.is_write() && !entry.is_special();
+            if !may_write || wrong.is_err() {
+                return;
+            }
+            let f = frame(entry.pfn());
+            if f.usage() == Use::File && !f.has(flag::DIRTY) {
+                let (mm, pfn) = (mm.id(), entry.pfn());
+                wrong = Err(format!("mm {mm} may write {pfn:?}, clean, at {:#x}", va.0));
+            }
+        });
+    });
+    wrong
 }
 
 /// An address space has counted what it has.

@@ -39,8 +39,17 @@ pub trait Scenario: Sync {
     fn name(&self) -> &'static str;
     /// One line: who does what.
     fn about(&self) -> &'static str;
-    /// The fixes that it shows the absence of, one at a time.
+    /// The fixes that it shows the absence of, and the variants that break it, one at a time.
     fn fixes(&self) -> &'static [Knob];
+    /// The variants (switches that usually are off) with which it holds as well, one at a time.
+    fn variants(&self) -> &'static [Knob] {
+        &[]
+    }
+    /// A step that leaves a page of a file without a count of its mappings, though a CPU can still write it, is a failure by
+    /// itself. (Otherwise only what comes of it is.)
+    fn watches_rmap(&self) -> bool {
+        false
+    }
     /// How many actors, 1 to 4.
     fn actors(&self) -> usize;
     /// Where they stop.

@@ -113,6 +113,14 @@ impl Shadow {
         self.cpus[cpu].clear();
     }
 
+    /// What the CPUs can write without looking at an entry again: CPU, address, frame.
+    pub(super) fn writable(&self) -> impl Iterator<Item = (usize, u64, Pfn)> {
+        let each = self.cpus.iter().enumerate();
+        each.flat_map(|(cpu, m)| m.pages.iter().map(move |t| (cpu, t)))
+            .filter(|(_, t)| t.write && t.dirty && self.generation(t.pfn) == t.generation)
+            .map(|(cpu, t)| (cpu, t.page << 12, t.pfn))
+    }
+
     /// The frame is about to be free: says who could still reach it. `runs` tells whether a CPU uses its
     /// translations (a lazy one does not, but it may walk tables ahead of any use).
     pub(super) fn freed(&mut self, pfn: Pfn, runs: impl Fn(usize) -> bool) -> Option<String> {
@@ -320,6 +328,6 @@ fn use_cell(
         .then_some(new)
 }
 
-fn letter(cpu: usize) -> char {
+pub(super) fn letter(cpu: usize) -> char {
     (b'A' + cpu as u8) as char
 }

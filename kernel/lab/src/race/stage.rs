@@ -16,6 +16,7 @@ use mm::{MmError, MmRef};
 use sync::point::{self, AccessKind, Aside, PointKind, Quiet, class, object};
 
 use super::engine::{ENGINE, tlb_object};
+use super::files::{self, Files, Word};
 use super::model::{Fate, Model, Stored};
 use super::oracles;
 use super::shadow::Outcome;
@@ -66,6 +67,7 @@ pub struct Stage {
     spaces: [spin::Mutex<Option<MmRef>>; SPACES],
     words: [AtomicU64; WORDS],
     model: spin::Mutex<Model>,
+    files: spin::Mutex<Files>,
     seed: AtomicU64,
 }
 
@@ -73,6 +75,7 @@ pub(super) static STAGE: Stage = Stage {
     spaces: [const { spin::Mutex::new(None) }; SPACES],
     words: [const { AtomicU64::new(0) }; WORDS],
     model: spin::Mutex::new(Model::new()),
+    files: spin::Mutex::new(Files::new()),
     seed: AtomicU64::new(0),
 };
 
@@ -211,6 +214,13 @@ impl Stage {
     pub fn load(&self, va: VirtAddr) -> Result<u64, FaultError> {
         let value = access(va, None)?;
         let mm = space_of_current();
+        if let Some(word) = self.file_word(AccessKind::Read, mm, va) {
+            let wrong = self.files().found(word, value);
+            if let Some(text) = wrong {
+                self.violated("content", text);
+            }
+            return Ok(value);
+        }
         touch_word(AccessKind::Read, mm, va);
         let known = self.model().find(mm, va.0);
         if let Some(s) = known.filter(|s| !s.allows(value)) {
@@ -227,9 +237,24 @@ impl Stage {
     pub fn store(&self, va: VirtAddr, value: u64) -> Result<(), FaultError> {
         access(va, Some(value))?;
         let mm = space_of_current();
+        if let Some(word) = self.file_word(AccessKind::Write, mm, va) {
+            self.files().store(word, value);
+            return Ok(());
+        }
         touch_word(AccessKind::Write, mm, va);
         self.model().store(mm, va.0, value);
         Ok(())
+    }
+
+    /// The word of a file that is mapped shared at `va`, which the step touches.
+    fn file_word(&self, access: AccessKind, mm: u32, va: VirtAddr) -> Option<Word> {
+        let word = self.files().mapped(mm, va.0)?;
+        point::touch(access, || word.object());
+        Some(word)
+    }
+
+    pub(super) fn files(&self) -> files::Locked<'_> {
+        files::Locked::new(&self.files)
     }
 
     fn model(&self) -> Remembered<'_> {
@@ -264,6 +289,7 @@ impl Stage {
             let space = place.lock().take();
             drop(space);
         }
+        self.close_files();
         for word in &self.words {
             word.store(0, Ordering::Relaxed);
         }

@@ -20,7 +20,9 @@ use crate::selftest::{Failure, Suite, Test, TestCtx};
 enum Aim {
     /// It holds in every schedule with one preemption.
     Exhausted,
-    /// It does not without this fix.
+    /// So it does with this variant.
+    With(Knob),
+    /// It does not without this fix, or with this variant.
     Broken(Knob),
     /// It never does, and the verdict has these words.
     Planted(&'static str),
@@ -55,6 +57,9 @@ fn cases() -> Vec<Case> {
     }
     for s in scenarios::ALL {
         all.push(case(*s, "exhausted", Aim::Exhausted));
+        for knob in s.variants() {
+            all.push(case(*s, &format!("with-{}", knob.name()), Aim::With(*knob)));
+        }
         for knob in s.fixes() {
             let what = format!("broken-{}", knob.name());
             all.push(case(*s, &what, Aim::Broken(*knob)));
@@ -98,7 +103,7 @@ fn run(t: &mut TestCtx<'_>) -> Result<(), Failure> {
         return passes(schedule, t);
     }
     let fixes = match case.aim {
-        Aim::Broken(knob) => Fixes::ALL.against(knob),
+        Aim::Broken(knob) | Aim::With(knob) => Fixes::ALL.against(knob),
         _ => Fixes::ALL,
     };
     let subject = Subject {
@@ -169,7 +174,7 @@ fn passes(schedule: &str, t: &TestCtx<'_>) -> Result<(), Failure> {
 
 const fn plan(aim: Aim) -> Plan {
     let (method, runs) = match aim {
-        Aim::Exhausted => (Method::Bound(Some(1)), 20_000),
+        Aim::Exhausted | Aim::With(_) => (Method::Bound(Some(1)), 20_000),
         _ => (Method::UpTo(Some(3)), 10_000),
     };
     Plan {
@@ -181,9 +186,9 @@ const fn plan(aim: Aim) -> Plan {
 
 fn judge(outcome: &Outcome, aim: Aim) -> Result<(), String> {
     match aim {
-        Aim::Exhausted if !outcome.is_clean() => Err("it does not hold".into()),
-        Aim::Exhausted if !outcome.exhausted => Err("it was not exhausted".into()),
-        Aim::Exhausted => Ok(()),
+        Aim::Exhausted | Aim::With(_) if !outcome.is_clean() => Err("it does not hold".into()),
+        Aim::Exhausted | Aim::With(_) if !outcome.exhausted => Err("it was not exhausted".into()),
+        Aim::Exhausted | Aim::With(_) => Ok(()),
         _ if !outcome.is_found() => Err("it was not found, shrunk and replayed".into()),
         Aim::Planted(words) => match &outcome.case {
             Some(case) if !case.verdict.to_string().contains(words) => {

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use algo::explore::{ActorId, ActorState, Footprint, MAX_ACTORS, Violation, World};
 use arch::Pfn;
 use arch::actor::Actors;
-use mm::explore::Pocket;
+use mm::explore::{self, Pocket};
 use mm::frame::{flag, frame};
 use mm::knobs::{self, Knob};
 use mm::stats::Use;
@@ -108,6 +108,7 @@ pub struct Theatre {
     // Dropped in this order.
     actors: Actors,
     pocket: Pocket,
+    _files: explore::Lent,
     _disk: OwnDisk,
     _turn: Turn,
 }
@@ -125,7 +126,10 @@ impl Theatre {
         let turn = Turn::take().ok_or_else(|| String::from("another exploration is under way"))?;
         sync::point::set_explorer(&ENGINE);
         let disk = OwnDisk::new()?;
-        let pocket = mm::explore::open(FRAMES)
+        disk::DATA.prepare();
+        let files = explore::lend(&disk::DATA)
+            .map_err(|e| format!("the machine's files cannot be put aside: {e:?}"))?;
+        let pocket = explore::open(FRAMES)
             .map_err(|e| format!("no {FRAMES} frames in a row for the actors: {e:?}"))?;
         let actors = Actors::start(scenario.actors(), actor_main).map_err(|e| format!("{e}"))?;
         let tasks = (0..scenario.actors()).map(|i| actors.task(i)).collect();
@@ -140,6 +144,7 @@ impl Theatre {
             failed_setup: None,
             actors,
             pocket,
+            _files: files,
             _disk: disk,
             _turn: turn,
         })
@@ -209,7 +214,7 @@ impl Theatre {
             // Only a space that was lost is still loaded somewhere.
             let cpu = self.actors.cpu(i);
             if mm::pt::tlb::cpu_state(cpu).0.is_some() {
-                arch::actor::interrupt(cpu, mm::explore::leave_root);
+                arch::actor::interrupt(cpu, explore::leave_root);
             }
         }
         match (lost, self.pocket.rewind()) {
@@ -269,7 +274,14 @@ impl World for Theatre {
                 detail: e,
             });
         }
-        ENGINE.take_violation()
+        ENGINE.take_violation().or_else(|| {
+            let watch = self.scenario.watches_rmap();
+            let detail = watch.then(|| ENGINE.untracked()).flatten()?;
+            Some(Violation {
+                oracle: "rmap",
+                detail,
+            })
+        })
     }
 
     fn check_end(&mut self) -> Option<Violation> {

@@ -35,10 +35,10 @@ impl Engine {
     /// A frame is about to be free: nobody may reach it any more.
     fn freed(&self, pfn: Pfn) {
         // Before the lock: to look at a CPU's state touches it, which belongs to the step.
-        let runs = self.cpu_of.each_ref().map(|cpu| {
-            let cpu = cpu.load(Ordering::Relaxed);
-            cpu != NOBODY && runs_something(usize::from(cpu))
-        });
+        let mut runs = [false; actor::MAX_ACTORS];
+        for (n, runs) in runs.iter_mut().enumerate() {
+            *runs = self.cpu_of[n].load(Ordering::Relaxed) != NOBODY && self.runs(n);
+        }
         let mut s = self.state();
         if let Some(text) = s.shadow.freed(pfn, |i| runs[i]) {
             s.note_violation("stale-free", text);
@@ -159,10 +159,4 @@ fn walked(s: &mut State, table: Pfn) {
             format!("a walk goes through {table:?}, freed"),
         );
     }
-}
-
-/// `cpu` uses translations: it has an address space and is not lazy on it.
-fn runs_something(cpu: usize) -> bool {
-    let (loaded, lazy, _) = mm::pt::tlb::cpu_state(cpu);
-    loaded.is_some() && !lazy
 }

@@ -1,6 +1,7 @@
 //! The scenarios by name.
 
 mod damage;
+mod files;
 mod planted;
 mod play;
 mod random;
@@ -22,6 +23,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &reclaim::MUNMAP_VS_RECLAIM,
     &reclaim::SWAPIN_VS_SWAPIN,
     &reclaim::FREE_VS_WRITE,
+    &files::WRITE_VS_SYNC,
 ];
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.

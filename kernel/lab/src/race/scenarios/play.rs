@@ -22,6 +22,8 @@ pub(super) struct Play {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     pub(super) fixes: &'static [Knob],
+    pub(super) variants: &'static [Knob],
+    pub(super) watches_rmap: bool,
     /// For each actor, the place of its address space.
     pub(super) spaces: &'static [Option<usize>],
     pub(super) stops: Kinds,
@@ -38,6 +40,8 @@ impl Play {
         name: "",
         about: "",
         fixes: &[],
+        variants: &[],
+        watches_rmap: false,
         spaces: &[Some(0), Some(0)],
         stops: Kinds::USUAL,
         setup: |stage| one_space(stage, 1),
@@ -57,6 +61,12 @@ impl Scenario for Play {
     }
     fn fixes(&self) -> &'static [Knob] {
         self.fixes
+    }
+    fn variants(&self) -> &'static [Knob] {
+        self.variants
+    }
+    fn watches_rmap(&self) -> bool {
+        self.watches_rmap
     }
     fn actors(&self) -> usize {
         self.spaces.len()
