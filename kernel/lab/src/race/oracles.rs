@@ -148,15 +148,26 @@ fn writable(_: &End<'_>) -> Result<(), String> {
 fn gauges(_: &End<'_>) -> Result<(), String> {
     let mut wrong = Ok(());
     STAGE.each_space(|mm| {
-        let (mut pages, mut slots) = (0, 0);
+        let (mut anon, mut file, mut slots) = (0, 0, 0);
         explore::each_entry(mm, &mut |_, entry: Entry| {
-            pages += u64::from(entry.is_mapped() && !entry.is_special());
-            slots += u64::from(entry.is_swap());
+            if entry.is_swap() {
+                slots += 1;
+            } else if entry.is_mapped() && !entry.is_special() {
+                match frame(entry.pfn()).usage() {
+                    Use::File => file += 1,
+                    _ => anon += 1,
+                }
+            }
         });
-        let (counted, out) = (mm.anon_pages.get(), mm.swap_entries.get());
-        if wrong.is_ok() && (pages, slots) != (counted, out) {
+        let found = (anon, file, slots);
+        let counted = (
+            mm.anon_pages.get(),
+            mm.file_pages.get(),
+            mm.swap_entries.get(),
+        );
+        if wrong.is_ok() && found != counted {
             wrong = Err(format!(
-                "mm {}: {pages} pages and {slots} swap entries, counted {counted} and {out}",
+                "mm {}: anonymous pages, pages of files, swap entries are {found:?}, counted {counted:?}",
                 mm.id()
             ));
         }

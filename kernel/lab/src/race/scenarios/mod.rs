@@ -24,6 +24,10 @@ pub static ALL: &[&dyn Scenario] = &[
     &reclaim::SWAPIN_VS_SWAPIN,
     &reclaim::FREE_VS_WRITE,
     &files::WRITE_VS_SYNC,
+    &files::STORE_VS_SYNC,
+    &files::ZAP_VS_MKCLEAN,
+    &files::MUNMAP_VS_MKCLEAN,
+    &files::ZAP_KEEPS_RMAP,
 ];
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
