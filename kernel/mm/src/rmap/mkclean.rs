@@ -8,14 +8,13 @@
 //! is gone already still counts, for as long as some CPU may store through it: who took it out keeps the folio mapped
 //! under the PTL until the flush, and here that lock is taken whatever a look without it says.
 
-use super::walk::{self, Sync};
+use super::walk::{Areas, Sync};
 use crate::folio::{self, FolioGuard};
 use crate::knobs::{self, Knob};
 use crate::mm::by_id;
 use crate::pagecache;
 use crate::pt::{PteLocked, tlb};
 use crate::stats::{Event, count};
-use crate::vma::{imap, vm};
 use arch::addr::PAGE_SIZE;
 use arch::{Pfn, VirtAddr, pte};
 use core::sync::atomic::{Ordering, fence};
@@ -36,15 +35,8 @@ pub(crate) fn mkclean(folio: &FolioGuard) {
     } else {
         Sync::Hint
     };
-    let index = f.index();
-    imap::read(file).for_each_vma(index, index, |area| {
-        // A private area never lets anybody write to the file's page.
-        if area.has(vm::SHARED)
-            && let Some(va) = area.address_of(index)
-            && let Some(mut pte) = walk::find(by_id(area.mm()), va, folio.pfn(), sync)
-        {
-            clean(area.mm(), va, &mut pte, folio.pfn());
-        }
+    Areas::of_file(file).for_each_entry(folio, sync, |area, va, entry| {
+        clean(area.mm(), va, entry, folio.pfn());
         true
     });
     if knobs::on(Knob::LateDirtyPending) {
@@ -52,12 +44,12 @@ pub(crate) fn mkclean(folio: &FolioGuard) {
     }
 }
 
-fn clean(mm: u32, va: VirtAddr, pte: &mut PteLocked, pfn: Pfn) {
-    let old = pte.get();
+fn clean(mm: u32, va: VirtAddr, entry: &mut PteLocked, pfn: Pfn) {
+    let old = entry.get();
     if !old.is_write() && !old.is_dirty() {
         return;
     }
-    if pte.clear_bits(pte::WRITE | pte::DIRTY).is_dirty() {
+    if entry.clear_bits(pte::WRITE | pte::DIRTY).is_dirty() {
         pagecache::set_dirty(pfn);
     }
     // Also where the entry was read-only: whoever took the write bit away may still owe the flush.

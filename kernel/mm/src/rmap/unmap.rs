@@ -1,6 +1,6 @@
 //! Taking every entry of a folio out, for reclaim (Linux: `try_to_unmap`).
 //!
-//! The folio is locked and the caller holds a reference. Takes the anon_vma lock if it is free, PTLs inside,
+//! The folio is locked and the caller holds a reference. Takes the reverse map's lock if it is free, PTLs inside,
 //! and under those the swap map's lock. Never sleeps, never allocates. Entries taken out are noted in the
 //! batch, whose flush the caller owes before it writes or frees the folio.
 //!
@@ -8,13 +8,12 @@
 //! includes the entry. Rule 2: a dirty entry makes the folio dirty before the PTL is dropped.
 
 use super::batch::Batch;
-use super::walk::{self, Sync};
+use super::walk::{Areas, Sync};
 use crate::folio::FolioGuard;
 use crate::frame::flag;
 use crate::mm::{Mm, by_id};
 use crate::pt::PteLocked;
 use crate::swap::area;
-use crate::vma::anon;
 use arch::pte::Entry;
 
 /// What takes the place of the entries.
@@ -34,21 +33,14 @@ pub(crate) fn try_to_unmap(
     batch: &mut Batch,
 ) -> bool {
     let f = folio.frame();
-    let Ok(Some(family)) = anon::try_lock_folio(f) else {
+    let Ok(Some(areas)) = Areas::try_of(folio) else {
         return f.mapcount() == 0;
     };
-    let index = f.index();
-    family.for_each_vma(index, |area| {
-        let Some(va) = area.address_of(index) else {
-            return true;
-        };
+    areas.for_each_entry(folio, sync, |area, _, pte| {
         let mm = by_id(area.mm());
-        let Some(mut pte) = walk::find(mm, va, folio.pfn(), sync) else {
-            return true;
-        };
         let gone = match with {
-            Replace::Slot(slot) => to_slot(folio, mm, &mut pte, slot, batch),
-            Replace::Nothing => forget(folio, mm, &mut pte, batch),
+            Replace::Slot(slot) => to_slot(folio, mm, pte, slot, batch),
+            Replace::Nothing => forget(folio, mm, pte, batch),
         };
         gone && f.mapcount() > 0
     });

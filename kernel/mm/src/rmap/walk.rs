@@ -1,13 +1,20 @@
-//! Does this area's entry for the page map the folio? (Linux: `page_vma_mapped_walk`.)
+//! From a locked folio to the areas that may map it, and to each entry that does (Linux: `rmap_walk`,
+//! `page_vma_mapped_walk`).
 //!
-//! The caller holds the anon_vma's or file's lock shared. Takes the PTL and hands it out with the answer; never sleeps.
+//! Takes the lock of the folio's reverse map, the anon_vma's or the file's, shared, and PTLs inside, which it hands out with
+//! the entries. Sleeps in [`Areas::of_file`] only.
 //!
 //! Without [`Sync::Always`] the entry is first looked at without the lock, and a miss is believed. That look
 //! may fall between "cleared" and "set again" of another CPU's change: whoever must not miss an entry for that
 //! reason asks for the lock always.
 
-use crate::mm::Mm;
+use crate::folio::FolioGuard;
+use crate::mm::{Mm, by_id};
 use crate::pt::{PmdRef, PteLocked};
+use crate::stats::Use;
+use crate::vma::Vma;
+use crate::vma::anon::{self, AnonGuard};
+use crate::vma::imap::{self, IMapGuard};
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 
@@ -20,8 +27,66 @@ pub(crate) enum Sync {
     Always,
 }
 
+/// The reverse map's lock is not to be had at once.
+#[derive(Debug)]
+pub(crate) struct Busy;
+
+/// The areas that may map a locked folio. While this lives none comes or goes.
+pub(crate) enum Areas {
+    /// Of an anonymous one.
+    Anon(AnonGuard),
+    /// Of a file's.
+    File(IMapGuard),
+}
+
+impl Areas {
+    /// Those of `folio`; `None` when nobody maps it. Never sleeps.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub(crate) fn try_of(folio: &FolioGuard) -> Result<Option<Self>, Busy> {
+        let f = folio.frame();
+        if f.usage() != Use::File {
+            let family = anon::try_lock_folio(f).map_err(|_| Busy)?;
+            return Ok(family.map(Self::Anon));
+        }
+        match f.mapping().checked_sub(1) {
+            Some(file) => Ok(Some(Self::File(imap::try_read(file).ok_or(Busy)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Those that map `file`. Sleeps.
+    pub(crate) fn of_file(file: u32) -> Self {
+        Self::File(imap::read(file))
+    }
+
+    /// Calls `f` with each entry that maps `folio`, locked, its area and its address, until it returns false.
+    pub(crate) fn for_each_entry(
+        &self,
+        folio: &FolioGuard,
+        sync: Sync,
+        mut f: impl FnMut(&'static Vma, VirtAddr, &mut PteLocked) -> bool,
+    ) {
+        let index = folio.frame().index();
+        let each = |area: &'static Vma| {
+            let Some(va) = area.address_of(index) else {
+                return true;
+            };
+            match find(by_id(area.mm()), va, folio.pfn(), sync) {
+                Some(mut pte) => f(area, va, &mut pte),
+                None => true,
+            }
+        };
+        match self {
+            Self::Anon(family) => family.for_each_vma(index, each),
+            Self::File(areas) => areas.for_each_vma(index, index, each),
+        }
+    }
+}
+
 /// One step of the walk.
-pub(crate) enum Step {
+enum Step {
     /// The entry maps something else, or nothing.
     NotMapped,
     /// The cursor's entry maps the folio, and its table is locked.
@@ -55,7 +120,7 @@ fn step(mm: &Mm, va: VirtAddr, pfn: Pfn, sync: Sync) -> Step {
 }
 
 /// The locked entry of `va` in `mm`, if it maps `pfn`.
-pub(crate) fn find(mm: &Mm, va: VirtAddr, pfn: Pfn, sync: Sync) -> Option<PteLocked> {
+fn find(mm: &Mm, va: VirtAddr, pfn: Pfn, sync: Sync) -> Option<PteLocked> {
     loop {
         match step(mm, va, pfn, sync) {
             Step::NotMapped => return None,

@@ -83,7 +83,6 @@ pub(crate) fn read(id: u32) -> IMapGuard {
 }
 
 /// As [`read`]; `None` where it would have to sleep.
-#[allow(dead_code)]
 pub(crate) fn try_read(id: u32) -> Option<IMapGuard> {
     let lock = file(id).areas_lock.try_read()?;
     Some(IMapGuard { id, _lock: lock })
