@@ -19,7 +19,9 @@ use crate::error::MmError;
 use crate::frame::{Frame, NIL};
 use crate::vma::{Vma, vma};
 use algo::interval::IntervalTree;
-use chain::{CHAINS, Chain, ChainNodes, chain_vma};
+#[cfg(feature = "lab")]
+use chain::Chain;
+use chain::{CHAINS, ChainNodes, chain_vma};
 use core::sync::atomic::{AtomicU32, Ordering};
 use sync::point::{self, AccessKind, PointKind, class};
 use sync::{Rank, ReadGuard, RwSem, WriteGuard};
