@@ -7,6 +7,7 @@ use mm::file::Opener;
 use mm::stats::{Event, Use, total, use_pages};
 
 use super::file::{PAGE, PAGES, empty_cache, expect, expect_on_disk, with_file, write};
+use super::mapfile_model::random_operations;
 use super::{BASE, Outcome, in_parallel, without_leak};
 use crate::selftest::{Suite, TestCtx};
 use crate::space::{Advice, Prot, Space, at};
@@ -20,6 +21,7 @@ pub(super) static SUITE: Suite = Suite {
         private_stores_are_not,
         no_access_beyond_the_end,
         a_fork_shares_the_file,
+        random_operations,
     ],
 };
 

@@ -25,6 +25,7 @@ mod fork;
 #[cfg(target_os = "none")]
 mod machine;
 mod mapfile;
+mod mapfile_model;
 mod model;
 mod ops_edges;
 mod ops_model;

@@ -1,0 +1,428 @@
+//! Random operations on mappings of one file, shared and private, in several address spaces, against a model: what each
+//! load finds, what `read` finds, what a sync has put on the disk, and what is counted. Single threaded: the seed replays it.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use arch::upcall::FaultError;
+use arch::{PAGE_SIZE, VirtAddr, user};
+use fastrand::Rng;
+use mm::file::{self, Opener};
+use mm::frame::frame;
+use mm::pt::PmdRef;
+use mm::stats::Use;
+use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags, Sync};
+
+use super::file::{FIRST, PAGE, with_file};
+use super::{Outcome, without_leak};
+use crate::selftest::{Failure, TestCtx};
+
+/// Pages of the file, and how far mappings may reach beyond its end.
+const FILE: u32 = 48;
+const BEYOND: u32 = 6;
+/// Where the mappings are: over the end of a page table.
+const WINDOW: u64 = 96;
+const BASE: u64 = (0x4000_0000 >> 12) - WINDOW / 2;
+const FAMILY: usize = 4;
+const STEPS: usize = 4000;
+
+pub(super) fn random_operations(t: &mut TestCtx<'_>) -> Outcome {
+    with_file(FILE, |file| {
+        without_leak(|| {
+            let live = (mm::vma::live(), mm::vma::anon::live());
+            walk(t.seed, file).map_err(Failure::new)?;
+            crate::check_eq!((mm::vma::live(), mm::vma::anon::live()), live);
+            mm::check().map_err(Failure::new)
+        })
+    })
+}
+
+/// What a page of an address space is.
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    prot: Prot,
+    /// The page of the file that it shows; none: it is anonymous.
+    shows: Option<u32>,
+    shared: bool,
+    /// What it holds of its own, in place of the file's.
+    own: Option<u64>,
+}
+
+struct Space {
+    mm: MmRef,
+    pages: BTreeMap<u64, Page>,
+}
+
+struct Walk<'a> {
+    rng: Rng,
+    opener: &'a Opener,
+    spaces: Vec<Space>,
+    /// What the file holds, in the word of each page that is looked at.
+    file: Vec<u64>,
+    /// Contents are unique: the next one.
+    next: u64,
+}
+
+/// What differed from the model.
+type Wrong = String;
+
+fn va(page: u64) -> VirtAddr {
+    VirtAddr(page * PAGE_SIZE)
+}
+
+/// The word of a page that is stored to and loaded: its last.
+fn word(page: u64) -> VirtAddr {
+    VirtAddr((page + 1) * PAGE_SIZE - 8)
+}
+
+/// Where that word is in the file.
+fn pos(index: u32) -> u64 {
+    (u64::from(index) + 1) * PAGE_SIZE - 8
+}
+
+fn wrong(what: &str, found: impl core::fmt::Debug, expected: impl core::fmt::Debug) -> Wrong {
+    format!("{what}: found {found:?}, expected {expected:?}")
+}
+
+fn same<T: PartialEq + core::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), Wrong> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(wrong(what, found, expected))
+    }
+}
+
+fn walk(seed: u64, opener: &Opener) -> Result<(), Wrong> {
+    let mut walk = Walk {
+        rng: Rng::with_seed(seed),
+        opener,
+        spaces: Vec::new(),
+        file: vec![0; FILE as usize],
+        next: 1,
+    };
+    for index in 0..FILE {
+        walk.write(index)?;
+    }
+    for step in 0..STEPS {
+        walk.step().map_err(|e| format!("step {step}: {e}"))?;
+    }
+    (0..walk.spaces.len()).try_for_each(|i| walk.check(i))?;
+    walk.sync_all()
+}
+
+impl Walk<'_> {
+    fn step(&mut self) -> Result<(), Wrong> {
+        if self.spaces.is_empty() {
+            let mm = MmRef::new().map_err(|e| format!("a new address space: {e:?}"))?;
+            let pages = BTreeMap::new();
+            self.spaces.push(Space { mm, pages });
+        }
+        let i = self.rng.usize(..self.spaces.len());
+        match self.rng.u32(..100) {
+            0..34 => self.touch(i),
+            34..46 => self.map(i),
+            46..52 => self.unmap(i),
+            52..60 => self.protect(i),
+            60..67 => self.relocate(i),
+            67..74 => self.advise(i),
+            74..78 => self.fork(i),
+            78..80 => {
+                self.spaces.swap_remove(i);
+                Ok(())
+            }
+            80..87 => self.read_or_write(),
+            87..92 => self.msync(i),
+            92..93 => self.sync_all(),
+            93..97 => {
+                file::drop_caches();
+                Ok(())
+            }
+            _ => self.check(i),
+        }
+    }
+
+    /// A part of the window, mostly short.
+    fn range(&mut self) -> (u64, u64) {
+        let n = if self.rng.bool() {
+            self.rng.u64(1..5)
+        } else {
+            self.rng.u64(1..40)
+        };
+        (BASE + self.rng.u64(..WINDOW - n), n)
+    }
+
+    fn value(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn prot(&mut self) -> Prot {
+        [Prot::NONE, Prot::READ, Prot::RW, Prot::RW][self.rng.usize(..4)]
+    }
+
+    fn touch(&mut self, i: usize) -> Result<(), Wrong> {
+        let (first, n) = self.range();
+        let store = self.rng.bool();
+        for page in first..first + n.min(6) {
+            if store {
+                self.store(i, page)?;
+            } else {
+                self.load(i, page)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, i: usize, page: u64) -> Result<(), Wrong> {
+        let space = &self.spaces[i];
+        let _adopted = space.mm.adopt();
+        let expected = match space.pages.get(&page) {
+            None => Err(FaultError::Unmapped),
+            Some(p) if p.prot == Prot::NONE => Err(FaultError::Protection),
+            Some(p) => self.content(p),
+        };
+        let what = || format!("a load of page {page:#x} of space {i}");
+        same(&what(), user::load(word(page)), expected)
+    }
+
+    /// What the page holds, if it is within the file.
+    fn content(&self, page: &Page) -> Result<u64, FaultError> {
+        match (page.own, page.shows) {
+            (Some(own), _) => Ok(own),
+            (None, Some(index)) => {
+                let held = self.file.get(index as usize).copied();
+                held.ok_or(FaultError::Bus)
+            }
+            (None, None) => Ok(0),
+        }
+    }
+
+    fn store(&mut self, i: usize, page: u64) -> Result<(), Wrong> {
+        let value = self.value();
+        let space = &mut self.spaces[i];
+        let _adopted = space.mm.adopt();
+        let beyond = |p: &Page| p.own.is_none() && p.shows.is_some_and(|at| at >= FILE);
+        let expected = match space.pages.get_mut(&page) {
+            None => Err(FaultError::Unmapped),
+            Some(p) if !p.prot.has(Prot::WRITE) => Err(FaultError::Protection),
+            Some(p) if beyond(p) => Err(FaultError::Bus),
+            Some(p) => {
+                match p.shows.filter(|_| p.shared) {
+                    Some(index) => self.file[index as usize] = value,
+                    None => p.own = Some(value),
+                }
+                Ok(())
+            }
+        };
+        let what = format!("a store to page {page:#x} of space {i}");
+        same(&what, user::store(word(page), value), expected)
+    }
+
+    fn map(&mut self, i: usize) -> Result<(), Wrong> {
+        let ((first, n), prot) = (self.range(), self.prot());
+        let index = self.rng.u32(..FILE + BEYOND);
+        let (shared, anon) = (self.rng.bool(), self.rng.u32(..6) == 0);
+        let space = &mut self.spaces[i];
+        let (at, len) = (Some(va(first)), n * PAGE_SIZE);
+        let got = if anon {
+            space.mm.mmap(at, len, prot, MapFlags::FIXED)
+        } else {
+            let how = if shared {
+                MapFlags::FIXED | MapFlags::SHARED
+            } else {
+                MapFlags::FIXED
+            };
+            space.mm.mmap_file(at, len, prot, how, self.opener, index)
+        };
+        same("mmap", got, Ok(va(first)))?;
+        space.pages.extend((0..n).map(|k| {
+            let page = Page {
+                prot,
+                shows: (!anon).then_some(index + k as u32),
+                shared: shared && !anon,
+                own: None,
+            };
+            (first + k, page)
+        }));
+        Ok(())
+    }
+
+    fn unmap(&mut self, i: usize) -> Result<(), Wrong> {
+        let (first, n) = self.range();
+        let space = &mut self.spaces[i];
+        same("munmap", space.mm.munmap(va(first), n * PAGE_SIZE), Ok(()))?;
+        space.pages.retain(|&p, _| !(first..first + n).contains(&p));
+        Ok(())
+    }
+
+    fn protect(&mut self, i: usize) -> Result<(), Wrong> {
+        let ((first, n), prot) = (self.range(), self.prot());
+        let space = &mut self.spaces[i];
+        let whole = space.pages.range(first..first + n).count() as u64 == n;
+        let got = space.mm.mprotect(va(first), n * PAGE_SIZE, prot);
+        if !whole {
+            return same("mprotect of a hole", got, Err(MmError::NotMapped));
+        }
+        for (_, page) in space.pages.range_mut(first..first + n) {
+            page.prot = prot;
+        }
+        same("mprotect", got, Ok(()))
+    }
+
+    /// Moves pages to elsewhere in the window.
+    fn relocate(&mut self, i: usize) -> Result<(), Wrong> {
+        let (first, n) = self.range();
+        let to = BASE + self.rng.u64(..WINDOW - n);
+        if to < first + n && first < to + n {
+            return Ok(());
+        }
+        let space = &mut self.spaces[i];
+        let moving: Vec<Page> = space
+            .pages
+            .range(first..first + n)
+            .map(|(_, p)| *p)
+            .collect();
+        let len = n * PAGE_SIZE;
+        match space
+            .mm
+            .mremap(va(first), len, len, RemapFlags::FIXED, Some(va(to)))
+        {
+            // One area must hold all of it; one page always lies in one.
+            Err(MmError::Fault) if n > 1 || moving.is_empty() => return Ok(()),
+            got => same("mremap", got, Ok(va(to)))?,
+        }
+        same("pages that mremap moved", moving.len() as u64, n)?;
+        space.pages.retain(|&p, _| !(first..first + n).contains(&p));
+        space.pages.extend((to..).zip(moving));
+        Ok(())
+    }
+
+    fn advise(&mut self, i: usize) -> Result<(), Wrong> {
+        let (first, n) = self.range();
+        let advice = [
+            Advice::DontNeed,
+            Advice::WillNeed,
+            Advice::Cold,
+            Advice::PageOut,
+        ][self.rng.usize(..4)];
+        let space = &mut self.spaces[i];
+        let whole = space.pages.range(first..first + n).count() as u64 == n;
+        let got = space.mm.madvise(va(first), n * PAGE_SIZE, advice);
+        if advice == Advice::DontNeed {
+            for (_, page) in space.pages.range_mut(first..first + n) {
+                page.own = None;
+            }
+        }
+        let expected = if whole {
+            Ok(())
+        } else {
+            Err(MmError::NotMapped)
+        };
+        same("madvise", got, expected)
+    }
+
+    fn fork(&mut self, i: usize) -> Result<(), Wrong> {
+        if self.spaces.len() < FAMILY {
+            let parent = &self.spaces[i];
+            let mm = parent.mm.fork().map_err(|e| format!("fork: {e:?}"))?;
+            let pages = parent.pages.clone();
+            self.spaces.push(Space { mm, pages });
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, index: u32) -> Result<(), Wrong> {
+        let value = self.value();
+        self.file[index as usize] = value;
+        same(
+            "write",
+            self.opener.write(pos(index), &value.to_le_bytes()),
+            Ok(8),
+        )
+    }
+
+    fn read_or_write(&mut self) -> Result<(), Wrong> {
+        let index = self.rng.u32(..FILE);
+        if self.rng.bool() {
+            return self.write(index);
+        }
+        let mut bytes = [0; 8];
+        same("read", self.opener.read(pos(index), &mut bytes), Ok(8))?;
+        let (found, expected) = (u64::from_le_bytes(bytes), self.file[index as usize]);
+        same(&format!("page {index} as read"), found, expected)
+    }
+
+    fn msync(&mut self, i: usize) -> Result<(), Wrong> {
+        let (first, n) = self.range();
+        let space = &self.spaces[i];
+        let part = || space.pages.range(first..first + n);
+        let got = space.mm.msync(va(first), n * PAGE_SIZE, Sync::Wait);
+        let expected = if part().count() as u64 == n {
+            Ok(())
+        } else {
+            Err(MmError::NotMapped)
+        };
+        same("msync", got, expected)?;
+        let synced = part().filter(|(_, page)| page.shared);
+        synced
+            .filter_map(|(_, page)| page.shows.filter(|&index| index < FILE))
+            .try_for_each(|index| self.on_disk(index))
+    }
+
+    fn sync_all(&mut self) -> Result<(), Wrong> {
+        same("sync", self.opener.sync(), Ok(()))?;
+        (0..FILE).try_for_each(|index| self.on_disk(index))
+    }
+
+    /// The disk holds what the file holds.
+    fn on_disk(&self, index: u32) -> Result<(), Wrong> {
+        let mut page = Box::new([0; PAGE]);
+        same(
+            "a read of the disk",
+            file::read_raw(FIRST + index, &mut page),
+            Ok(()),
+        )?;
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&page[PAGE - 8..]);
+        let (found, expected) = (u64::from_le_bytes(bytes), self.file[index as usize]);
+        same(&format!("page {index} on the disk"), found, expected)
+    }
+
+    /// Every page holds what it should; its entry maps what it may; and the counters say the same.
+    fn check(&mut self, i: usize) -> Result<(), Wrong> {
+        let pages: Vec<u64> = self.spaces[i].pages.keys().copied().collect();
+        for &page in &pages {
+            self.load(i, page)?;
+        }
+        let Space { mm, pages } = &self.spaces[i];
+        mm.mmap_lock.read().validate().map_err(String::from)?;
+        let (mut anon, mut of_file) = (0, 0);
+        for (&at, page) in pages {
+            let entry = PmdRef::lookup(mm, va(at)).and_then(|pmd| pmd.lock(va(at))?.get().into());
+            let Some(entry) = entry.filter(|e| e.is_mapped() && !e.is_special()) else {
+                continue;
+            };
+            if frame(entry.pfn()).usage() == Use::Anon {
+                anon += 1;
+                same("an anonymous page for the file's", page.own.is_some(), true)?;
+            } else {
+                of_file += 1;
+                let writable = entry.is_write() || entry.is_dirty();
+                same("a writable private entry", writable && !page.shared, false)?;
+                let dirty = frame(entry.pfn()).has(mm::frame::flag::DIRTY);
+                same(
+                    "a writable entry of a clean page",
+                    writable && !dirty,
+                    false,
+                )?;
+            }
+        }
+        let counted = (mm.anon_pages.raw(), mm.file_pages.raw());
+        same("pages counted (anonymous, file)", counted, (anon, of_file))?;
+        crate::oracle::take().map_or(Ok(()), Err)
+    }
+}
