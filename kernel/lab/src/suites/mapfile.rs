@@ -17,6 +17,7 @@ pub(super) static SUITE: Suite = Suite {
     name: "mapfile",
     tests: tests![
         loads_show_the_file,
+        what_will_be_needed_is_read,
         shared_stores_are_the_files,
         private_stores_are_not,
         no_access_beyond_the_end,
@@ -92,6 +93,20 @@ fn loads_show_the_file(_: &mut TestCtx<'_>) -> Outcome {
         })?;
     }
     Ok(())
+}
+
+fn what_will_be_needed_is_read(_: &mut TestCtx<'_>) -> Outcome {
+    with_mapping(64, SHARED, |_, space| {
+        let before = total(Event::FileRead);
+        space.advise(BASE, 64, Advice::WillNeed)?;
+        let major = total(Event::PgMajFault);
+        for i in 0..64 {
+            check_eq!(user::load(at(BASE, i))?, value(i, 1));
+        }
+        check_eq!(total(Event::PgMajFault) - major, 0);
+        check_eq!(total(Event::FileRead) - before, 64);
+        Ok(())
+    })
 }
 
 fn shared_stores_are_the_files(_: &mut TestCtx<'_>) -> Outcome {

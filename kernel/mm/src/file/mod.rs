@@ -31,6 +31,7 @@ pub(crate) use evict::{Fate, evict};
 pub use flusher::{Limits, limits, set_limits};
 pub(crate) use flusher::{wait_written, wake as wake_flusher, written};
 pub use io::read_raw;
+pub(crate) use read::will_need;
 
 /// A file in somebody's use.
 pub struct Opener(OpenFile);

@@ -11,11 +11,13 @@ use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
 use crate::lru;
+use crate::pagecache::opened::OpenFile;
 use crate::pagecache::tree::{BATCH, Cache, Reserve};
 use crate::stats::{Event, Use, count};
 use algo::ondemand::Plan;
 use arch::addr::PAGE_SIZE;
 use arch::block::Op;
+use core::ops::Range;
 
 /// The folio was used: the second time since reclaim looked, it becomes active.
 pub(super) fn mark_used(guard: &FolioGuard) {
@@ -56,9 +58,9 @@ impl Reads<'_> {
         Ok(fresh)
     }
 
-    /// Adds the pages of a plan but for the one that is `wanted` and there; fewer when memory is short.
-    fn carry_out(&mut self, plan: Plan, wanted: Option<u32>, reserve: &mut Reserve) {
-        for index in (plan.first..plan.first + plan.pages).filter(|&i| Some(i) != wanted) {
+    /// Adds the pages but for the one that is `wanted` and there; fewer when memory is short.
+    fn add_all(&mut self, pages: Range<u32>, wanted: Option<u32>, reserve: &mut Reserve) {
+        for index in pages.filter(|&i| Some(i) != wanted) {
             if buddy::is_low() {
                 return;
             }
@@ -74,6 +76,19 @@ impl Reads<'_> {
         io::start(self.opener.0.file(), Op::Read, &self.pages[..self.n]);
         self.n = 0;
     }
+}
+
+fn pages_of(plan: Plan) -> Range<u32> {
+    plan.first..plan.first + plan.pages
+}
+
+/// Begins to read in pages `first` to `last`, as far as there is memory to spare. Sleeps for requests only.
+pub(crate) fn will_need(opened: OpenFile, first: u32, last: u32) {
+    let end = last.saturating_add(1).min(opened.file().pages());
+    let opener = Opener(opened);
+    opener
+        .reads()
+        .add_all(first..end, None, &mut Reserve::new());
 }
 
 impl Drop for Reads<'_> {
@@ -128,7 +143,8 @@ impl Opener {
         let pages = self.0.file().pages();
         if let Some(folio) = self.0.file().tree.find(index) {
             if let Some(plan) = self.0.hit(index, pages) {
-                self.reads().carry_out(plan, None, &mut Reserve::new());
+                self.reads()
+                    .add_all(pages_of(plan), None, &mut Reserve::new());
             }
             return Ok((folio, false));
         }
@@ -137,7 +153,7 @@ impl Opener {
             let mut reserve = Reserve::new();
             let mut reads = self.reads();
             reads.add(index, Gfp::RECLAIM, &mut reserve)?;
-            reads.carry_out(plan, Some(index), &mut reserve);
+            reads.add_all(pages_of(plan), Some(index), &mut reserve);
             drop(reads);
             // Gone again already, if memory is that short.
             if let Some(folio) = self.0.file().tree.find(index) {

@@ -91,7 +91,7 @@ pub enum Advice {
     DontNeed,
     /// The content may be dropped when memory is short, unless it is written before.
     Free,
-    /// Read in what is swapped out.
+    /// Read in what is swapped out, or not in memory of a file.
     WillNeed,
     /// Reclaim these pages before others.
     Cold,

@@ -6,6 +6,7 @@
 use super::args::{Advice, Range};
 use super::{cold, lazyfree, read};
 use crate::error::MmError;
+use crate::file;
 use crate::frame::NIL;
 use crate::handle::MmRef;
 use crate::pt::gather::Gather;
@@ -40,9 +41,7 @@ impl MmRef {
                 }
                 lazyfree::with(self, |lazy| each_part(&set, range, |part| lazy.range(part)))
             }
-            Advice::WillNeed => each_part(&set, range, |part| {
-                readahead::will_need(swapped(self, part))
-            }),
+            Advice::WillNeed => each_part(&set, range, |part| will_need(self, &set, part)),
             Advice::Cold => each_part(&set, range, |part| cold::deactivate(self, part)),
             Advice::PageOut => each_part(&set, range, |part| cold::page_out(self, part)),
         }
@@ -74,6 +73,16 @@ fn each_part(set: &VmaSet, range: Range, mut f: impl FnMut(Range)) -> Result<(),
         Err(MmError::NotMapped)
     } else {
         Ok(())
+    }
+}
+
+/// Begins to read in what of the range, which lies in one area, is on a disk.
+fn will_need(mm: &MmRef, set: &VmaSet, part: Range) {
+    readahead::will_need(swapped(mm, part));
+    let area = set.find(VirtAddr(part.start));
+    if let Some((area, opened)) = area.and_then(|area| Some((area, area.opened()?))) {
+        let first = area.index_of(VirtAddr(part.start));
+        file::will_need(opened, first, area.index_of(VirtAddr(part.end - PAGE_SIZE)));
     }
 }
 
