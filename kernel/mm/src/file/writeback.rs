@@ -8,6 +8,7 @@ use super::{Opener, io};
 use crate::error::MmError;
 use crate::folio;
 use crate::frame::{flag, frame};
+use crate::knobs::{self, Knob};
 use crate::pagecache::File;
 use crate::pagecache::opened::OpenFile;
 use crate::pagecache::tree::BATCH;
@@ -87,7 +88,7 @@ fn write(run: &mut Run<'_>, index: u32, pfn: Pfn) {
         folio::wait_writeback(pfn);
     }
     // Who can store to it has made it dirty: a clean one has no entry to be cleaned.
-    if state.has(flag::DIRTY) {
+    if state.has(flag::DIRTY) && knobs::on(Knob::CleanFirst) {
         mkclean(&guard);
     }
     if !run.file.tree.begin_write(pfn) {
@@ -158,10 +159,12 @@ pub(crate) fn sync(opened: &OpenFile, range: Option<RangeInclusive<u32>>) -> Res
     let f = opened.file();
     if let Some(range) = range {
         start(f, &range);
-        wait(f, &range);
+        if knobs::on(Knob::SyncWait) {
+            wait(f, &range);
+        }
     }
     // Also when nothing was dirty: what the flusher wrote may not be durable yet.
-    if io::flush().is_err() {
+    if knobs::on(Knob::SyncFlush) && io::flush().is_err() {
         f.note_error();
     }
     opened.tell()

@@ -34,6 +34,7 @@ fn sync_twice(stage: &Stage) {
 pub(super) static WRITE_VS_SYNC: Play = Play {
     name: "write-vs-sync",
     about: "A writes to a page of a file while B makes the file durable, twice",
+    fixes: &[Knob::SyncFlush],
     spaces: &[None, None],
     setup: |stage| {
         stage.open_file(0, 1)?;
@@ -54,10 +55,20 @@ pub(super) static WRITE_VS_SYNC: Play = Play {
     ..Play::NEW
 };
 
+/// What a sync promises, of a write to the disk that somebody else began.
+pub(super) static SYNC_VS_SYNC: Play = Play {
+    name: "sync-vs-sync",
+    about: "A and B make the same written page durable",
+    fixes: &[Knob::SyncWait, Knob::SyncFlush],
+    run: |stage, _| must(stage, "sync", stage.sync_file(0)),
+    ..WRITE_VS_SYNC
+};
+
 /// What a sync promises, of stores: a page is made read-only everywhere before it is written to the disk.
 pub(super) static STORE_VS_SYNC: Play = Play {
     name: "store-vs-sync",
     about: "A stores to a mapped page of a file, twice, while B makes the file durable, twice",
+    fixes: &[Knob::CleanFirst],
     spaces: &[Some(0), None],
     setup: one_mapped_page,
     enter: |stage, me| {

@@ -24,6 +24,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &reclaim::SWAPIN_VS_SWAPIN,
     &reclaim::FREE_VS_WRITE,
     &files::WRITE_VS_SYNC,
+    &files::SYNC_VS_SYNC,
     &files::STORE_VS_SYNC,
     &files::ZAP_VS_MKCLEAN,
     &files::MUNMAP_VS_MKCLEAN,
