@@ -67,14 +67,14 @@ ranks! {
     PcpLock,
     /// The buddy allocator's free lists.
     ZoneLock,
-    /// One printed line; not taken by interrupt handlers, so outside of every lock that they take.
-    Console,
-    /// The page cache of one file; taken by interrupt handlers.
-    FileTree,
     /// One opening of a file: what it was told of errors, where it reads.
     OpenFile,
     /// Where one file lies on the disk.
     FileLayout,
+    /// One printed line; not taken by interrupt handlers, so outside of every lock that they take.
+    Console,
+    /// The page cache of one file; taken by interrupt handlers.
+    FileTree,
     /// A CPU's run queue.
     RunQueue,
     /// A wait queue or the queue of a sleeping lock; taken by interrupt handlers.
