@@ -236,14 +236,26 @@ impl Stage {
     /// What the access failed with.
     pub fn store(&self, va: VirtAddr, value: u64) -> Result<(), FaultError> {
         access(va, Some(value))?;
+        self.stored(va, value);
+        Ok(())
+    }
+
+    /// As [`Stage::store`], where the MMU allows it as things are: one step, without a fault. False where it does not.
+    pub fn try_store(&self, va: VirtAddr, value: u64) -> bool {
+        let stored = matches!(one_access(va, Some(value)), Outcome::Done(_));
+        if stored {
+            self.stored(va, value);
+        }
+        stored
+    }
+
+    fn stored(&self, va: VirtAddr, value: u64) {
         let mm = space_of_current();
         if let Some(word) = self.file_word(AccessKind::Write, mm, va) {
-            self.files().store(word, value);
-            return Ok(());
+            return self.files().store(word, value);
         }
         touch_word(AccessKind::Write, mm, va);
         self.model().store(mm, va.0, value);
-        Ok(())
     }
 
     /// The word of a file that is mapped shared at `va`, which the step touches.
@@ -315,15 +327,27 @@ fn space_of_current() -> u32 {
 
 /// One access through the MMU of the running actor's CPU, and the fault path as often as it takes.
 fn access(va: VirtAddr, store: Option<u64>) -> Result<u64, FaultError> {
-    let (kind, want) = match store {
-        Some(_) => (PointKind::UserWrite, Access::Write),
-        None => (PointKind::UserRead, Access::Read),
-    };
     loop {
-        point::at(kind, AccessKind::Write, tlb_object);
-        match ENGINE.user_access(va, store) {
+        match one_access(va, store) {
             Outcome::Done(value) => return Ok(value),
-            Outcome::Fault => mm::fault::current(va, want)?,
+            Outcome::Fault => mm::fault::current(va, wants(store))?,
         }
     }
+}
+
+fn wants(store: Option<u64>) -> Access {
+    match store {
+        Some(_) => Access::Write,
+        None => Access::Read,
+    }
+}
+
+/// One access, or what keeps the MMU from it.
+fn one_access(va: VirtAddr, store: Option<u64>) -> Outcome {
+    let kind = match store {
+        Some(_) => PointKind::UserWrite,
+        None => PointKind::UserRead,
+    };
+    point::at(kind, AccessKind::Write, tlb_object);
+    ENGINE.user_access(va, store)
 }

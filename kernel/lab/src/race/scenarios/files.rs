@@ -5,7 +5,9 @@ use mm::knobs::Knob;
 use mm::{Advice, MmError, MmRef};
 
 use super::play::{HOME, Play, must};
+use crate::race::scenario::Kinds;
 use crate::race::stage::Stage;
+use sync::point::PointKind;
 
 /// One page of a file, mapped in the space at place 0. A second one keeps the table, whose end would be a flush of its own.
 fn one_mapped_page(stage: &Stage) -> Result<(), MmError> {
@@ -17,12 +19,29 @@ fn one_mapped_page(stage: &Stage) -> Result<(), MmError> {
     Ok(())
 }
 
-/// The last actor has the page in its TLB, written.
-fn c_stored(stage: &'static Stage, me: usize) {
-    if me == 2 {
+/// The actor has the page in its TLB, written.
+fn stored(stage: &Stage, it: bool) {
+    if it {
         must(stage, "store", stage.store(HOME, 2));
     }
 }
+
+fn drop_page(stage: &Stage) {
+    let dropped = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::DontNeed);
+    must(stage, "madvise", dropped);
+}
+
+/// The page may be gone: a fault would bring it back, which is another story.
+fn store_if_it_can(stage: &Stage) {
+    stage.try_store(HOME, 3);
+}
+
+/// Other orders of rule 2 that hold as well.
+const VARIANTS: &[Knob] = &[
+    Knob::LateDirty,
+    Knob::LateDirtyPending,
+    Knob::ImmediateGather,
+];
 
 fn sync_twice(stage: &Stage) {
     for _ in 0..2 {
@@ -71,11 +90,7 @@ pub(super) static STORE_VS_SYNC: Play = Play {
     fixes: &[Knob::CleanFirst],
     spaces: &[Some(0), None],
     setup: one_mapped_page,
-    enter: |stage, me| {
-        if me == 0 {
-            must(stage, "store", stage.store(HOME, 2));
-        }
-    },
+    enter: |stage, me| stored(stage, me == 0),
     run: |stage, me| {
         if me == 0 {
             must(stage, "store", stage.store(HOME, 3));
@@ -86,52 +101,64 @@ pub(super) static STORE_VS_SYNC: Play = Play {
     ..Play::NEW
 };
 
-/// Rule 2: what a CPU may still store to a page whose entry is gone is not lost.
+/// Where the actors of race 2 stop: not at looks at tables that stay, and not between the parts of a flush.
+const STOPS: Kinds = Kinds::USUAL
+    .without(PointKind::CellRead)
+    .without(PointKind::Space)
+    .without(PointKind::IpiSend);
+
+/// Rule 2: what a CPU still stores to a page whose entry is gone is not lost.
 pub(super) static ZAP_VS_MKCLEAN: Play = Play {
     name: "zap-vs-mkclean",
-    about: "A drops a mapped page of a file that C stores to, while B makes the file durable, twice",
+    about: "A unmaps a page of a file that C stores to while it can; B makes the file durable",
+    fixes: &[Knob::DelayRmap, Knob::FlushBeforeUnlock, Knob::MkcleanSync],
+    variants: VARIANTS,
+    spaces: &[Some(0), None, Some(0)],
+    stops: STOPS,
+    setup: one_mapped_page,
+    enter: |stage, me| stored(stage, me == 2),
+    run: |stage, me| match me {
+        0 => must(stage, "munmap", stage.space(0).munmap(HOME, PAGE_SIZE)),
+        1 => must(stage, "sync", stage.sync_file(0)),
+        _ => store_if_it_can(stage),
+    },
+    ..Play::NEW
+};
+
+/// The same where the area stays.
+pub(super) static DROP_VS_MKCLEAN: Play = Play {
+    name: "drop-vs-mkclean",
+    about: "A drops a page of a file that C stores to while it can; B makes the file durable",
+    run: |stage, me| match me {
+        0 => drop_page(stage),
+        1 => must(stage, "sync", stage.sync_file(0)),
+        _ => store_if_it_can(stage),
+    },
+    ..ZAP_VS_MKCLEAN
+};
+
+/// Rule 2: who stores and syncs need not know that another thread drops the page.
+pub(super) static ZAP_VS_SYNC: Play = Play {
+    name: "zap-vs-sync",
+    about: "A drops a mapped page of a file while B makes it durable, stores to it and makes it durable again",
     fixes: &[
         Knob::DelayRmap,
         Knob::FlushBeforeUnlock,
         Knob::MkcleanSync,
         Knob::LateDirtyUnlocked,
     ],
-    variants: &[
-        Knob::LateDirty,
-        Knob::LateDirtyPending,
-        Knob::ImmediateGather,
-    ],
-    spaces: &[Some(0), None, Some(0)],
+    variants: VARIANTS,
     setup: one_mapped_page,
-    enter: c_stored,
-    run: |stage, me| match me {
-        0 => {
-            let dropped = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::DontNeed);
-            must(stage, "madvise", dropped);
+    enter: |stage, me| stored(stage, me == 1),
+    run: |stage, me| {
+        if me == 0 {
+            return drop_page(stage);
         }
-        1 => sync_twice(stage),
-        _ => must(stage, "store", stage.store(HOME, 3)),
+        must(stage, "sync", stage.sync_file(0));
+        must(stage, "store", stage.store(HOME, 3));
+        must(stage, "sync", stage.sync_file(0));
     },
     ..Play::NEW
-};
-
-/// The same where the area goes as well.
-pub(super) static MUNMAP_VS_MKCLEAN: Play = Play {
-    name: "munmap-vs-mkclean",
-    about: "A unmaps a page of a file that C stores to while it can, while B makes the file durable",
-    fixes: &[Knob::DelayRmap, Knob::FlushBeforeUnlock, Knob::MkcleanSync],
-    variants: &[
-        Knob::LateDirty,
-        Knob::LateDirtyPending,
-        Knob::ImmediateGather,
-    ],
-    run: |stage, me| match me {
-        0 => must(stage, "munmap", stage.space(0).munmap(HOME, PAGE_SIZE)),
-        1 => must(stage, "sync", stage.sync_file(0)),
-        // The page may be gone.
-        _ => super::play::whatever(stage.store(HOME, 3)),
-    },
-    ..ZAP_VS_MKCLEAN
 };
 
 /// Rule 2 by itself: a page counts as mapped for as long as somebody may store to it.
@@ -139,21 +166,16 @@ pub(super) static ZAP_KEEPS_RMAP: Play = Play {
     name: "zap-keeps-rmap",
     about: "A drops a mapped page of a file that B stores to; it counts as mapped until B's CPU is flushed",
     fixes: &[Knob::DelayRmap],
-    variants: ZAP_VS_MKCLEAN.variants,
+    variants: VARIANTS,
     watches_rmap: true,
     spaces: &[Some(0), Some(0)],
     setup: one_mapped_page,
-    enter: |stage, me| {
-        if me == 1 {
-            must(stage, "store", stage.store(HOME, 2));
-        }
-    },
+    enter: |stage, me| stored(stage, me == 1),
     run: |stage, me| {
         if me == 1 {
             return must(stage, "store", stage.store(HOME, 3));
         }
-        let dropped = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::DontNeed);
-        must(stage, "madvise", dropped);
+        drop_page(stage);
     },
     ..Play::NEW
 };

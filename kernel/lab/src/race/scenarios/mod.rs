@@ -27,7 +27,8 @@ pub static ALL: &[&dyn Scenario] = &[
     &files::SYNC_VS_SYNC,
     &files::STORE_VS_SYNC,
     &files::ZAP_VS_MKCLEAN,
-    &files::MUNMAP_VS_MKCLEAN,
+    &files::DROP_VS_MKCLEAN,
+    &files::ZAP_VS_SYNC,
     &files::ZAP_KEEPS_RMAP,
 ];
 
