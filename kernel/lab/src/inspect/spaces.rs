@@ -1,14 +1,15 @@
 //! `maps`, `smaps`, `pagemap`, `tlb`: address spaces.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use arch::pte::Entry;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::MmRef;
-use mm::frame::frame;
+use mm::frame::{NIL, frame};
 use mm::pt::{PmdRef, tlb};
-use mm::stats::{Event, total};
+use mm::stats::{Event, Use, total};
 use mm::vma::{Vma, vm};
 
 use crate::args::{Args, UsageError, number};
@@ -52,10 +53,11 @@ fn each(ctx: &Ctx<'_>, mut f: impl FnMut(&MmRef)) -> Result<Status, UsageError> 
     for space in &spaces {
         writeln!(
             ctx.out,
-            "mm {}: {} kB mapped, {} kB resident, {} kB in swap, {} page-table pages, {} areas",
+            "mm {}: {} kB mapped, {} kB resident ({} kB of files), {} kB in swap, {} page-table pages, {} areas",
             space.id(),
             space.total_vm.get() * PAGE_SIZE / 1024,
             space.rss() * PAGE_SIZE / 1024,
+            space.file_pages.get() * PAGE_SIZE / 1024,
             space.swap_entries.get() * PAGE_SIZE / 1024,
             space.tables.get(),
             space.mmap_lock.read().count()
@@ -67,19 +69,20 @@ fn each(ctx: &Ctx<'_>, mut f: impl FnMut(&MmRef)) -> Result<Status, UsageError> 
 
 fn print_area(area: &Vma, out: &dyn Out) {
     let bit = |mask, c| if area.has(mask) { c } else { '-' };
-    let name = if area.has(vm::GROWSDOWN) {
-        "[stack]"
-    } else {
-        ""
+    let name = match area.file() {
+        NIL if area.has(vm::GROWSDOWN) => "[stack]".into(),
+        NIL => String::new(),
+        id => format!("[file {id}]"),
     };
     writeln!(
         out,
-        "{:012x}-{:012x} {}{}{}p {:08x} {name}",
+        "{:012x}-{:012x} {}{}{}{} {:08x} {name}",
         area.start(),
         area.end(),
         bit(vm::READ, 'r'),
         bit(vm::WRITE, 'w'),
         bit(vm::EXEC, 'x'),
+        if area.has(vm::SHARED) { 's' } else { 'p' },
         area.pgoff()
     );
 }
@@ -125,6 +128,7 @@ fn entries(
 #[derive(Default)]
 struct Sums {
     rss: u64,
+    file: u64,
     shared: u64,
     dirty: u64,
     referenced: u64,
@@ -140,6 +144,7 @@ impl Sums {
             self.zero += 1;
         } else if entry.is_present() {
             self.rss += 1;
+            self.file += u64::from(frame(entry.pfn()).usage() == Use::File);
             self.shared += u64::from(frame(entry.pfn()).mapcount() > 1);
             self.dirty += u64::from(entry.is_dirty());
             self.referenced += u64::from(entry.is_accessed());
@@ -160,6 +165,8 @@ pub(super) fn smaps(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
             for (name, pages) in [
                 ("Size:", area.pages()),
                 ("Rss:", sums.rss),
+                ("Anonymous:", sums.rss - sums.file),
+                ("File:", sums.file),
                 ("Shared:", sums.shared),
                 ("Private:", sums.rss - sums.shared),
                 ("Dirty:", sums.dirty),

@@ -276,7 +276,7 @@ fn more_than_memory(_: &mut TestCtx<'_>) -> Outcome {
 }
 
 /// Runs `f` with this hard limit.
-fn with_limit(pages: u64, f: impl FnOnce() -> Outcome) -> Outcome {
+pub(super) fn with_limit(pages: u64, f: impl FnOnce() -> Outcome) -> Outcome {
     file::set_limits(Some(pages));
     let result = f();
     file::set_limits(None);

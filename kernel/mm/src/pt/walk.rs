@@ -10,6 +10,7 @@ use super::{PmdRef, tlb};
 use crate::folio;
 use crate::frame::frame;
 use crate::mm::Mm;
+use crate::stats::Use;
 use arch::{Pfn, VirtAddr};
 use sync::irq::IrqGuard;
 
@@ -30,7 +31,7 @@ impl Drop for Held {
 }
 
 /// The folio mapped at `va`, for reading or for writing; `None` when there is none that can be had this
-/// way (not present, not writable, the zero page, or just changing): take the fault path then. `mm` is the
+/// way (not present, not writable, the zero page, for writing a page of a file, or just changing): take the fault path then. `mm` is the
 /// address space that the running thread has adopted.
 pub fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -> Option<Held> {
     debug_assert!(
@@ -47,6 +48,10 @@ pub fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -> Optio
         return None;
     }
     let held = Held(pfn);
+    if write && frame(pfn).usage() == Use::File {
+        // Writeback cleans entries, not references: a store through one would go unnoticed.
+        return None;
+    }
     let again = PmdRef::lookup(mm, va)?.peek(va)?;
     super::same(again, entry).then_some(held)
 }
