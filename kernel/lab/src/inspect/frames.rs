@@ -7,7 +7,7 @@ use mm::folio;
 use mm::frame::{self, Frame, flag};
 use mm::pt::PmdRef;
 use mm::stats::Use;
-use mm::vma::{Vma, anon};
+use mm::vma::{Vma, anon, imap};
 
 use crate::args::{UsageError, number};
 use crate::out::Out;
@@ -88,12 +88,14 @@ pub(super) fn rmap(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let pfn = pfn_argument(ctx)?;
     let f = frame::frame(pfn);
     // The reference keeps the frame from being freed and reused for something that is no folio.
-    if f.usage() != Use::Anon || !f.try_get() {
+    if !matches!(f.usage(), Use::Anon | Use::File) || !f.try_get() {
         writeln!(ctx.out, "{pfn:?} is no folio: {}", use_name(f.usage()));
         return Ok(Status::Ok);
     }
-    if f.usage() == Use::Anon {
-        walk(f, pfn, ctx.out);
+    match f.usage() {
+        Use::Anon => walk(f, pfn, ctx.out),
+        Use::File => walk_file(f, pfn, ctx.out),
+        _ => {}
     }
     folio::put(pfn);
     Ok(Status::Ok)
@@ -107,6 +109,19 @@ fn walk(f: &Frame, pfn: Pfn, out: &dyn Out) {
         return;
     };
     family.for_each_vma(f.index(), |area| {
+        print_area(area, f.index(), pfn, out);
+        true
+    });
+}
+
+fn walk_file(f: &Frame, pfn: Pfn, out: &dyn Out) {
+    let _locked = folio::lock(pfn);
+    print_state(f, pfn, out);
+    let Some(file) = f.mapping().checked_sub(1) else {
+        writeln!(out, "in no file any more");
+        return;
+    };
+    imap::read(file).for_each_vma(f.index(), f.index(), |area| {
         print_area(area, f.index(), pfn, out);
         true
     });

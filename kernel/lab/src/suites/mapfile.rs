@@ -12,8 +12,6 @@ use mm::stats::{Event, Use, total, use_pages};
 
 #[cfg(feature = "lab")]
 use super::file::with_errors;
-#[cfg(feature = "lab")]
-use super::file::with_errors;
 use super::file::{
     FIRST, PAGE, PAGES, empty_cache, expect, expect_on_disk, opened, with_file, with_limit, write,
 };
@@ -22,8 +20,6 @@ use super::{BASE, Outcome, in_parallel, several, without_leak};
 use crate::selftest::{Failure, Suite, TestCtx};
 use crate::space::{Advice, Prot, Space, at};
 use crate::{check, check_eq, tests};
-#[cfg(feature = "lab")]
-use mm::MmError;
 
 pub(super) static SUITE: Suite = Suite {
     name: "mapfile",

@@ -52,19 +52,14 @@ fn write(id: u32) -> WriteGuard<'static, ()> {
 }
 
 /// A file's lock, held shared: the areas that map it cannot come or go.
-pub(crate) struct IMapGuard {
+pub struct IMapGuard {
     id: u32,
     _lock: ReadGuard<'static, ()>,
 }
 
 impl IMapGuard {
     /// Calls `f` with each area that maps some of the pages `first` to `last`, until it returns false.
-    pub(crate) fn for_each_vma(
-        &self,
-        first: u32,
-        last: u32,
-        mut f: impl FnMut(&'static Vma) -> bool,
-    ) {
+    pub fn for_each_vma(&self, first: u32, last: u32, mut f: impl FnMut(&'static Vma) -> bool) {
         let tree = IntervalTree::from_id(file(self.id).areas.load(Relaxed));
         for area in tree.overlapping(&Areas, first, last) {
             if !f(vma(area)) {
@@ -75,7 +70,7 @@ impl IMapGuard {
 }
 
 /// The areas of file `id`, for a reverse walk. Sleeps.
-pub(crate) fn read(id: u32) -> IMapGuard {
+pub fn read(id: u32) -> IMapGuard {
     IMapGuard {
         id,
         _lock: file(id).areas_lock.read(),

@@ -21,7 +21,7 @@ macro_rules! links {
 
 pub mod anon;
 pub(crate) mod edit;
-pub(crate) mod imap;
+pub mod imap;
 pub(crate) mod links;
 pub mod set;
 
