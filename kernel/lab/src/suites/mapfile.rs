@@ -48,12 +48,12 @@ const SHARED: MapFlags = MapFlags::SHARED;
 const PRIVATE: MapFlags = MapFlags::NONE;
 
 /// The last word of page `i` of a mapping at `base`: a page must have moved as a whole.
-fn word(base: VirtAddr, i: usize) -> VirtAddr {
+pub(super) fn word(base: VirtAddr, i: usize) -> VirtAddr {
     VirtAddr(at(base, i).0 + PAGE_SIZE - 8)
 }
 
 /// A word that tells the page and the round.
-fn value(page: usize, round: u64) -> u64 {
+pub(super) fn value(page: usize, round: u64) -> u64 {
     (round << 32) + page as u64 + 1
 }
 
@@ -66,7 +66,7 @@ fn fill(file: &Opener, pages: usize, round: u64) -> Outcome {
     Ok(())
 }
 
-fn page_of(page: usize, round: u64) -> alloc::vec::Vec<u8> {
+pub(super) fn page_of(page: usize, round: u64) -> alloc::vec::Vec<u8> {
     value(page, round).to_le_bytes().repeat(PAGE / 8)
 }
 

@@ -17,6 +17,7 @@ use crate::space::Space;
 
 #[cfg(feature = "lab")]
 mod actor;
+mod balance;
 #[cfg(feature = "lab")]
 mod disk;
 mod fault;
@@ -51,6 +52,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &disk::SUITE,
     &file::SUITE,
     &mapfile::SUITE,
+    &balance::SUITE,
     &ops_edges::SUITE,
     &ops_model::SUITE,
     &model::SUITE,

@@ -32,6 +32,7 @@ pub use flusher::{Limits, limits, set_limits};
 pub(crate) use flusher::{wait_written, wake as wake_flusher, written};
 pub use io::read_raw;
 pub(crate) use read::will_need;
+pub(crate) use writeback::{begin_write, submit};
 
 /// A file in somebody's use.
 pub struct Opener(OpenFile);

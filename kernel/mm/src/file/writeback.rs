@@ -6,12 +6,12 @@
 
 use super::{Opener, io};
 use crate::error::MmError;
-use crate::folio;
+use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::knobs::{self, Knob};
-use crate::pagecache::File;
 use crate::pagecache::opened::OpenFile;
 use crate::pagecache::tree::BATCH;
+use crate::pagecache::{File, file_of};
 use crate::rmap::mkclean::mkclean;
 use algo::radix::Mark;
 use arch::Pfn;
@@ -42,6 +42,18 @@ impl<'a> Run<'a> {
         }
         self.pages[self.n] = (index, pfn.0);
         self.n += 1;
+    }
+
+    /// Adds a folio that was marked WRITEBACK.
+    fn add(&mut self, index: u32, pfn: Pfn) {
+        if frame(pfn).clear(flag::SUSPECT) & flag::SUSPECT == 0 {
+            self.push(index, pfn);
+            return;
+        }
+        // It failed together with others: alone, it does not spoil theirs again.
+        self.submit();
+        self.push(index, pfn);
+        self.submit();
     }
 
     fn submit(&mut self) {
@@ -91,17 +103,29 @@ fn write(run: &mut Run<'_>, index: u32, pfn: Pfn) {
     if state.has(flag::DIRTY) && knobs::on(Knob::CleanFirst) {
         mkclean(&guard);
     }
-    if !run.file.tree.begin_write(pfn) {
-        return;
+    if run.file.tree.begin_write(pfn) {
+        run.add(index, pfn);
     }
-    if state.clear(flag::SUSPECT) & flag::SUSPECT == 0 {
-        run.push(index, pfn);
-        return;
+}
+
+/// For reclaim: marks a dirty folio WRITEBACK that is locked, unmapped and flushed. False when it is not dirty; else
+/// [`submit`] must follow.
+pub(crate) fn begin_write(guard: &FolioGuard) -> bool {
+    file_of(guard.pfn()).is_some_and(|f| f.tree.begin_write(guard.pfn()))
+}
+
+/// Submits the writes of folios of any files that [`begin_write`] was true for.
+pub(crate) fn submit(pages: &mut [Pfn]) {
+    pages.sort_unstable_by_key(|&pfn| (frame(pfn).mapping(), frame(pfn).index()));
+    for same in pages.chunk_by(|&a, &b| frame(a).mapping() == frame(b).mapping()) {
+        // What is being written stays in its cache.
+        if let Some(f) = same.first().and_then(|&pfn| file_of(pfn)) {
+            let mut run = Run::new(f);
+            for &pfn in same {
+                run.add(frame(pfn).index(), pfn);
+            }
+        }
     }
-    // It failed together with others: alone, it does not spoil theirs again.
-    run.submit();
-    run.push(index, pfn);
-    run.submit();
 }
 
 /// Waits for all writes of pages in `range` that were begun before, by anybody.

@@ -53,6 +53,7 @@ impl Pages {
     /// for the writes: see [`finish`].
     pub(crate) fn evict(&mut self) {
         let mut scan = Scan::new(By::Direct);
+        scan.writes_files = true;
         evict_folios(&self.pages[..self.n], &mut scan, Mercy::None);
         self.n = 0;
         if laundry::is_full() {

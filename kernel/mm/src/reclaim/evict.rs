@@ -1,11 +1,15 @@
 //! Evicting a batch of folios: out to swap, or away if nobody wants the content, or a file's disk has it.
 //!
 //! A batch goes through in steps, so that one TLB shootdown and few disk requests serve many folios:
-//! 1. lock each folio that is free to lock; used ones go back (twice used: to the active list); the others get
-//!    a slot and enter the swap cache, then lose their entries;
+//! 1. lock each folio that is free to lock; used ones go back (twice used: to the active list); of the others anonymous ones
+//!    get a slot and enter the swap cache; then they lose their entries;
 //! 2. one flush for all of them (rule 1);
-//! 3. clean ones are freed; dirty ones are marked, unlocked and written in the order of their slots, and go
+//! 3. clean ones are freed; dirty ones are marked, unlocked and written in the order of their slots or pages, and go
 //!    to the `laundry` until their writes are done (rule 7).
+//!
+//! A file's folio that has lost an entry stays locked until the flush, whatever becomes of it then: who cleans it for
+//! writing believes that no CPU can store to it once nothing maps it (rule 2). One that is dirty is the flusher's
+//! to write, and only what kswapd finds where nothing else is, or what is asked for by name, is written here.
 //!
 //! The caller has isolated the folios and holds no spin lock. Locks: folio locks by trying, up to a batch of
 //! them; what `rmap` takes; the LRU's for those that go back. Sleeps for disk requests. No allocation.
@@ -13,7 +17,7 @@
 use super::laundry;
 use super::shrink::{BATCH, Scan};
 use crate::buddy;
-use crate::file;
+use crate::file::{self, Fate};
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::knobs::{self, Knob};
@@ -106,11 +110,12 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
                 put_back_unlocked(pfn, frame(pfn).has(flag::ACTIVE));
                 continue;
             };
-            if guard.frame().usage() == Use::File {
-                evict_file(guard, scan);
-                continue;
-            }
-            match evict(&guard, mercy, &mut slots, pages.len() - i, &mut batch) {
+            let verdict = if guard.frame().usage() == Use::File {
+                evict_file(&guard, mercy, scan, &mut batch)
+            } else {
+                evict(&guard, mercy, &mut slots, pages.len() - i, &mut batch)
+            };
+            match verdict {
                 Verdict::Evict(how) => {
                     unmapped.pages[unmapped.n] = (guard.hand_over(), how);
                     unmapped.n += 1;
@@ -134,21 +139,50 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
     dispose(&unmapped.pages[..unmapped.n], scan);
 }
 
-/// Frees a file's folio that is clean. (Use has put it on the active list: one found here is not in use.)
-fn evict_file(guard: FolioGuard, scan: &mut Scan) {
+/// Judges a folio of a file and, if it is to go, takes its entries out, as many as can be had.
+fn evict_file(guard: &FolioGuard, mercy: Mercy, scan: &mut Scan, batch: &mut Batch) -> Verdict {
+    let f = guard.frame();
+    if f.flags() & (flag::WRITEBACK | flag::READING) != 0 {
+        return Verdict::Keep;
+    }
+    let mapped = f.mapcount();
+    if mapped > 0 && mercy == Mercy::SecondChance {
+        match second_chance(guard) {
+            Verdict::Evict(_) => {}
+            other => return other,
+        }
+    }
+    if f.has(flag::DIRTY) && !scan.writes_files {
+        scan.dirty += 1;
+        file::wake_flusher();
+        return Verdict::Keep;
+    }
+    // Beside the entries, the cache and this thread somebody has it in hand: it would be in vain.
+    if f.refcount() > mapped + 2 {
+        return Verdict::Keep;
+    }
+    if mapped > 0 {
+        try_to_unmap(guard, Replace::Cached, sync_for(mercy), batch);
+    }
+    Verdict::Evict(Replace::Cached)
+}
+
+/// Takes a locked folio out of its file's cache if it can go. When it did, the caller frees it.
+pub(super) fn leave_file(guard: &FolioGuard) -> Fate {
     let f = guard.frame();
     let (mapping, index) = (f.mapping(), f.index());
-    match file::evict(&guard) {
-        file::Fate::Free => {
-            workingset::file_eviction(mapping - 1, index, f.flags());
-            free_frozen(guard);
-            scan.freed(1);
-        }
-        file::Fate::Dirty => {
-            file::wake_flusher();
-            put_back(guard, false);
-        }
-        file::Fate::Keep => put_back(guard, false),
+    let fate = file::evict(guard);
+    if fate == Fate::Free {
+        workingset::file_eviction(mapping - 1, index, f.flags());
+    }
+    fate
+}
+
+/// Reclaim has other folios if it misses an entry; a request for this very folio should not.
+fn sync_for(mercy: Mercy) -> Sync {
+    match mercy {
+        Mercy::None => Sync::Always,
+        Mercy::SecondChance => Sync::Hint,
     }
 }
 
@@ -164,13 +198,7 @@ fn evict(
         Verdict::Evict(how) => how,
         other => return other,
     };
-    // Reclaim has other folios if it misses an entry; a request for this very folio should not.
-    let sync = if mercy == Mercy::None {
-        Sync::Always
-    } else {
-        Sync::Hint
-    };
-    let gone = try_to_unmap(guard, how, sync, batch);
+    let gone = try_to_unmap(guard, how, sync_for(mercy), batch);
     if let Replace::Slot(slot) = how
         && !knobs::on(Knob::SlotBeforePte)
         && !guard.frame().has(flag::SWAPCACHE)
@@ -186,7 +214,7 @@ fn evict(
     match how {
         _ if gone => Verdict::Evict(how),
         Replace::Nothing => Verdict::Activate,
-        Replace::Slot(_) => Verdict::Keep,
+        Replace::Slot(_) | Replace::Cached => Verdict::Keep,
     }
 }
 
@@ -263,8 +291,17 @@ fn second_chance(guard: &FolioGuard) -> Verdict {
 fn dispose(unmapped: &[(Pfn, Replace)], scan: &mut Scan) {
     let mut writes: [PageIo; BATCH] = [(0, 0); BATCH];
     let mut n = 0;
+    let mut file_writes = [Pfn(0); BATCH];
+    let mut of_files = 0;
     for &(pfn, how) in unmapped {
         let guard = FolioGuard::take_over(pfn);
+        if how == Replace::Cached {
+            if dispose_file(guard, scan) {
+                file_writes[of_files] = pfn;
+                of_files += 1;
+            }
+            continue;
+        }
         if let Replace::Slot(slot) = how
             && !knobs::on(Knob::SlotBeforePte)
             && !guard.frame().has(flag::SWAPCACHE)
@@ -275,6 +312,7 @@ fn dispose(unmapped: &[(Pfn, Replace)], scan: &mut Scan) {
         let f = guard.frame();
         let frozen = match how {
             Replace::Nothing => f.freeze(1),
+            Replace::Cached => false,
             Replace::Slot(_) => !f.has(flag::DIRTY) && cache::remove_frozen(&guard, 1),
         };
         if frozen {
@@ -292,6 +330,34 @@ fn dispose(unmapped: &[(Pfn, Replace)], scan: &mut Scan) {
         }
     }
     write(&mut writes[..n], scan);
+    if of_files > 0 {
+        let pages = &mut file_writes[..of_files];
+        file::submit(pages);
+        launder(pages, scan);
+    }
+}
+
+/// As [`dispose`], of a file's folio: true when it is marked WRITEBACK, and the caller must submit it.
+fn dispose_file(guard: FolioGuard, scan: &mut Scan) -> bool {
+    match leave_file(&guard) {
+        Fate::Free => {
+            free_frozen(guard);
+            scan.freed(1);
+        }
+        // An entry that is left may be written through.
+        Fate::Dirty if guard.frame().mapcount() == 0 && scan.writes_files => {
+            if file::begin_write(&guard) {
+                return true;
+            }
+            put_back(guard, false);
+        }
+        Fate::Dirty => {
+            file::wake_flusher();
+            put_back(guard, false);
+        }
+        Fate::Keep => put_back(guard, false),
+    }
+    false
 }
 
 /// Writes folios that are marked WRITEBACK, and hands them to the laundry.
@@ -305,8 +371,13 @@ fn write(writes: &mut [PageIo], scan: &mut Scan) {
         *to = Pfn(pfn);
     }
     io::start(Op::Write, writes);
-    scan.written += writes.len() as u32;
-    laundry::add(&pages[..writes.len()]);
+    launder(&pages[..writes.len()], scan);
+}
+
+/// Hands folios whose writes were submitted to the laundry.
+fn launder(pages: &[Pfn], scan: &mut Scan) {
+    scan.written += pages.len() as u32;
+    laundry::add(pages);
     laundry::collect(scan);
 }
 

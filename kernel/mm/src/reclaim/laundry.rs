@@ -1,4 +1,4 @@
-//! Folios on their way out: unmapped, in the swap cache, their write under way or done.
+//! Folios on their way out: unmapped, in the swap cache or a file's, their write under way or done.
 //!
 //! They are on no LRU list; the list here has reclaim's reference on each. Whoever reclaims takes finished ones
 //! from the front and frees those that are still clean, unmapped and unreferenced; a folio that somebody
@@ -7,11 +7,13 @@
 //!
 //! Locks: the list's (`Rank::LruLock`), alone; then the folio lock of one folio. Sleeps.
 
-use super::evict::{free_frozen, put_back};
+use super::evict::{free_frozen, leave_file, put_back};
 use super::shrink::Scan;
+use crate::file::Fate;
 use crate::folio::{self, FolioGuard};
 use crate::frame::{FrameLinks, flag, frame};
 use crate::knobs::{self, Knob};
+use crate::stats::Use;
 use crate::swap::{cache, io};
 use algo::list::List;
 use arch::Pfn;
@@ -99,18 +101,25 @@ pub(super) fn forget() -> usize {
 /// The write of `folio` has ended: free it, or put it back into use.
 fn finish(folio: folio::Ref, scan: &mut Scan) {
     let guard = folio::lock(folio.pfn());
-    if guard.frame().has(flag::SUSPECT) {
+    let of_file = guard.frame().usage() == Use::File;
+    if !of_file && guard.frame().has(flag::SUSPECT) {
         write_alone(&guard);
     }
     // The reference goes over to who frees the frame or keeps it listed.
     let _ = folio.into_pfn();
-    if may_free(&guard) && cache::remove_frozen(&guard, 1) {
+    let gone = if of_file {
+        leave_file(&guard) == Fate::Free
+    } else {
+        may_free(&guard) && cache::remove_frozen(&guard, 1)
+    };
+    if gone {
         free_frozen(guard);
         scan.freed(1);
         return;
     }
-    // Somebody uses it again, or it could not be written: it is as good as used.
-    put_back(guard, true);
+    // Somebody uses it again, or it could not be written: it is as good as used. (Files' pages have the flusher, too, who looks
+    // at each for a moment.)
+    put_back(guard, !of_file);
 }
 
 /// The folio's write failed in a request together with others: finds out whether its own slot is bad.

@@ -11,7 +11,7 @@ use crate::folio;
 use crate::frame::{flag, frame};
 use crate::lru::{self, Kind, SHARDS};
 use crate::rmap::scan::referenced;
-use crate::stats::{Event, Use, count_n};
+use crate::stats::{Event, count_n};
 use crate::workingset;
 use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -36,6 +36,10 @@ pub(super) struct Scan {
     pub(super) reclaimed: u32,
     /// Folios sent to be written.
     pub(super) written: u32,
+    /// Folios of files that could go if they were not dirty.
+    pub(super) dirty: u32,
+    /// It writes those, and does not leave them to the flusher.
+    pub(super) writes_files: bool,
 }
 
 impl Scan {
@@ -44,6 +48,8 @@ impl Scan {
             by,
             reclaimed: 0,
             written: 0,
+            dirty: 0,
+            writes_files: false,
         }
     }
     pub(super) fn freed(&mut self, n: u32) {
@@ -121,7 +127,7 @@ fn deactivate_oldest(shard: usize, kind: Kind, mut n: u32) {
         }
         n -= got as u32;
         for &pfn in &pages[..got] {
-            if frame(pfn).usage() == Use::Anon
+            if frame(pfn).mapcount() > 0
                 && let Some(guard) = folio::try_lock(pfn)
             {
                 referenced(&guard);
@@ -162,10 +168,15 @@ fn shrink_inactive(shard: usize, kind: Kind, scan: &mut Scan, n: u32) -> u32 {
     let got = isolate(shard, kind, false, &mut pages[..n as usize]);
     scan.looked_at(got as u32);
     let before = (scan.reclaimed, scan.written);
+    let dirty = scan.dirty;
     evict_folios(&pages[..got], scan, Mercy::SecondChance);
     let written = scan.written - before.1;
     // Roughly: some of what was freed meanwhile had been written before.
     let gone = written + (scan.reclaimed - before.0);
+    if scan.dirty - dirty == got as u32 && scan.by == By::Kswapd {
+        // The flusher does not keep up: nothing else is left at the old end of the list.
+        scan.writes_files = true;
+    }
     workingset::note_cost(kind, written, (got as u32).saturating_sub(gone));
     got as u32
 }

@@ -12,7 +12,9 @@ use super::walk::{Areas, Sync};
 use crate::folio::FolioGuard;
 use crate::frame::flag;
 use crate::mm::{Mm, by_id};
+use crate::pagecache;
 use crate::pt::PteLocked;
+use crate::stats::Use;
 use crate::swap::area;
 use arch::pte::Entry;
 
@@ -23,6 +25,9 @@ pub(crate) enum Replace {
     Slot(u32),
     /// Nothing: the content may be forgotten (MADV_FREE), provided that nobody has written since.
     Nothing,
+    /// Nothing: the next access finds the page in its file, which makes up for written ones as well. The folio stays locked
+    /// until the batch was flushed, whatever is left of its entries.
+    Cached,
 }
 
 /// Takes every entry of the folio out. True when nothing maps it any more; otherwise some entries may be left.
@@ -41,6 +46,7 @@ pub(crate) fn try_to_unmap(
         let gone = match with {
             Replace::Slot(slot) => to_slot(folio, mm, pte, slot, batch),
             Replace::Nothing => forget(folio, mm, pte, batch),
+            Replace::Cached => empty(folio, mm, pte, batch),
         };
         gone && f.mapcount() > 0
     });
@@ -53,7 +59,10 @@ pub(crate) fn try_to_unmap(
 fn unhook(folio: &FolioGuard, mm: &Mm, old: Entry) {
     let f = folio.frame();
     if old.is_dirty() {
-        f.set(flag::DIRTY);
+        match f.usage() {
+            Use::File => pagecache::set_dirty(folio.pfn()),
+            _ => _ = f.set(flag::DIRTY),
+        }
     }
     mm.resident(f.usage()).add(-1);
     f.map_dec();
@@ -71,6 +80,14 @@ fn to_slot(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, slot: u32, batch: &
     let old = pte.exchange(Entry::swap(slot));
     batch.note(mm);
     mm.swap_entries.add(1);
+    unhook(folio, mm, old);
+    true
+}
+
+/// Takes the entry of a page of a file out.
+fn empty(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch) -> bool {
+    let old = pte.clear();
+    batch.note_emptied(mm);
     unhook(folio, mm, old);
     true
 }
