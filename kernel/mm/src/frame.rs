@@ -232,6 +232,12 @@ impl Frame {
             flag::SWAPCACHE | (Use::File as u32 & !(Use::Anon as u32)) << flag::USE_SHIFT;
         self.flags() & OTHERS == 0
     }
+    /// A page of a file's cache.
+    #[inline]
+    pub(crate) fn is_file(&self) -> bool {
+        // As with the use.
+        self.flags.load(Ordering::Relaxed) >> flag::USE_SHIFT == Use::File as u32
+    }
     /// The LRU shard that the folio belongs to, 0 to 15.
     #[inline]
     pub fn shard(&self) -> usize {

@@ -4,8 +4,8 @@
 //! the upper page-table levels (PGD and PUD entries); everything else here is an atomic.
 
 use crate::arena::{Arena, Slot};
-use crate::frame::NIL;
-use crate::stats::{Gauge, Use};
+use crate::frame::{Frame, NIL};
+use crate::stats::Gauge;
 use crate::vma::set::VmaSet;
 use arch::Pfn;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -202,10 +202,10 @@ impl Mm {
     pub fn rss(&self) -> u64 {
         self.anon_pages.get() + self.file_pages.get()
     }
-    /// Where a resident page of that use is counted.
+    /// Where a resident page is counted whose record is `f`.
     #[inline]
-    pub(crate) fn resident(&self, usage: Use) -> &Gauge {
-        if usage == Use::File {
+    pub(crate) fn resident(&self, f: &Frame) -> &Gauge {
+        if f.is_file() {
             &self.file_pages
         } else {
             &self.anon_pages

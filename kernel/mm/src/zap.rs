@@ -14,7 +14,6 @@ use crate::frame::{Frame, flag, frame};
 use crate::mm::by_id;
 use crate::pt::gather::{Gather, Room, Unflushed, Unhooking, Written};
 use crate::pt::{PmdRef, UpperRef, tlb};
-use crate::stats::Use;
 use crate::swap;
 use crate::vma::{imap, vm};
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE, PMD_SIZE};
@@ -114,7 +113,7 @@ struct Gone {
 
 /// The entry maps a page of a file's cache.
 fn maps_file(entry: Entry) -> bool {
-    entry.is_mapped() && !entry.is_special() && frame(entry.pfn()).usage() == Use::File
+    entry.is_mapped() && !entry.is_special() && frame(entry.pfn()).is_file()
 }
 
 /// Hands what `old` mapped to the gather. It is gone from its locked table for good.
@@ -131,7 +130,7 @@ fn unhook(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &mut Go
         f.map_dec();
         return table.add(va, Unflushed::new(pfn));
     }
-    if f.usage() == Use::File {
+    if f.is_file() {
         gone.file += 1;
         return unhook_file(table, va, old);
     }

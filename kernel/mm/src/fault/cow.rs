@@ -36,7 +36,7 @@ impl Fault<'_> {
         // The folio lock comes before the PTL: keep the folio with a reference and let go.
         frame(pfn).get();
         drop(pte);
-        let result = if frame(pfn).usage() == Use::Anon {
+        let result = if !frame(pfn).is_file() {
             self.reuse_or_copy(seen, pfn)
         } else if self.vma.has(vm::SHARED) {
             self.shared_protected(seen, pfn)
@@ -94,7 +94,7 @@ impl Fault<'_> {
         };
         self.swap_frames(&mut pte, page);
         drop(pte);
-        let of_file = old.is_some_and(|old| frame(old).usage() == Use::File);
+        let of_file = old.is_some_and(|old| frame(old).is_file());
         if of_file {
             self.mm.file_pages.add(-1);
         }

@@ -37,7 +37,8 @@ impl From<MmError> for Stop {
 }
 
 impl Fault<'_> {
-    /// The entry is empty, and the area shows a file.
+    /// The entry is empty, and the area shows a file. (Apart, as anonymous faults need less of a frame.)
+    #[inline(never)]
     pub(super) fn file_page(&self) -> Result<Step, Stop> {
         let index = self.vma.index_of(self.va);
         if index >= pagecache::file(self.vma.file()).pages() {
@@ -167,6 +168,7 @@ impl Fault<'_> {
 
     /// A store to a page of a shared area whose entry is read-only: it was clean, or only loaded from so far. The caller
     /// has a reference on the folio.
+    #[inline(never)]
     pub(super) fn shared_protected(&self, seen: Entry, pfn: Pfn) -> Result<Step, Stop> {
         let guard = folio::lock(pfn);
         if let Err(no) = mapped::check(self.vma.file(), self.vma.index_of(self.va), &guard) {

@@ -68,10 +68,7 @@ pub fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), F
         }
         match attempt(mm_id, mm, va, access) {
             Ok(Step::Done) => return Ok(()),
-            Ok(Step::Dirtied) => {
-                balance();
-                return Ok(());
-            }
+            Ok(Step::Dirtied) => return dirtied(),
             Ok(Step::Retry) => {}
             Err(Stop::Signal(e)) => return Err(e),
             Err(Stop::Grow) => stack::expand(mm, va).map_err(|_| FaultError::Unmapped)?,
@@ -79,6 +76,13 @@ pub fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), F
             Err(Stop::Oom) => mm.kill(),
         }
     }
+}
+
+/// The end of a fault that made a page of a file dirty. (Apart, so that others do not pay for what it needs.)
+#[inline(never)]
+fn dirtied() -> Result<(), FaultError> {
+    balance();
+    Ok(())
 }
 
 /// Why an attempt could not finish.

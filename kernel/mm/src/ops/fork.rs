@@ -18,7 +18,6 @@ use crate::knobs::Knob;
 use crate::mm::Mm;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{PmdRef, PteLocked, tlb};
-use crate::stats::Use;
 use crate::swap;
 use crate::vma::set::VmaSet;
 use crate::vma::{edit, links, pool, vm};
@@ -135,15 +134,14 @@ impl Copy<'_> {
             return Ok(entry);
         }
         let f = frame(entry.pfn());
-        if f.usage() == Use::File {
+        if f.has(flag::EXCLUSIVE) {
+            f.clear(flag::EXCLUSIVE);
+        } else if f.is_file() {
             // As in a shared area. The parent's entry is read-only: a private area never maps a file's page writable.
             return Ok(Entry::NONE);
         }
         f.get();
         f.map_inc();
-        if f.has(flag::EXCLUSIVE) {
-            f.clear(flag::EXCLUSIVE);
-        }
         let entry = if entry.is_write() {
             self.weak.note(va);
             // As it was at this very moment: a store that was faster than us has set D, which the child must

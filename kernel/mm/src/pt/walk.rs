@@ -10,7 +10,6 @@ use super::{PmdRef, tlb};
 use crate::folio;
 use crate::frame::frame;
 use crate::mm::Mm;
-use crate::stats::Use;
 use arch::{Pfn, VirtAddr};
 use sync::irq::IrqGuard;
 
@@ -48,7 +47,7 @@ pub fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -> Optio
         return None;
     }
     let held = Held(pfn);
-    if write && frame(pfn).usage() == Use::File {
+    if write && frame(pfn).is_file() {
         // Writeback cleans entries, not references: a store through one would go unnoticed.
         return None;
     }

@@ -26,7 +26,7 @@ use crate::rmap::batch::Batch;
 use crate::rmap::scan::referenced;
 use crate::rmap::unmap::{Replace, try_to_unmap};
 use crate::rmap::walk::Sync;
-use crate::stats::{Event, Use, count_n};
+use crate::stats::{Event, count_n};
 use crate::swap::io::{self, PageIo};
 use crate::swap::{area, cache};
 use crate::workingset;
@@ -110,7 +110,7 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
                 put_back_unlocked(pfn, frame(pfn).has(flag::ACTIVE));
                 continue;
             };
-            let verdict = if guard.frame().usage() == Use::File {
+            let verdict = if guard.frame().is_file() {
                 evict_file(&guard, mercy, scan, &mut batch)
             } else {
                 evict(&guard, mercy, &mut slots, pages.len() - i, &mut batch)

@@ -13,7 +13,6 @@ use crate::file::Fate;
 use crate::folio::{self, FolioGuard};
 use crate::frame::{FrameLinks, flag, frame};
 use crate::knobs::{self, Knob};
-use crate::stats::Use;
 use crate::swap::{cache, io};
 use algo::list::List;
 use arch::Pfn;
@@ -101,7 +100,7 @@ pub(super) fn forget() -> usize {
 /// The write of `folio` has ended: free it, or put it back into use.
 fn finish(folio: folio::Ref, scan: &mut Scan) {
     let guard = folio::lock(folio.pfn());
-    let of_file = guard.frame().usage() == Use::File;
+    let of_file = guard.frame().is_file();
     if !of_file && guard.frame().has(flag::SUSPECT) {
         write_alone(&guard);
     }

@@ -64,7 +64,7 @@ fn unhook(folio: &FolioGuard, mm: &Mm, old: Entry) {
             _ => _ = f.set(flag::DIRTY),
         }
     }
-    mm.resident(f.usage()).add(-1);
+    mm.resident(f).add(-1);
     f.map_dec();
     let last = f.put_testzero();
     debug_assert!(!last, "the caller of try_to_unmap holds a reference");

@@ -11,7 +11,6 @@
 use crate::folio::FolioGuard;
 use crate::mm::{Mm, by_id};
 use crate::pt::{PmdRef, PteLocked};
-use crate::stats::Use;
 use crate::vma::Vma;
 use crate::vma::anon::{self, AnonGuard};
 use crate::vma::imap::{self, IMapGuard};
@@ -46,7 +45,7 @@ impl Areas {
     /// [`Busy`].
     pub(crate) fn try_of(folio: &FolioGuard) -> Result<Option<Self>, Busy> {
         let f = folio.frame();
-        if f.usage() != Use::File {
+        if !f.is_file() {
             let family = anon::try_lock_folio(f).map_err(|_| Busy)?;
             return Ok(family.map(Self::Anon));
         }
