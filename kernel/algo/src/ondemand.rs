@@ -51,16 +51,17 @@ impl Ondemand {
         }
     }
 
-    /// A read of the pages `first..=last` begins.
-    pub fn begin(&mut self, first: u32, last: u32) {
+    /// A read of the pages `first..=last` begins. True when its first page is the last of the read before: reads shorter
+    /// than a page, of which all but the first are no further use of it.
+    pub fn begin(&mut self, first: u32, last: u32) -> bool {
         let next = last.saturating_add(1);
-        // Reads shorter than a page meet the last page of the one before again.
         let same = first.checked_add(1) == Some(self.next);
         self.sequential = match same {
             true if next == self.next => self.sequential || first == 0,
             same => same || first == self.next || first == 0,
         };
         self.next = next;
+        same
     }
 
     /// Page `at` of the read is in memory. Returns what to read ahead now, without waiting for it;
@@ -228,6 +229,10 @@ mod tests {
             let (from, to) = (i * 3000, i * 3000 + 2999);
             f.read(50 + from / 4096, to / 4096 - from / 4096 + 1);
         }
+        let mut reader = Ondemand::new();
+        let seen =
+            [(7, 7), (7, 7), (7, 8), (8, 8), (9, 9), (8, 9)].map(|(a, b)| reader.begin(a, b));
+        assert_eq!(seen, [false, true, true, true, false, false]);
         assert_eq!(f.plans[..3], [(50, 1), (51, 4), (55, 8)]);
         assert_eq!(f.waits, 2);
         let mut f = File::new(100);

@@ -103,6 +103,8 @@ events! {
     PgStealKswapd = "pgsteal_kswapd",
     /// Folios freed by direct reclaim.
     PgStealDirect = "pgsteal_direct",
+    /// Folios that reclaim itself sent to be written.
+    VmscanWrite = "nr_vmscan_write",
     /// Times an allocation had to reclaim by itself.
     AllocStall = "allocstall",
     /// Address spaces killed for want of memory.

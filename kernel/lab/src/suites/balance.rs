@@ -66,11 +66,16 @@ fn file_reads(f: impl FnOnce() -> Outcome) -> Result<u64, Failure> {
     Ok(total(Event::FileRead) - before)
 }
 
-/// Reads `pages` once, and calls `often` between.
+/// Reads `pages` once, in small pieces, and calls `often` between.
 fn stream(file: &Opener, pages: Range<usize>, mut often: impl FnMut() -> Outcome) -> Outcome {
-    for at in pages.clone().step_by(64) {
-        read(file, at..pages.end.min(at + 64))?;
-        often()?;
+    let mut piece = vec![0; PAGE / 4];
+    for page in pages {
+        for at in (page * PAGE..(page + 1) * PAGE).step_by(piece.len()) {
+            check_eq!(file.read(at as u64, &mut piece)?, piece.len());
+        }
+        if page.is_multiple_of(64) {
+            often()?;
+        }
     }
     Ok(())
 }

@@ -109,12 +109,14 @@ impl Opener {
             return Ok(0);
         }
         let (first, last) = (split(pos).0, split(pos + len as u64 - 1).0);
-        self.0.begin(first, last);
+        // One use of a page, however small the pieces are that a reader takes.
+        let goes_on = self.0.begin(first, last);
         let mut done = 0;
         while done < len {
             let (index, at) = split(pos + done as u64);
             let n = (PAGE_SIZE as usize - at).min(len - done);
-            match self.read_page(index, last, at, &mut into[done..done + n]) {
+            let used = !(goes_on && index == first);
+            match self.read_page(index, last, at, &mut into[done..done + n], used) {
                 Ok(()) => done += n,
                 Err(e) if done == 0 => return Err(e),
                 Err(_) => break,
@@ -123,14 +125,24 @@ impl Opener {
         Ok(done)
     }
 
-    fn read_page(&self, index: u32, last: u32, at: usize, into: &mut [u8]) -> Result<(), MmError> {
+    /// Copies out of one page from its byte `at` on; whether that is to count as a use of it, the caller says.
+    fn read_page(
+        &self,
+        index: u32,
+        last: u32,
+        at: usize,
+        into: &mut [u8],
+        used: bool,
+    ) -> Result<(), MmError> {
         let (folio, _) = self.bring_in(index, last)?;
         // Not under the lock: others look at pages of the same request meanwhile.
         folio::wait_read(folio.pfn());
         let guard = folio::lock(folio.pfn());
         make_uptodate(self.0.file(), index, &guard)?;
         copy_out(folio.pfn(), at, into);
-        mark_used(&guard);
+        if used {
+            mark_used(&guard);
+        }
         Ok(())
     }
 

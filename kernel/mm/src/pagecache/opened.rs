@@ -143,9 +143,9 @@ impl OpenFile {
         }
     }
 
-    /// Readahead: a read of pages `first` to `last` begins.
-    pub(crate) fn begin(&self, first: u32, last: u32) {
-        OPENED.get(self.0).state.lock().ahead.begin(first, last);
+    /// Readahead: a read of pages `first` to `last` begins. True when the one before ended in page `first`.
+    pub(crate) fn begin(&self, first: u32, last: u32) -> bool {
+        OPENED.get(self.0).state.lock().ahead.begin(first, last)
     }
 
     /// Readahead: page `at` is in the cache; what to read beside.

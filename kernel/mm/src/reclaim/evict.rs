@@ -377,6 +377,7 @@ fn write(writes: &mut [PageIo], scan: &mut Scan) {
 /// Hands folios whose writes were submitted to the laundry.
 fn launder(pages: &[Pfn], scan: &mut Scan) {
     scan.written += pages.len() as u32;
+    count_n(Event::VmscanWrite, pages.len() as u64);
     laundry::add(pages);
     laundry::collect(scan);
 }

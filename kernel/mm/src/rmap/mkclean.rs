@@ -26,7 +26,8 @@ pub(crate) fn mkclean(folio: &FolioGuard) {
         return;
     };
     if f.mapcount() == 0 {
-        // Pairs with the Release of `map_dec`: every CPU was flushed before the last entry stopped counting.
+        // Pairs with the Release of `map_dec`: every CPU was flushed before the last entry stopped counting. (Reclaim
+        // flushes after that, but before it unlocks the folio.)
         fence(Ordering::Acquire);
         return;
     }
