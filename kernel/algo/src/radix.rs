@@ -211,6 +211,14 @@ impl Radix {
         Ok(())
     }
 
+    /// Gives the entry at `index` another value; its marks stay. The value before, `None` when there is no entry.
+    pub fn replace<N: Nodes + ?Sized>(&mut self, n: &N, index: u32, value: u32) -> Option<u32> {
+        let (leaf, slot) = self.find(n, index)?;
+        let before = leaf.slot(slot);
+        leaf.fill(slot, value);
+        Some(before)
+    }
+
     /// Removes the entry at `index` with its marks, `None` when there is none.
     pub fn remove<N: Nodes + ?Sized>(&mut self, n: &N, index: u32) -> Option<Removed> {
         let path = self.path(n, index)?;

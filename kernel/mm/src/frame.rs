@@ -18,7 +18,7 @@
 //! | `index` | debug: whether it is poisoned | page index in the anon_vma | page index in the file | 0 |
 //! | `private` | order | swap slot + 1 | entries that will make it dirty | the split page-table lock |
 
-use crate::stats::Use;
+use crate::stats::{self, Use};
 use arch::Pfn;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use sync::RawSpin;
@@ -222,7 +222,7 @@ impl Frame {
     /// What the frame is used for.
     #[inline]
     pub fn usage(&self) -> Use {
-        // Stays as it is for as long as the frame is somebody's: no touch.
+        // Stays as it is for as long as the frame is somebody's, but for `change_use`: no touch.
         Use::from_bits(self.flags.load(Ordering::Relaxed) >> flag::USE_SHIFT)
     }
     /// Anonymous, and not in the swap cache. (One look at one word, for paths that see little else.)
@@ -237,6 +237,14 @@ impl Frame {
     pub(crate) fn is_file(&self) -> bool {
         // As with the use.
         self.flags.load(Ordering::Relaxed) >> flag::USE_SHIFT == Use::File as u32
+    }
+    /// A folio's use changes, under its lock: a page of a file in memory goes to swap, or comes back.
+    pub(crate) fn change_use(&self, from: Use, to: Use) {
+        debug_assert!(self.usage() == from);
+        self.touch(AccessKind::Write);
+        let change = (from as u32 ^ to as u32) << flag::USE_SHIFT;
+        self.flags.fetch_xor(change, Ordering::AcqRel);
+        stats::move_use(from, to, 1);
     }
     /// The LRU shard that the folio belongs to, 0 to 15.
     #[inline]

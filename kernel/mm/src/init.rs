@@ -87,6 +87,7 @@ pub fn init() -> Result<(), InitError> {
         .sum();
     stats::found_use(Use::Reserved, frames - known);
     crate::reclaim::init();
+    crate::file::init();
     buddy::tune(arch::nr_cpus() as u32);
     let little = |_| InitError::TooLittleMemory { pages };
     zero::init(

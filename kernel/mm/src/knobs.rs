@@ -44,6 +44,8 @@ knobs! {
         CleanFirst = "clean_first", rule 9, "a page is made read-only everywhere before its content goes to the disk";
         SyncWait = "sync_wait", rule 9, "a sync waits for every write of its range, whoever began it";
         SyncFlush = "sync_flush", rule 9, "a sync flushes the disk's cache after the writes and before it returns";
+        TruncateSize = "truncate_size", rule 10, "truncation sets the size before it unmaps and removes pages";
+        TruncateUnmap = "truncate_unmap", rule 10, "truncation unmaps a page once more under its folio lock before it leaves the cache";
     }
     variants {
         LateDirty = "late_dirty", "a zapped entry makes its folio dirty after the flush, with the table still locked";

@@ -34,6 +34,7 @@ mod reclaim;
 mod stress;
 mod threads;
 mod tlb;
+mod truncate;
 mod vma;
 
 /// Every suite, in the order they run: what others build on comes first.
@@ -53,6 +54,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &file::SUITE,
     &mapfile::SUITE,
     &balance::SUITE,
+    &truncate::SUITE,
     &ops_edges::SUITE,
     &ops_model::SUITE,
     &model::SUITE,
@@ -164,12 +166,17 @@ impl Meeting {
         self.broken.store(true, Ordering::Relaxed);
     }
 
+    /// A thread has failed, and comes to no meeting any more.
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
     /// Returns when all `n` threads have called it for the `round`th time (from 0).
     fn wait(&self, round: usize) -> Outcome {
         // AcqRel and Acquire: what a thread did before the meeting is seen by all after it.
         self.arrived.fetch_add(1, Ordering::AcqRel);
         while self.arrived.load(Ordering::Acquire) < (round + 1) * self.n {
-            if self.broken.load(Ordering::Relaxed) {
+            if self.is_broken() {
                 return Err(Failure::new("another thread of the test failed"));
             }
             thread::yield_now();

@@ -70,7 +70,9 @@ impl Fault<'_> {
         };
         let (_, end) = self.window();
         let last = self.vma.index_of(VirtAddr(end - PAGE_SIZE));
-        let (folio, own) = mapped::find(opened, index, last)?;
+        let Some((folio, own)) = mapped::find(opened, index, last)? else {
+            return Err(Stop::Signal(FaultError::Bus));
+        };
         if own {
             count(Event::PgMajFault);
         }
@@ -199,7 +201,7 @@ impl Fault<'_> {
 
 fn no_page(no: NoPage) -> Result<Step, Stop> {
     match no {
-        NoPage::Bus => Err(Stop::Signal(FaultError::Bus)),
+        NoPage::Beyond | NoPage::Unreadable => Err(Stop::Signal(FaultError::Bus)),
         NoPage::Moved => Ok(Step::Retry),
     }
 }

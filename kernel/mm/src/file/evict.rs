@@ -8,6 +8,7 @@ use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 #[cfg(feature = "lab")]
 use crate::pagecache::File;
+use crate::pagecache::layout::Kind;
 use crate::pagecache::{each, file_of, forget_unused};
 
 /// What reclaim is to do with a folio.
@@ -38,11 +39,14 @@ pub(crate) fn evict(guard: &FolioGuard) -> Fate {
     }
 }
 
-/// Drops every folio of every file that is clean and in nobody's use; how many. What is dirty stays. Sleeps.
+/// Drops every folio of every file on a disk that is clean and in nobody's use; how many. What is dirty stays. Sleeps.
 pub fn drop_caches() -> u64 {
     let mut dropped = 0;
     for pin in each() {
         let f = pin.file();
+        if f.layout.kind() == Kind::Memory {
+            continue;
+        }
         let mut from = Some(0);
         while let Some(at) = from {
             let found = f.tree.collect(at, u32::MAX, None);

@@ -12,18 +12,24 @@ use arch::Pfn;
 
 /// Why a page cannot be had.
 pub(crate) enum NoPage {
-    /// It is not in the file (any more), or cannot be read.
-    Bus,
+    /// The file does not reach as far (any more).
+    Beyond,
+    /// The disk could not read it.
+    Unreadable,
     /// The folio is not the page any more: look again.
     Moved,
 }
 
 /// The folio of page `index`, and whether its read was begun here; it may be under way. Reads ahead as for a read of the
-/// pages up to `last`, which the fault maps if they are in memory.
+/// pages up to `last`, which the fault maps if they are in memory. `None` beyond the end.
 ///
 /// # Errors
-/// [`MmError::NoMemory`].
-pub(crate) fn find(opened: OpenFile, index: u32, last: u32) -> Result<(folio::Ref, bool), MmError> {
+/// [`MmError::NoMemory`]; [`MmError::Io`] when the page is on the swap disk and cannot be read.
+pub(crate) fn find(
+    opened: OpenFile,
+    index: u32,
+    last: u32,
+) -> Result<Option<(folio::Ref, bool)>, MmError> {
     opened.begin(index, last);
     Opener(opened).bring_in(index, last)
 }
@@ -37,7 +43,7 @@ pub(crate) fn lock(id: u32, index: u32, pfn: Pfn) -> Result<FolioGuard, NoPage> 
     folio::wait_read(pfn);
     let guard = folio::lock(pfn);
     check(id, index, &guard)?;
-    make_uptodate(file(id), index, &guard).map_err(|_| NoPage::Bus)?;
+    make_uptodate(file(id), index, &guard).map_err(|_| NoPage::Unreadable)?;
     Ok(guard)
 }
 
@@ -47,10 +53,10 @@ pub(crate) fn lock(id: u32, index: u32, pfn: Pfn) -> Result<FolioGuard, NoPage> 
 /// # Errors
 /// [`NoPage`].
 pub(crate) fn check(id: u32, index: u32, guard: &FolioGuard) -> Result<(), NoPage> {
-    if index >= file(id).pages() {
-        Err(NoPage::Bus)
-    } else if guard.frame().mapping() != id + 1 || guard.frame().index() != index {
+    if guard.frame().mapping() != id + 1 || guard.frame().index() != index {
         Err(NoPage::Moved)
+    } else if index >= file(id).pages() {
+        Err(NoPage::Beyond)
     } else {
         Ok(())
     }

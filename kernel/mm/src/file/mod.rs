@@ -11,14 +11,17 @@ pub(crate) mod io;
 #[cfg(feature = "lab")]
 pub(crate) mod lend;
 pub(crate) mod mapped;
+pub(crate) mod memory;
 mod read;
+mod size;
 mod write;
 pub(crate) mod writeback;
 
 use crate::error::MmError;
 use crate::pagecache;
 use crate::pagecache::layout::{self, Kind};
-use crate::pagecache::opened::OpenFile;
+use crate::pagecache::opened::{self, OpenFile};
+use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
 
 pub use crate::pagecache::layout::Extent;
@@ -44,6 +47,11 @@ pub struct Opener(OpenFile);
 pub fn attach(disk: &'static dyn arch::block::BlockDevice) -> Result<(), MmError> {
     io::set_device(disk);
     flusher::start().map_err(|_| MmError::NoMemory)
+}
+
+/// Called once, at boot.
+pub(crate) fn init() {
+    opened::set_release(|id| size::remove_folios(id, 0, u32::MAX));
 }
 
 /// Pages of the disk for files; 0 without one.
@@ -82,6 +90,19 @@ pub fn open_extents(size: u64, extents: &[Extent]) -> Result<Opener, MmError> {
     }
     let list = layout::joined(extents)?;
     let pin = pagecache::enter_new(Kind::Listed, size, list)?;
+    Ok(Opener(OpenFile::new(pin)?))
+}
+
+/// A new file of `size` bytes in memory, and in swap where that is short: zeroes. It is gone when the last opener and the last area that
+/// maps it are. Other openers come from [`Opener::again`]. Sleeps; allocates.
+///
+/// # Errors
+/// [`MmError::Invalid`] for a size that no file can have; [`MmError::NoMemory`].
+pub fn shmem(size: u64) -> Result<Opener, MmError> {
+    if size > layout::bytes(layout::MAX_PAGES) {
+        return Err(MmError::Invalid);
+    }
+    let pin = pagecache::enter_new(Kind::Memory, size, Vec::new())?;
     Ok(Opener(OpenFile::new(pin)?))
 }
 

@@ -4,15 +4,16 @@
 //! for the disk.
 
 use super::copy::copy_out;
-use super::write::make_uptodate;
-use super::{Opener, io, split};
+use super::mapped::{self, NoPage};
+use super::{Opener, io, memory, split};
 use crate::buddy::{self, Gfp};
 use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
 use crate::lru;
+use crate::pagecache::layout::Kind;
 use crate::pagecache::opened::OpenFile;
-use crate::pagecache::tree::{BATCH, Cache, Reserve};
+use crate::pagecache::tree::{BATCH, Cache, Inserted, Reserve, Within};
 use crate::stats::{Event, Use, count};
 use algo::ondemand::Plan;
 use arch::addr::PAGE_SIZE;
@@ -47,15 +48,16 @@ impl Reads<'_> {
         let page = buddy::alloc(0, Use::File, gfp)?;
         reserve.fill()?;
         let id = self.opener.0.file_id();
-        let (folio, fresh) = Cache::insert(id, index, page, flag::READING, reserve)?;
-        if fresh {
-            self.pages[self.n] = (index, folio.pfn().0);
-            self.n += 1;
-        }
+        let inserted = Cache::insert(id, index, page, flag::READING, reserve, Within::Size)?;
+        let Inserted::Fresh(folio) = inserted else {
+            return Ok(false);
+        };
+        self.pages[self.n] = (index, folio.pfn().0);
+        self.n += 1;
         if self.n == BATCH {
             self.submit();
         }
-        Ok(fresh)
+        Ok(true)
     }
 
     /// Adds the pages but for the one that is `wanted` and there; fewer when memory is short.
@@ -82,9 +84,13 @@ fn pages_of(plan: Plan) -> Range<u32> {
     plan.first..plan.first + plan.pages
 }
 
-/// Begins to read in pages `first` to `last`, as far as there is memory to spare. Sleeps for requests only.
+/// Begins to read in pages `first` to `last` from the file's disk, as far as there is memory to spare. Sleeps for requests only.
 pub(crate) fn will_need(opened: OpenFile, first: u32, last: u32) {
-    let end = last.saturating_add(1).min(opened.file().pages());
+    let f = opened.file();
+    if f.layout.kind() == Kind::Memory {
+        return;
+    }
+    let end = last.saturating_add(1).min(f.pages());
     let opener = Opener(opened);
     opener
         .reads()
@@ -117,7 +123,8 @@ impl Opener {
             let n = (PAGE_SIZE as usize - at).min(len - done);
             let used = !(goes_on && index == first);
             match self.read_page(index, last, at, &mut into[done..done + n], used) {
-                Ok(()) => done += n,
+                Ok(true) => done += n,
+                Ok(false) => break,
                 Err(e) if done == 0 => return Err(e),
                 Err(_) => break,
             }
@@ -125,7 +132,8 @@ impl Opener {
         Ok(done)
     }
 
-    /// Copies out of one page from its byte `at` on; whether that is to count as a use of it, the caller says.
+    /// Copies out of one page from its byte `at` on; whether that is to count as a use of it, the caller says. False when the page
+    /// lies beyond the end by now.
     fn read_page(
         &self,
         index: u32,
@@ -133,45 +141,69 @@ impl Opener {
         at: usize,
         into: &mut [u8],
         used: bool,
-    ) -> Result<(), MmError> {
-        let (folio, _) = self.bring_in(index, last)?;
-        // Not under the lock: others look at pages of the same request meanwhile.
-        folio::wait_read(folio.pfn());
-        let guard = folio::lock(folio.pfn());
-        make_uptodate(self.0.file(), index, &guard)?;
-        copy_out(folio.pfn(), at, into);
-        if used {
-            mark_used(&guard);
+    ) -> Result<bool, MmError> {
+        let (id, f) = (self.0.file_id(), self.0.file());
+        loop {
+            if f.layout.kind() == Kind::Memory && f.tree.look(index).is_none() {
+                into.fill(0);
+                return Ok(true);
+            }
+            let Some((folio, _)) = self.bring_in(index, last)? else {
+                return Ok(false);
+            };
+            match mapped::lock(id, index, folio.pfn()) {
+                Ok(guard) => {
+                    copy_out(folio.pfn(), at, into);
+                    if used {
+                        mark_used(&guard);
+                    }
+                    return Ok(true);
+                }
+                Err(NoPage::Moved) => {}
+                Err(NoPage::Beyond) => return Ok(false),
+                Err(NoPage::Unreadable) => return Err(MmError::Io),
+            }
         }
-        Ok(())
     }
 
     /// The folio of page `index` of a read that ends with page `last`, and whether its own read was begun here; it may be
-    /// under way.
+    /// under way. `None` beyond the end.
     ///
     /// # Errors
-    /// [`MmError::NoMemory`].
-    pub(super) fn bring_in(&self, index: u32, last: u32) -> Result<(folio::Ref, bool), MmError> {
-        let pages = self.0.file().pages();
-        if let Some(folio) = self.0.file().tree.find(index) {
+    /// [`MmError::NoMemory`]; [`MmError::Io`] when the page is on the swap disk and cannot be read.
+    pub(super) fn bring_in(
+        &self,
+        index: u32,
+        last: u32,
+    ) -> Result<Option<(folio::Ref, bool)>, MmError> {
+        let f = self.0.file();
+        if f.layout.kind() == Kind::Memory {
+            return memory::bring_in(self.0.file_id(), index, Within::Size, Gfp::RECLAIM);
+        }
+        let pages = f.pages();
+        if index >= pages {
+            return Ok(None);
+        }
+        if let Some(folio) = f.tree.find(index) {
             if let Some(plan) = self.0.hit(index, pages) {
                 self.reads()
                     .add_all(pages_of(plan), None, &mut Reserve::new());
             }
-            return Ok((folio, false));
+            return Ok(Some((folio, false)));
         }
         let plan = self.0.miss(index, last, pages);
-        loop {
+        // Gone again already, if memory is that short, or cut off.
+        while index < f.pages() {
             let mut reserve = Reserve::new();
             let mut reads = self.reads();
             reads.add(index, Gfp::RECLAIM, &mut reserve)?;
             reads.add_all(pages_of(plan), Some(index), &mut reserve);
             drop(reads);
-            // Gone again already, if memory is that short.
-            if let Some(folio) = self.0.file().tree.find(index) {
-                return Ok((folio, true));
+            if let Some(folio) = f.tree.find(index) {
+                return Ok(Some((folio, true)));
             }
         }
+        Ok(None)
     }
 
     fn reads(&self) -> Reads<'_> {

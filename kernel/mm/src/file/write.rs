@@ -4,36 +4,37 @@
 //! Sleeps: for memory, for reads, for the page's writeback, and for the flusher when too much is dirty.
 
 use super::copy::copy_in;
-use super::{Opener, flusher, io, split};
+use super::mapped::{self, NoPage};
+use super::{Opener, flusher, io, memory, split};
 use crate::buddy::{self, Gfp};
 use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
 use crate::pagecache::File;
-use crate::pagecache::tree::{Cache, Reserve};
+use crate::pagecache::layout::Kind;
+use crate::pagecache::tree::{Cache, Inserted, Reserve, Within, set_size};
 use crate::stats::Use;
 use arch::Pfn;
 use arch::addr::PAGE_SIZE;
 use arch::block::Op;
 
 impl Opener {
-    /// Writes `data` at byte `pos`; how much of it, less than all at the end of the file or when something failed on
-    /// the way. Durable after [`Opener::sync`] only.
+    /// Writes `data` at byte `pos`; how much of it, less than all where there is no more room or when something failed on
+    /// the way. A file that can grow does, and what is between its old end and `pos` is zeroes. Durable after [`Opener::sync`]
+    /// only.
     ///
     /// # Errors
     /// When nothing was written: [`MmError::NoMemory`]; [`MmError::Io`] when a page could not be read, or too much waits to be
     /// written and the disk takes nothing.
     pub fn write(&self, pos: u64, data: &[u8]) -> Result<usize, MmError> {
-        let room = self.size().saturating_sub(pos);
+        let room = self.limit().saturating_sub(pos);
         let len = (data.len() as u64).min(room) as usize;
         let mut reserve = Reserve::new();
         let mut done = 0;
         while done < len {
-            let (index, at) = split(pos + done as u64);
-            let n = (PAGE_SIZE as usize - at).min(len - done);
-            let wrote = flusher::wait_room()
-                .and_then(|()| self.write_page(index, at, &data[done..done + n], &mut reserve));
-            match wrote {
+            let at = pos + done as u64;
+            let n = (PAGE_SIZE as usize - split(at).1).min(len - done);
+            match self.write_part(at, &data[done..done + n], &mut reserve) {
                 Ok(()) => done += n,
                 Err(e) if done == 0 => return Err(e),
                 Err(_) => break,
@@ -42,37 +43,101 @@ impl Opener {
         Ok(done)
     }
 
-    fn write_page(
+    /// Writes what lies in one page.
+    fn write_part(&self, pos: u64, data: &[u8], reserve: &mut Reserve) -> Result<(), MmError> {
+        let (f, end) = (self.0.file(), pos + data.len() as u64);
+        if f.layout.kind() != Kind::Memory {
+            flusher::wait_room()?;
+        }
+        if end <= f.size() && self.write_page(pos, data, reserve, Within::Size)? {
+            return Ok(());
+        }
+        let _resize = f.resize.lock();
+        let old = f.size();
+        if pos > old {
+            self.grow(old, pos)?;
+        }
+        self.write_page(pos, data, reserve, Within::Limit)?;
+        Ok(())
+    }
+
+    /// Writes what lies in one page; false when that is beyond the end and may not be. Otherwise the file reaches that far
+    /// afterwards.
+    pub(super) fn write_page(
         &self,
-        index: u32,
-        at: usize,
+        pos: u64,
         data: &[u8],
         reserve: &mut Reserve,
-    ) -> Result<(), MmError> {
-        let f = self.0.file();
-        let folio = match f.tree.find(index) {
-            Some(folio) => folio,
-            None => {
-                let page = buddy::alloc(0, Use::File, Gfp::RECLAIM)?;
-                reserve.fill()?;
-                Cache::insert(self.0.file_id(), index, page, 0, reserve)?.0
+        within: Within,
+    ) -> Result<bool, MmError> {
+        let (id, f) = (self.0.file_id(), self.0.file());
+        let (index, at) = split(pos);
+        loop {
+            let Some(folio) = self.to_write(index, reserve, within)? else {
+                return Ok(false);
+            };
+            let guard = folio::lock(folio.pfn());
+            match mapped::check(id, index, &guard) {
+                Err(NoPage::Moved) => continue,
+                Err(_) if within == Within::Size => return Ok(false),
+                // Nobody but us puts a page there: what the disk has does not count.
+                Err(_) => make_zero(&guard),
+                Ok(()) if data.len() < PAGE_SIZE as usize => make_uptodate(f, index, &guard)?,
+                Ok(()) => folio::wait_read(folio.pfn()),
             }
-        };
-        let guard = folio::lock(folio.pfn());
-        if data.len() < PAGE_SIZE as usize {
-            make_uptodate(f, index, &guard)?;
+            folio::wait_writeback(folio.pfn());
+            copy_in(folio.pfn(), at, data);
+            became_uptodate(&guard);
+            mark_dirty(f, folio.pfn());
+            super::read::mark_used(&guard);
+            let end = pos + data.len() as u64;
+            if end > f.size() && within == Within::Limit {
+                set_size(f, end);
+            }
+            return Ok(true);
         }
-        folio::wait_read(folio.pfn());
-        folio::wait_writeback(folio.pfn());
-        copy_in(folio.pfn(), at, data);
-        let state = guard.frame();
-        if state.set(flag::UPTODATE) & flag::UPTODATE == 0 {
-            // A read that failed is of no interest any more.
-            state.clear(flag::ERROR | flag::SUSPECT);
+    }
+
+    /// The folio of page `index`, which need not have been read. `None` beyond the end.
+    pub(super) fn to_write(
+        &self,
+        index: u32,
+        reserve: &mut Reserve,
+        within: Within,
+    ) -> Result<Option<folio::Ref>, MmError> {
+        let (id, f) = (self.0.file_id(), self.0.file());
+        if f.layout.kind() == Kind::Memory {
+            let found = memory::bring_in(id, index, within, Gfp::RECLAIM)?;
+            return Ok(found.map(|(folio, _)| folio));
         }
-        mark_dirty(f, folio.pfn());
-        super::read::mark_used(&guard);
-        Ok(())
+        loop {
+            if let Some(folio) = f.tree.find(index) {
+                return Ok(Some(folio));
+            }
+            let page = buddy::alloc(0, Use::File, Gfp::RECLAIM)?;
+            reserve.fill()?;
+            match Cache::insert(id, index, page, 0, reserve, within)? {
+                Inserted::Fresh(folio) | Inserted::Other(folio) => return Ok(Some(folio)),
+                Inserted::Beyond => return Ok(None),
+                Inserted::Slot => {}
+            }
+        }
+    }
+}
+
+/// The locked folio has content that is not the disk's: an error of reading is of no interest any more.
+fn became_uptodate(guard: &FolioGuard) {
+    let state = guard.frame();
+    if state.set(flag::UPTODATE) & flag::UPTODATE == 0 {
+        state.clear(flag::ERROR | flag::SUSPECT);
+    }
+}
+
+/// The locked folio is a page that the file did not have: zeroes.
+pub(super) fn make_zero(guard: &FolioGuard) {
+    if !guard.frame().has(flag::UPTODATE) {
+        arch::zero_frame(guard.pfn());
+        became_uptodate(guard);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::knobs::{self, Knob};
+use crate::pagecache::layout::Kind;
 use crate::pagecache::opened::OpenFile;
 use crate::pagecache::tree::BATCH;
 use crate::pagecache::{File, file_of};
@@ -181,6 +182,9 @@ fn pages(pos: u64, end: u64) -> Option<RangeInclusive<u32>> {
 /// As [`Opener::sync`].
 pub(crate) fn sync(opened: &OpenFile, range: Option<RangeInclusive<u32>>) -> Result<(), MmError> {
     let f = opened.file();
+    if f.layout.kind() == Kind::Memory {
+        return opened.tell();
+    }
     if let Some(range) = range {
         start(f, &range);
         if knobs::on(Knob::SyncWait) {

@@ -1,12 +1,14 @@
 //! swapoff: brings every page of the swap area back and takes the area away, while everything else runs.
 //!
 //! Holds the swapon mutex; takes `mmap_lock` shared, one address space at a time, and goes through the fault
-//! path for each entry. The area hands out no slot from the start, so the pages in use only get fewer; forks
+//! path for each entry; then what files in memory have there. The area hands out no slot from the start, so the pages in use only get fewer; forks
 //! may copy entries to address spaces already seen, hence the rounds. Frames come without reclaim: it is
 //! swapoff that fails when memory is short, not somebody else. Sleeps.
 
 use crate::buddy::Gfp;
+use crate::error::MmError;
 use crate::fault::{Fault, Step, Stop};
+use crate::file::memory;
 use crate::handle::MmRef;
 use crate::mm::{Mm, id_limit};
 use crate::pt::tables::Tables;
@@ -53,6 +55,10 @@ fn empty() -> Result<(), SwapOpError> {
                 bring_back(id, &mm)?;
             }
         }
+        memory::bring_all_back(Gfp::NOWAIT, area::is_closed).map_err(|e| match e {
+            MmError::Io => SwapOpError::Io,
+            _ => SwapOpError::NoMemory,
+        })?;
         if !cache::sweep() {
             sync::threads().yield_now();
         }

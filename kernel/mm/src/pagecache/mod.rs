@@ -37,6 +37,8 @@ pub(crate) struct File {
     link: AtomicU32,
     /// Open files, and whoever else must find the file as it is. Raised from none under `Rank::Files` only.
     users: AtomicU32,
+    /// Openings. Of a file in memory never one again after none: nobody finds it then.
+    opened: AtomicU32,
     pub(crate) layout: Layout,
     /// Bytes in it. Written by [`tree::set_size`].
     size: AtomicU64,
@@ -57,6 +59,7 @@ impl Default for File {
         Self {
             link: AtomicU32::new(0),
             users: AtomicU32::new(0),
+            opened: AtomicU32::new(0),
             layout: Layout::default(),
             size: AtomicU64::new(0),
             resize: Mutex::new(Rank::FileSize, ()),
@@ -140,6 +143,7 @@ impl File {
     #[cfg(feature = "lab")]
     pub(crate) fn abandon(&self) -> bool {
         self.users.store(0, Ordering::Relaxed);
+        self.opened.store(0, Ordering::Relaxed);
         self.layout.become_kind(Kind::Nothing, Vec::new());
         self.areas.store(NIL, Ordering::Relaxed);
         self.tree.abandon();
@@ -179,6 +183,11 @@ impl Pin {
     fn again(id: u32) -> Self {
         file(id).users.fetch_add(1, Ordering::Relaxed);
         Self(id)
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.0
     }
 
     pub(crate) fn file(&self) -> &'static File {
@@ -226,6 +235,8 @@ pub(crate) fn enter(extent: Extent) -> Result<Pin, MmError> {
 /// # Errors
 /// [`MmError::NoMemory`].
 pub(crate) fn enter_new(kind: Kind, size: u64, list: Vec<Extent>) -> Result<Pin, MmError> {
+    // Such files come and go: their records are not left lying about.
+    forget_unused();
     let fresh = Fresh::new(list)?;
     let table = TABLE.lock();
     Ok(fresh.become_file(kind, size, &table))
@@ -239,11 +250,10 @@ struct Fresh {
 
 impl Fresh {
     fn new(list: Vec<Extent>) -> Result<Self, MmError> {
-        let id = FILES.alloc().or_else(|_| {
-            forget_unused();
-            FILES.alloc()
-        })?;
-        Ok(Self { id, list })
+        Ok(Self {
+            id: FILES.alloc()?,
+            list,
+        })
     }
 
     fn become_file(mut self, kind: Kind, size: u64, table: &MutexGuard<'_, ()>) -> Pin {

@@ -1,14 +1,17 @@
 //! Open files: a file in somebody's use, with what was told to them of errors and where they read (Linux: `struct file`).
 //!
 //! An [`OpenFile`] is counted: the handle that was opened is one holder, each area that maps it another. Its own state lies
-//! under `Rank::OpenFile`, a leaf that is held for a few instructions. Nothing here sleeps but opening.
+//! under `Rank::OpenFile`, a leaf that is held for a few instructions. Opening sleeps, and the last close of a file in memory, which
+//! empties it: never dropped under a lock that spins, or a folio lock.
 
+use super::layout::Kind;
 use super::{File, Pin, file};
 use crate::arena::{Arena, Slot};
 use crate::error::MmError;
 use algo::errseq::Told;
 use algo::ondemand::{Ondemand, Plan};
 use core::sync::atomic::{AtomicU32, Ordering};
+use spin::Once;
 use sync::point::{self, AccessKind, class};
 use sync::{Rank, SpinLock};
 
@@ -61,6 +64,12 @@ impl Slot for Record {
 }
 
 static OPENED: Arena<Record> = Arena::new();
+static RELEASE: Once<fn(u32)> = Once::new();
+
+/// `f` empties a file in memory, given by its id, that nobody has open any more. Called once, at boot.
+pub(crate) fn set_release(f: fn(u32)) {
+    RELEASE.call_once(|| f);
+}
 
 /// The pool of open files, for the explorer.
 #[cfg(feature = "lab")]
@@ -84,6 +93,7 @@ impl OpenFile {
             ahead: Ondemand::new(),
         };
         record.holders.store(1, Ordering::Relaxed);
+        pin.file().opened.fetch_add(1, Ordering::Relaxed);
         record.file.store(pin.0, Ordering::Relaxed);
         core::mem::forget(pin);
         Ok(Self(id))
@@ -170,7 +180,16 @@ impl Drop for OpenFile {
         record.counting();
         // AcqRel: the last holder's end comes after every other's use.
         if record.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
-            drop(Pin(record.file.load(Ordering::Relaxed)));
+            let pin = Pin(record.file.load(Ordering::Relaxed));
+            // AcqRel, as above: of the openings of one file.
+            let last = pin.file().opened.fetch_sub(1, Ordering::AcqRel) == 1;
+            if last
+                && pin.file().layout.kind() == Kind::Memory
+                && let Some(release) = RELEASE.get()
+            {
+                release(pin.id());
+            }
+            drop(pin);
             OPENED.free(self.0);
         }
     }

@@ -1,4 +1,4 @@
-//! The page cache of one file: page index → folio, with marks and counts.
+//! The page cache of one file: page index → folio, with marks and counts; of a file in memory also page index → swap slot.
 //!
 //! Locks: `Rank::FileTree`, one per file, with interrupts off: completed writes change marks. Inside it no other
 //! lock is taken, nothing is allocated and nothing sleeps; nodes are reserved before ([`Reserve`]) and go back after. The cache
@@ -17,6 +17,12 @@ use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
 use sync::point::AccessKind;
 use sync::{IrqSpinLock, Rank};
+
+mod census;
+mod slots;
+
+pub(crate) use census::census;
+pub(crate) use slots::Held;
 
 impl Slot for Node {
     fn link(&self) -> &AtomicU32 {
@@ -56,6 +62,47 @@ pub fn dirty() -> u64 {
 /// Folios that are being written.
 pub fn writeback() -> u64 {
     WRITEBACK.get()
+}
+
+/// In the tree's value: it is a swap slot. (Frame numbers are smaller.)
+const SLOT: u32 = 1 << 31;
+
+/// What the tree has for a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entry {
+    /// It is in memory.
+    Folio(Pfn),
+    /// It is, or is about to be, on the swap disk.
+    Slot(u32),
+}
+
+fn entry(value: u32) -> Entry {
+    if value & SLOT == 0 {
+        Entry::Folio(Pfn(value))
+    } else {
+        Entry::Slot(value & !SLOT)
+    }
+}
+
+/// What became of an insertion.
+pub(crate) enum Inserted {
+    /// The folio is the page.
+    Fresh(folio::Ref),
+    /// Another folio is.
+    Other(folio::Ref),
+    /// The page is on the swap disk.
+    Slot,
+    /// It lies beyond the end of the file.
+    Beyond,
+}
+
+/// Where pages may be put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Within {
+    /// Below the end of the file.
+    Size,
+    /// Anywhere: the caller holds the file's `resize` lock and is about to move the end.
+    Limit,
 }
 
 /// Nodes in reserve for insertions; the rest goes back when it is dropped.
@@ -129,9 +176,25 @@ impl Inner {
         writeback: 0,
     };
 
+    /// A reference on a folio in the tree.
+    fn hold(&self, pfn: Pfn) -> folio::Ref {
+        // In the tree, so the cache's reference exists.
+        frame(pfn).get();
+        folio::Ref::new(pfn)
+    }
+
     /// Sets or clears DIRTY, flag and mark.
     fn set_dirty(&mut self, pfn: Pfn, on: bool) {
         let f = frame(pfn);
+        if f.has(flag::SWAPBACKED) {
+            // Reclaim's, not the flusher's: it is not counted.
+            if on {
+                f.set(flag::DIRTY);
+            } else {
+                f.clear(flag::DIRTY);
+            }
+            return;
+        }
         if f.has(flag::DIRTY) == on {
             return;
         }
@@ -151,7 +214,7 @@ impl Inner {
 }
 
 impl Cache {
-    /// Folios in it.
+    /// Folios and slots in it.
     pub(crate) fn len(&self) -> u64 {
         self.0.lock().radix.count()
     }
@@ -159,21 +222,25 @@ impl Cache {
     /// The folio of page `index`, with a reference.
     pub(crate) fn find(&self, index: u32) -> Option<folio::Ref> {
         let inner = self.0.lock();
-        let pfn = Pfn(inner.radix.get(&Pool, index)?);
-        // In the tree, so the cache's reference exists.
-        frame(pfn).get();
-        Some(folio::Ref::new(pfn))
+        match entry(inner.radix.get(&Pool, index)?) {
+            Entry::Folio(pfn) => Some(inner.hold(pfn)),
+            Entry::Slot(_) => None,
+        }
     }
 
-    /// Puts a fresh frame into file `id` as its page `index`, in the `state` given: the folio, and whether it is this one. (Another
-    /// one may have been put there meanwhile.) `reserve` is full.
+    /// Puts a fresh frame into file `id` as its page `index`, in the `state` given, unless there is something already.
+    /// `reserve` is full.
+    ///
+    /// # Errors
+    /// [`PoolEmpty`]: it was not.
     pub(crate) fn insert(
         id: u32,
         index: u32,
         page: Page,
         state: u32,
         reserve: &mut Reserve,
-    ) -> Result<(folio::Ref, bool), PoolEmpty> {
+        within: Within,
+    ) -> Result<Inserted, PoolEmpty> {
         let pfn = page.pfn();
         let f = page.frame();
         f.init_flags(state, lru::local_shard(), Use::File);
@@ -181,16 +248,24 @@ impl Cache {
         f.set_index(index);
         f.init_mapcount(0);
         let mut inner = file(id).tree.0.lock();
-        match inner.radix.insert(&Pool, index, pfn.0, &mut reserve.0) {
-            Ok(()) => {}
-            Err(refused) => {
-                f.set_mapping(0);
-                let Refused::Occupied(other) = refused else {
+        let other = if within == Within::Size && index >= file(id).pages() {
+            Some(Inserted::Beyond)
+        } else {
+            match inner.radix.insert(&Pool, index, pfn.0, &mut reserve.0) {
+                Ok(()) => None,
+                Err(Refused::NoNodes) => {
+                    f.set_mapping(0);
                     return Err(PoolEmpty);
-                };
-                frame(Pfn(other)).get();
-                return Ok((folio::Ref::new(Pfn(other)), false));
+                }
+                Err(Refused::Occupied(value)) => Some(match entry(value) {
+                    Entry::Folio(other) => Inserted::Other(inner.hold(other)),
+                    Entry::Slot(_) => Inserted::Slot,
+                }),
             }
+        };
+        if let Some(other) = other {
+            f.set_mapping(0);
+            return Ok(other);
         }
         // The cache's reference beside the caller's.
         f.get();
@@ -201,7 +276,24 @@ impl Cache {
             f.set(came_back);
         }
         lru::add(pfn, came_back != 0);
-        Ok((folio, true))
+        Ok(Inserted::Fresh(folio))
+    }
+
+    /// Takes the locked folio out, whoever else refers to it; it is clean then, and nobody's page. No I/O of it is under way. The
+    /// caller has a reference.
+    pub(crate) fn remove(&self, pfn: Pfn) {
+        let f = frame(pfn);
+        f.flags_point();
+        let mut inner = self.0.lock();
+        debug_assert!(f.flags() & (flag::WRITEBACK | flag::READING) == 0);
+        inner.set_dirty(pfn, false);
+        let removed = inner.radix.remove(&Pool, f.index());
+        f.set_mapping(0);
+        drop(inner);
+        if let Some(removed) = removed {
+            drop(Reserve(removed.freed));
+            folio::put(pfn);
+        }
     }
 
     /// Takes a clean folio out that only the cache and the caller (with `ours` references and the folio lock) know. True:
@@ -284,7 +376,8 @@ impl Cache {
         Some(at)
     }
 
-    /// The first folios with `mark` (without one: any) from `from` to `last`.
+    /// The first folios with `mark` (without one: any) from `from` to `last`. Slots are passed over, so not for
+    /// large ranges of files in memory.
     pub(crate) fn collect(&self, from: u32, last: u32, mark: Option<Mark>) -> Found {
         let mut found = Found {
             folios: [const { None }; BATCH],
@@ -297,13 +390,14 @@ impl Cache {
                 Some(mark) => inner.radix.next_marked(&Pool, from, mark),
                 None => inner.radix.next(&Pool, from),
             };
-            let Some((index, pfn)) = next.filter(|&(index, _)| index <= last) else {
+            let Some((index, value)) = next.filter(|&(index, _)| index <= last) else {
                 break;
             };
-            frame(Pfn(pfn)).get();
-            found.folios[found.n] = Some((index, folio::Ref::new(Pfn(pfn))));
-            found.n += 1;
             at = index.checked_add(1);
+            if let Entry::Folio(pfn) = entry(value) {
+                found.folios[found.n] = Some((index, inner.hold(pfn)));
+                found.n += 1;
+            }
         }
         found
     }
@@ -314,7 +408,10 @@ impl Cache {
 impl Cache {
     /// The folio of page `index`, as it is.
     pub(crate) fn peek(&self, index: u32) -> Option<Pfn> {
-        self.0.lock().radix.get(&Pool, index).map(Pfn)
+        match entry(self.0.lock().radix.get(&Pool, index)?) {
+            Entry::Folio(pfn) => Some(pfn),
+            Entry::Slot(_) => None,
+        }
     }
 
     /// The content of a folio, which its caller has locked, is of no use to anybody: it need not be written.
@@ -331,54 +428,6 @@ impl Cache {
     }
 }
 
-/// What a look at one file's whole cache found.
-pub(crate) struct Census {
-    /// Folios in the tree.
-    pub(crate) folios: u32,
-    /// Dirty ones, and ones being written.
-    pub(crate) dirty: u32,
-    pub(crate) writeback: u32,
-}
-
-/// Counts a cache and holds marks against flags. Under its lock throughout, so for tests and checks only.
-///
-/// # Errors
-/// What does not fit, and the page index.
-pub(crate) fn census(id: u32) -> Result<Census, (&'static str, u32)> {
-    let f: &File = file(id);
-    let inner = f.tree.0.lock();
-    inner.radix.validate(&Pool).map_err(|c| (c.what, c.at))?;
-    let mut all = Census {
-        folios: 0,
-        dirty: 0,
-        writeback: 0,
-    };
-    let mut at = Some(0);
-    while let Some((index, pfn)) = at.and_then(|from| inner.radix.next(&Pool, from)) {
-        let page = frame(Pfn(pfn));
-        let marked = |mark| inner.radix.is_marked(&Pool, index, mark);
-        let (dirty, writing) = (marked(Mark::Dirty), marked(Mark::Writeback));
-        if page.usage() != Use::File || page.mapping() != id + 1 || page.index() != index {
-            return Err(("a folio in the cache is another's", index));
-        }
-        if dirty != page.has(flag::DIRTY) {
-            return Err(("DIRTY is not what is marked", index));
-        }
-        // The flag goes after the mark.
-        if writing && !page.has(flag::WRITEBACK) {
-            return Err(("WRITEBACK is not what is marked", index));
-        }
-        all.folios += 1;
-        all.dirty += u32::from(dirty);
-        all.writeback += u32::from(writing);
-        at = index.checked_add(1);
-    }
-    if (all.dirty, all.writeback) != (inner.dirty, inner.writeback) {
-        return Err(("the counts are not the marks'", 0));
-    }
-    Ok(all)
-}
-
 /// Whether the file has pages to be written.
 pub(crate) fn has_dirty(f: &File) -> bool {
     f.tree.0.lock().dirty > 0
@@ -387,7 +436,7 @@ pub(crate) fn has_dirty(f: &File) -> bool {
 /// Sets the file's size. The caller holds its `resize` lock, or is alone with it.
 ///
 /// Under the lock of the tree: from then on no page is put into the cache beyond the end.
-pub(super) fn set_size(f: &File, size: u64) {
+pub(crate) fn set_size(f: &File, size: u64) {
     let _inner = f.tree.0.lock();
     f.touch(AccessKind::Write, &f.size);
     f.size.store(size, Ordering::Relaxed);
