@@ -54,6 +54,8 @@ fn clean(mm: u32, va: VirtAddr, entry: &mut PteLocked, pfn: Pfn) {
         pagecache::set_dirty(pfn);
     }
     // Also where the entry was read-only: whoever took the write bit away may still owe the flush.
-    tlb::flush_range(mm, by_id(mm), va.0, va.0 + PAGE_SIZE, false);
+    if knobs::on(Knob::CleanFlush) {
+        tlb::flush_range(mm, by_id(mm), va.0, va.0 + PAGE_SIZE, false);
+    }
     count(Event::FileCleaned);
 }

@@ -84,10 +84,10 @@ pub(super) static SYNC_VS_SYNC: Play = Play {
 };
 
 /// What a sync promises, of stores: a page is made read-only everywhere before it is written to the disk.
-pub(super) static STORE_VS_SYNC: Play = Play {
-    name: "store-vs-sync",
+pub(super) static MKWRITE_VS_WRITEBACK: Play = Play {
+    name: "mkwrite-vs-writeback",
     about: "A stores to a mapped page of a file, twice, while B makes the file durable, twice",
-    fixes: &[Knob::CleanFirst],
+    fixes: &[Knob::CleanFirst, Knob::CleanFlush],
     spaces: &[Some(0), None],
     setup: one_mapped_page,
     enter: |stage, me| stored(stage, me == 0),
@@ -131,6 +131,28 @@ pub(super) static DROP_VS_MKCLEAN: Play = Play {
     about: "A drops a page of a file that C stores to while it can; B makes the file durable",
     run: |stage, me| match me {
         0 => drop_page(stage),
+        1 => must(stage, "sync", stage.sync_file(0)),
+        _ => store_if_it_can(stage),
+    },
+    ..ZAP_VS_MKCLEAN
+};
+
+/// Rules 1 and 2 where reclaim takes the entry, and flushes later.
+pub(super) static RECLAIM_VS_MKCLEAN: Play = Play {
+    name: "reclaim-vs-mkclean",
+    about: "A reclaims a page of a file that C stores to while it can; B makes the file durable",
+    fixes: &[Knob::ReclaimFlush],
+    variants: &[],
+    spaces: &[None, None, Some(0)],
+    enter: |stage, me| {
+        stored(stage, me == 2);
+        if me == 2 {
+            let pfn = stage.frame_of(0, HOME);
+            stage.set(0, pfn.map_or(0, |p| u64::from(p.0)));
+        }
+    },
+    run: |stage, me| match me {
+        0 => mm::reclaim::one(arch::Pfn(stage.get(0) as u32)),
         1 => must(stage, "sync", stage.sync_file(0)),
         _ => store_if_it_can(stage),
     },

@@ -25,9 +25,10 @@ pub static ALL: &[&dyn Scenario] = &[
     &reclaim::FREE_VS_WRITE,
     &files::WRITE_VS_SYNC,
     &files::SYNC_VS_SYNC,
-    &files::STORE_VS_SYNC,
+    &files::MKWRITE_VS_WRITEBACK,
     &files::ZAP_VS_MKCLEAN,
     &files::DROP_VS_MKCLEAN,
+    &files::RECLAIM_VS_MKCLEAN,
     &files::ZAP_VS_SYNC,
     &files::ZAP_KEEPS_RMAP,
 ];
