@@ -17,7 +17,7 @@ What to do (default: an interactive console; Ctrl-] x ends QEMU, Ctrl-] h lists 
                      KTAP on standard output, then one line "N passed, N failed"
   --bench [NAME]     optimised build without the lab, deterministic instruction counting, one CPU
   --host             with --exec, --test or --bench: on the host simulator, without QEMU
-  --setup            install what is missing, or name it; build and run nothing
+  --setup            install what is missing, also for .ci/run, or name it; build and run nothing
   --help             this text
 
 The machine:
@@ -164,8 +164,8 @@ check_combination() {
         [[ $mode != @(console|setup) ]] || wrong "--host needs --exec, --test or --bench"
         [[ $uefi$icount$gdb$display == *yes* && $mode != bench ]] &&
             wrong "--uefi, --icount, --gdb and --display do not go with --host"
-        [[ -z $disk$disk_errors$data_image$data_errors && ${#qemu_args[@]} == 0 ]] ||
-            wrong "--disk, --disk-errors, --data-image, --data-errors and QEMU-ARGS do not go with --host"
+        [[ -z $disk$disk_errors$data_errors && ${#qemu_args[@]} == 0 ]] ||
+            wrong "--disk, --disk-errors, --data-errors and QEMU-ARGS do not go with --host"
     fi
     # OVMF and the bootloader tread on each other in less.
     [[ $uefi == no ]] || (($(bytes "$mem") >= $(bytes $MIN_UEFI_MEM))) ||
@@ -408,11 +408,12 @@ phase() { # NAME REPORT-OPTION COMMAND...
 }
 
 host_command() { # quire-host's arguments
-    local features=()
+    local features=() files=(--data "$data")
     [[ $lab == yes ]] || features=(--no-default-features)
+    [[ -z $data_image ]] || files=(--data-image "$data_image")
     cargo build -q -p lab --bin quire-host --profile "$profile" "${features[@]}" >&2 || return $E_FAILED
     timeout --foreground -k 5 "$timeout" "target/${profile/dev/debug}/quire-host" \
-        --cpus "$cpus" --mem "$mem" --swap "$swap" --data "$data" "$@" </dev/null
+        --cpus "$cpus" --mem "$mem" --swap "$swap" "${files[@]}" "$@" </dev/null
 }
 
 run_tests() {
@@ -453,7 +454,7 @@ main() {
     parse "$@"
     check_combination
     need_tools
-    [[ $mode != setup ]] || exit 0
+    [[ $mode != setup ]] || { need_fat_tools; exit 0; }
     mkdir -p target
     exec 3<&0
     terminal=$(stty -g 2>/dev/null)

@@ -64,6 +64,13 @@ need_tools() {
     find_ovmf || die $E_SETUP "no OVMF firmware found under /usr/share after its installation"
 }
 
+# What makes and checks the volumes of .ci/fat.
+need_fat_tools() {
+    PATH=$PATH:/usr/sbin:/sbin
+    need_program mkfs.fat dosfstools dosfstools dosfstools
+    need_program mcopy mtools mtools mtools
+}
+
 # Sets ovmf_code and ovmf_vars to the first pair of firmware and variable store that exists.
 find_ovmf() {
     local pair

@@ -16,6 +16,7 @@ pub mod cancel;
 pub mod console;
 #[cfg(feature = "lab")]
 pub mod faulty;
+pub mod files;
 #[cfg(not(target_os = "none"))]
 pub mod host;
 pub mod inspect;
@@ -51,6 +52,7 @@ pub fn shell() -> shell::Shell {
         #[cfg(feature = "lab")]
         race::command::COMMANDS,
         bench::COMMANDS,
+        files::COMMANDS,
         inspect::COMMANDS,
     ])
 }

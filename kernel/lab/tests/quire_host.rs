@@ -41,6 +41,23 @@ fn statuses_say_how_it_went() {
 }
 
 #[test]
+fn an_image_is_the_data_disk() {
+    expect(&["--data-image", "/none"], 2, "data image '/none'");
+    let image = std::env::temp_dir().join(format!("quire-host-{}.img", std::process::id()));
+    let path = image.to_str().expect("the folder's name is text");
+    std::fs::write(&image, vec![0; 2 << 20]).expect("the image can be made");
+    let run = |commands, status, part| {
+        expect(&["--data-image", path, "--exec", commands], status, part);
+    };
+    run("mount", 1, "no boot signature");
+    run("mkfs; mount; write '/a file' kept; umount", 0, "FAT12");
+    run("mount; cat '/A FILE'", 0, "kept");
+    run("ls", 1, "no volume is mounted");
+    run("cat", 2, "FILE is missing");
+    std::fs::remove_file(&image).expect("the image can be removed");
+}
+
+#[test]
 fn memory_that_runs_out_ends_one_actor() {
     let stress = "stress swap --secs 1";
     expect(

@@ -31,6 +31,8 @@ ranks! {
     Command,
     /// Serialises swapon and swapoff.
     SwapOn,
+    /// A mounted volume: its directories, and which clusters are whose.
+    Volume,
     /// One pass of the flusher, or one counting of all files, at a time.
     FilePass,
     /// Which files there are, and their users.

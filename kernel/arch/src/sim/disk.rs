@@ -136,6 +136,11 @@ impl RamDisk {
         self.words[sector as usize * WORDS_PER_SECTOR + index].load(Relaxed)
     }
 
+    /// Puts a value into word `index` (below 64) of `sector`: to fill a disk before anybody uses it.
+    pub fn set_word(&self, sector: u64, index: usize, value: u64) {
+        self.words[sector as usize * WORDS_PER_SECTOR + index].store(value, Relaxed);
+    }
+
     pub(super) fn power_cut(&self, seed: u64) {
         if let Some(unflushed) = &self.unflushed {
             lock(unflushed).cut(self.words, seed);

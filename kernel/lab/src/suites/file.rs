@@ -111,7 +111,7 @@ pub(super) fn expect(file: &Opener, pos: usize, data: &[u8]) -> Outcome {
     same(&found, pos, data)
 }
 
-fn same(found: &[u8], pos: usize, data: &[u8]) -> Outcome {
+pub(super) fn same(found: &[u8], pos: usize, data: &[u8]) -> Outcome {
     match found.iter().zip(data).position(|(a, b)| a != b) {
         None => Ok(()),
         Some(i) => Err(Failure::new(alloc::format!(

@@ -20,6 +20,8 @@ mod actor;
 mod balance;
 #[cfg(feature = "lab")]
 mod disk;
+mod fat;
+mod fat_model;
 mod fault;
 mod file;
 mod fork;
@@ -52,6 +54,7 @@ pub(crate) const ALL: &[&Suite] = &[
     #[cfg(feature = "lab")]
     &disk::SUITE,
     &file::SUITE,
+    &fat::SUITE,
     &mapfile::SUITE,
     &balance::SUITE,
     &truncate::SUITE,
@@ -69,6 +72,12 @@ type Outcome = Result<(), Failure>;
 impl From<mm::MmError> for Failure {
     fn from(e: mm::MmError) -> Self {
         Self::Wrong(format!("an operation failed with {e:?}"))
+    }
+}
+
+impl From<fs::FsError> for Failure {
+    fn from(e: fs::FsError) -> Self {
+        Self::Wrong(format!("the file system: {e} ({e:?})"))
     }
 }
 

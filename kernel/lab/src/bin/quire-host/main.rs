@@ -3,11 +3,13 @@
 //! The machine is powered on once; the commands run in one of its kernel threads. A panic anywhere ends the
 //! process with status 3, as a kernel panic ends QEMU.
 
+mod image;
 mod options;
 
 use std::io::{IsTerminal, Read, Write};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
+use image::Image;
 use lab::cancel;
 use lab::console::{self, Terminal};
 use lab::out::Out;
@@ -41,17 +43,24 @@ fn main() {
         report(info);
         std::process::exit(3);
     }));
-    let status = lab::host::run(&options.machine(), &Stdout, move || session(&options));
+    let image = options.data_image.clone().map(Image::open);
+    let machine = options.machine(image.as_ref());
+    let filled = image.clone();
+    let status = lab::host::run(&machine, &Stdout, move || {
+        filled.iter().for_each(Image::fill);
+        session(&options)
+    });
+    image.iter().for_each(Image::keep);
     std::process::exit(status as i32);
 }
 
 impl Options {
-    fn machine(&self) -> lab::host::Machine {
+    fn machine(&self, image: Option<&Image>) -> lab::host::Machine {
         lab::host::Machine {
             cpus: self.cpus,
             ram: self.mem,
             swap: self.swap,
-            data: self.data,
+            data: image.map_or(self.data, Image::bytes),
             seed: self.seed,
             evict: self.evict,
         }

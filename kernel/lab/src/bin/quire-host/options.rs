@@ -6,12 +6,13 @@ use lab::args::{UsageError, number, size};
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
-usage: quire-host [--cpus N] [--mem SIZE] [--swap SIZE] [--data SIZE] [--seed S] [--evict N] [--exec 'CMD; CMD' | --test [PATTERN]]
+usage: quire-host [--cpus N] [--mem SIZE] [--swap SIZE] [--data SIZE | --data-image FILE] [--seed S] [--evict N] [--exec 'CMD; CMD' | --test [PATTERN]]
 Runs Quire's memory manager on a simulated machine in this process.
   --cpus N      CPUs for the commands, 1 to 16 (4); the simulator adds some for kernel threads
   --mem SIZE    RAM, 16M to 64G (256M)
   --swap SIZE   swap disk, 0 or 1M to 64G (64M)
   --data SIZE   data disk, 0 or 1M to 64G (0)
+  --data-image FILE  the data disk holds what this file holds, and the file what the disk holds at the end
   --seed S      seed of the simulator's choices (1)
   --evict N     after N of 1024 accesses the TLB forgets the entry used, 0 to 1024 (0)
   --exec CMDS   run these commands and end
@@ -38,6 +39,7 @@ pub(crate) struct Options {
     pub(crate) mem: u64,
     pub(crate) swap: u64,
     pub(crate) data: u64,
+    pub(crate) data_image: Option<String>,
     pub(crate) seed: u64,
     pub(crate) evict: u32,
     pub(crate) mode: Mode,
@@ -66,6 +68,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Options, Usag
         mem: 256 << 20,
         swap: 64 << 20,
         data: 0,
+        data_image: None,
         seed: 1,
         evict: 0,
         mode: Mode::Console,
@@ -83,10 +86,11 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Options, Usag
                 set_mode(&mut options, format!("selftest run{pattern}"))?;
                 continue;
             }
-            "--cpus" | "--mem" | "--swap" | "--data" | "--seed" | "--evict" | "--exec" => {}
+            "--cpus" | "--mem" | "--swap" | "--data" | "--data-image" | "--seed" | "--evict"
+            | "--exec" => {}
             _ => {
                 return Err(UsageError(format!(
-                    "unknown option '{option}'; accepted: --cpus, --mem, --swap, --data, --seed, --evict, --exec, --test, --help"
+                    "unknown option '{option}'; accepted: --cpus, --mem, --swap, --data, --data-image, --seed, --evict, --exec, --test, --help"
                 )));
             }
         }
@@ -105,6 +109,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Options, Usag
             }
             "--swap" => options.swap = disk_size(option, &value)?,
             "--data" => options.data = disk_size(option, &value)?,
+            "--data-image" => options.data_image = Some(value),
             "--seed" => options.seed = number(&value).map_err(named)?,
             "--evict" => {
                 options.evict =

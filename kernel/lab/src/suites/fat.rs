@@ -1,0 +1,312 @@
+//! A FAT volume on the data disk: files and directories are what a model says, also after the next mount; what is synced is
+//! on the disk; and what is no volume, or a damaged one, is refused.
+
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use arch::{PAGE_SIZE, user};
+use fastrand::Rng;
+use fs::{File, FsError, Volume};
+use mm::MapFlags;
+use mm::file;
+use mm::stats::{Use, use_pages};
+
+use super::fat_model::Model;
+use super::file::{PAGE, bytes, empty_cache, same};
+use super::{BASE, Outcome, without_leak};
+use crate::selftest::{Failure, Suite, TestCtx};
+use crate::space::{Prot, Space, at};
+use crate::{check, check_eq, tests};
+
+pub(super) static SUITE: Suite = Suite {
+    name: "fat",
+    tests: tests![
+        files_are_as_the_model_has_them,
+        a_file_can_be_mapped,
+        a_full_volume_says_so,
+        who_has_a_file_open_keeps_it,
+        clusters_change_sides,
+        what_is_no_volume_is_refused,
+        a_damaged_chain_is_refused,
+        #[cfg(feature = "lab")]
+        a_failed_write_is_told_once,
+        #[cfg(not(target_os = "none"))]
+        what_is_synced_survives_a_power_cut,
+    ],
+};
+
+/// FAT12 and FAT16, by the number of clusters.
+const FAT12: u64 = 8 << 20;
+const FAT16: u64 = 24 << 20;
+
+/// Runs `f` on a disk that begins with an empty volume of `size` bytes; after it nothing is left in a cache.
+fn on_disk(size: u64, f: impl FnOnce() -> Outcome) -> Outcome {
+    if u64::from(file::disk_pages()) * PAGE_SIZE < size {
+        let need = format!("needs a data disk of {} MiB", size >> 20);
+        return Err(Failure::Skip(need));
+    }
+    empty_cache()?;
+    fs::format(size)?;
+    let result = f();
+    empty_cache()?;
+    result?;
+    check_eq!(file::dirty() + file::under_writeback(), 0);
+    check_eq!(use_pages(Use::File), 0);
+    file::check().map_err(Failure::new)
+}
+
+/// Runs `f` with the volume of the disk.
+fn mounted(f: impl FnOnce(&Volume) -> Outcome) -> Outcome {
+    let result = f(&fs::mount()?);
+    // Errors that were made on purpose are told here at the latest.
+    let unmounted = fs::unmount().or_else(|_| fs::unmount());
+    result?;
+    Ok(unmounted?)
+}
+
+pub(super) fn write(file: &File, pos: usize, data: &[u8]) -> Outcome {
+    check_eq!(file.write(pos as u64, data)?, data.len());
+    Ok(())
+}
+
+pub(super) fn expect(file: &File, data: &[u8]) -> Outcome {
+    check_eq!(file.size(), data.len() as u64);
+    // A byte more than there is.
+    let mut found = vec![0; data.len() + 1];
+    check_eq!(file.read(0, &mut found)?, data.len());
+    same(&found[..data.len()], 0, data)
+}
+
+fn make(volume: &Volume, path: &str, data: &[u8]) -> Outcome {
+    write(&volume.create(path)?, 0, data)
+}
+
+fn files_are_as_the_model_has_them(ctx: &mut TestCtx<'_>) -> Outcome {
+    let mut rng = Rng::with_seed(ctx.seed);
+    for size in [FAT12, FAT16] {
+        on_disk(size, || {
+            let mut model = Model::default();
+            for _ in 0..4 {
+                mounted(|volume| {
+                    model.verify(volume)?;
+                    (0..100).try_for_each(|_| model.step(volume, &mut rng))?;
+                    model.verify(volume)
+                })?;
+            }
+            mounted(|volume| model.verify(volume))
+        })?;
+    }
+    Ok(())
+}
+
+fn a_file_can_be_mapped(_: &mut TestCtx<'_>) -> Outcome {
+    const PAGES: usize = 20;
+    let word = |i: usize| 0x1234_5678_0000 + i as u64;
+    on_disk(FAT12, || {
+        mounted(|volume| {
+            // Two files that grow in turn, so that each is in many pieces.
+            let (file, other) = (volume.create("/file")?, volume.create("/other")?);
+            for i in 0..PAGES {
+                write(&file, i * PAGE, &bytes(i * PAGE, PAGE, 1))?;
+                write(&other, i * PAGE, &bytes(i * PAGE, PAGE, 2))?;
+            }
+            without_leak(|| {
+                let space = Space::new()?;
+                let flags = MapFlags::SHARED;
+                space.map_file(BASE, PAGES, Prot::RW, flags, file.opener(), 0)?;
+                let _adopted = space.enter();
+                (0..PAGES).try_for_each(|i| user::store(at(BASE, i), word(i)))?;
+                Ok(())
+            })?;
+            Ok(file.sync()?)
+        })?;
+        mounted(|volume| {
+            let mut wanted = bytes(0, PAGES * PAGE, 1);
+            for i in 0..PAGES {
+                wanted[i * PAGE..i * PAGE + 8].copy_from_slice(&word(i).to_le_bytes());
+            }
+            expect(&volume.open("/file")?, &wanted)?;
+            expect(&volume.open("/other")?, &bytes(0, PAGES * PAGE, 2))
+        })
+    })
+}
+
+fn a_full_volume_says_so(_: &mut TestCtx<'_>) -> Outcome {
+    const SIZE: usize = 100_000;
+    on_disk(1 << 20, || {
+        let mut made = Vec::new();
+        mounted(|volume| {
+            let full = loop {
+                let name = format!("/file {}", made.len());
+                let data = bytes(0, SIZE, made.len() as u8);
+                match volume.create(&name)?.write(0, &data) {
+                    Ok(n) => check_eq!(n, SIZE),
+                    Err(e) => break (e, name),
+                }
+                made.push((name, data));
+            };
+            check_eq!(full.0, FsError::Full);
+            check_eq!(volume.open(&full.1)?.size(), 0);
+            // The same for one that has something, which it keeps.
+            let (name, data) = made.first().ok_or(Failure::new("nothing fits"))?;
+            let file = volume.open(name)?;
+            let more = bytes(0, 2 * SIZE, 0);
+            check_eq!(file.write(SIZE as u64, &more), Err(FsError::Full));
+            check_eq!(file.truncate(2 << 20), Err(FsError::Full));
+            expect(&file, data)?;
+            drop(file);
+            // There is room again for as much as is removed.
+            volume.remove(name)?;
+            make(volume, name, data)
+        })?;
+        mounted(|volume| {
+            let mut all = made.iter();
+            all.try_for_each(|(name, data)| expect(&volume.open(name)?, data))
+        })
+    })
+}
+
+fn who_has_a_file_open_keeps_it(_: &mut TestCtx<'_>) -> Outcome {
+    on_disk(FAT12, || {
+        mounted(|volume| {
+            let file = volume.create("/Name with Case")?;
+            let again = volume.open("/NAME WITH CASE")?;
+            write(&file, 0, &bytes(0, 5000, 1))?;
+            expect(&again, &bytes(0, 5000, 1))?;
+            check_eq!(volume.remove("/name with case"), Err(FsError::Open));
+            check_eq!(fs::unmount(), Err(FsError::Open));
+            check_eq!(fs::mount().err(), Some(FsError::Busy));
+            check_eq!(fs::format(FAT12), Err(FsError::Busy));
+            check_eq!(file::open(1, 1).err(), Some(mm::MmError::Exists));
+            drop((file, again));
+            Ok(volume.remove("/name with case")?)
+        })?;
+        check_eq!(fs::unmount(), Err(FsError::NotMounted));
+        Ok(())
+    })
+}
+
+/// From a directory that is still to be written to a file, and the other way round.
+fn clusters_change_sides(_: &mut TestCtx<'_>) -> Outcome {
+    let data = bytes(0, 3 * PAGE, 7);
+    on_disk(FAT12, || {
+        mounted(|volume| {
+            volume.make_directory("/one")?;
+            volume.make_directory("/one/two")?;
+            volume.remove("/one/two")?;
+            volume.remove("/one")?;
+            make(volume, "/file", &data)?;
+            make(volume, "/other", &data)?;
+            volume.remove("/other")?;
+            volume.make_directory("/dir")?;
+            make(volume, "/dir/file", &data)
+        })?;
+        mounted(|volume| {
+            expect(&volume.open("/file")?, &data)?;
+            expect(&volume.open("/dir/file")?, &data)?;
+            check_eq!(volume.list("/dir")?.len(), 1);
+            Ok(())
+        })
+    })
+}
+
+/// Changes bytes of the disk itself.
+fn patch(pos: u64, data: &[u8]) -> Outcome {
+    let disk = file::open(0, file::disk_pages())?;
+    check_eq!(disk.write(pos, data)?, data.len());
+    disk.sync()?;
+    drop(disk);
+    empty_cache()?;
+    Ok(())
+}
+
+fn what_is_no_volume_is_refused(_: &mut TestCtx<'_>) -> Outcome {
+    type Right = fn(FsError) -> bool;
+    let not_fat: Right = |e| matches!(e, FsError::NotFat(_));
+    let small: Right = |e| e == FsError::SmallClusters { bytes: 512 };
+    let truncated: Right = |e| matches!(e, FsError::Truncated { .. });
+    let cases: [(u64, &[u8], Right); 6] = [
+        (0, &[0; 512], not_fat),
+        // The signature, sectors in a cluster, tables.
+        (510, &[0, 0], not_fat),
+        (13, &[3], not_fat),
+        (16, &[0], not_fat),
+        // Bytes in a sector, sectors.
+        (11, &[0, 2], small),
+        (19, &[0xff, 0xff], truncated),
+    ];
+    for (i, (pos, change, right)) in cases.into_iter().enumerate() {
+        on_disk(FAT12, || {
+            patch(pos, change)?;
+            let e = fs::mount().err();
+            check!(e.is_some_and(right), "case {i}: {e:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The second entry of a file of three clusters leads to where it must not.
+fn a_damaged_chain_is_refused(_: &mut TestCtx<'_>) -> Outcome {
+    let bent = [
+        (2_u16, "a loop"),
+        (0xfff0, "no cluster"),
+        (1, "no number of a cluster"),
+        (0xffff, "the end"),
+    ];
+    for (next, what) in bent {
+        on_disk(FAT16, || {
+            // As the volume is made: the table begins at page 1, and the file's clusters are the first, 2 to 4.
+            mounted(|volume| make(volume, "/file", &bytes(0, 3 * PAGE, 1)))?;
+            patch(PAGE_SIZE + 2 * 3, &next.to_le_bytes())?;
+            mounted(|volume| {
+                let e = volume.open("/file").err();
+                check!(matches!(e, Some(FsError::Corrupt(_))), "{what}: {e:?}");
+                Ok(())
+            })
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(feature = "lab")]
+fn a_failed_write_is_told_once(_: &mut TestCtx<'_>) -> Outcome {
+    use arch::block::Op;
+    let data = bytes(0, 30 * PAGE, 3);
+    on_disk(FAT12, || {
+        mounted(|volume| {
+            let file = volume.create("/file")?;
+            let all = 0..(FAT12 / PAGE_SIZE) as u32;
+            super::file::with_errors(Op::Write, all, 1, || {
+                write(&file, 0, &data)?;
+                check_eq!(file.sync(), Err(FsError::Io));
+                Ok(())
+            })?;
+            file.sync()?;
+            expect(&file, &data)
+        })?;
+        mounted(|volume| expect(&volume.open("/file")?, &data))
+    })
+}
+
+#[cfg(not(target_os = "none"))]
+fn what_is_synced_survives_a_power_cut(ctx: &mut TestCtx<'_>) -> Outcome {
+    on_disk(FAT12, || {
+        for turn in 0..4_u8 {
+            let name = format!("/dir {turn}/file");
+            let data = bytes(0, 20 * PAGE + 100, turn);
+            mounted(|volume| {
+                volume.make_directory(&format!("/dir {turn}"))?;
+                let file = volume.create(&name)?;
+                write(&file, 0, &data)?;
+                file.sync()?;
+                arch::simctl::power_cut(ctx.seed ^ u64::from(turn));
+                Ok(())
+            })?;
+            // All was synced, so unmounting has written nothing.
+            mounted(|volume| expect(&volume.open(&name)?, &data))?;
+        }
+        Ok(())
+    })
+}
