@@ -20,7 +20,8 @@ fn tell(kill: &oom::Kill) {
 /// Prints a line that no command asked for.
 pub fn say(text: &str) {
     if let Some(out) = VOICE.get() {
-        writeln!(*out, "{text}");
+        // In one piece: others print as well.
+        out.put(&format!("{text}\n"));
     }
 }
 

@@ -7,6 +7,9 @@ use arch::{PAGE_SHIFT, PAGE_SIZE};
 use mm::buddy::{self, Gfp, MAX_ORDER, Page};
 use mm::stats::{self, Event, Use};
 
+use super::Env;
+use super::versions::Book;
+
 /// MiB as pages.
 pub const fn mib(n: u64) -> u64 {
     n << (20 - PAGE_SHIFT)
@@ -92,5 +95,28 @@ impl Traffic {
         let ms = ((arch::now_ns() - self.started) / 1_000_000).max(1);
         let rate = (out + back) * PAGE_SIZE * 1000 / ms;
         (out, back, stats::total(Event::Bio) - self.bios, rate)
+    }
+}
+
+/// What moved between files and the disk since some moment.
+pub struct FileTraffic([u64; 2]);
+
+impl FileTraffic {
+    /// Starts counting.
+    pub fn start() -> Self {
+        Self([Event::FileRead, Event::FileWritten].map(stats::total))
+    }
+
+    /// Prints what has moved since [`Self::start`].
+    pub fn report(&self, env: &Env<'_>, book: &Book) {
+        let now = Self::start();
+        writeln!(
+            env.out,
+            "stress {}: {} pages read from the disk, {} written, {} requests spoilt",
+            env.name,
+            now.0[0] - self.0[0],
+            now.0[1] - self.0[1],
+            book.spoilt()
+        );
     }
 }

@@ -6,6 +6,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use arch::VirtAddr;
@@ -18,13 +19,16 @@ use crate::shell::{Command, Ctx, Status, nearest};
 pub mod anon;
 pub mod file;
 pub mod fork;
+pub mod mapped;
 pub mod memory;
 pub mod mixed;
 pub mod page;
 pub mod swap;
 pub mod team;
 pub mod tlb;
+pub mod versions;
 pub mod window;
+pub mod zap_mkclean;
 
 use team::Team;
 
@@ -51,6 +55,8 @@ pub struct Env<'a> {
     pub mem: Option<u64>,
     /// Pages that the disk cannot give back are no failure.
     pub bus_ok: bool,
+    /// What a sync has promised is printed.
+    pub promises: bool,
     /// Break the rule that the stress watches, and succeed when the damage is seen.
     pub broken: bool,
 }
@@ -88,6 +94,21 @@ const ALL: &[Stress] = &[
         run: file::run,
     },
     Stress {
+        name: "msync",
+        help: "shared mappings of one file; what an msync has promised is looked for on the disk",
+        run: mapped::msync,
+    },
+    Stress {
+        name: "writeback",
+        help: "shared mappings of one file, little memory, and nobody but the flusher who writes",
+        run: mapped::writeback,
+    },
+    Stress {
+        name: "zap-mkclean",
+        help: "a store lost between a zap and a writeback; --broken: without rule 2",
+        run: zap_mkclean::run,
+    },
+    Stress {
         name: "mixed",
         help: "everything at once, with memory far smaller than the working set",
         run: mixed::run,
@@ -98,18 +119,27 @@ const ALL: &[Stress] = &[
 pub const COMMANDS: &[Command] = &[Command {
     name: "stress",
     help: "use memory hard, with every byte checked",
-    usage: "list | NAME [--secs N] [--cpus N] [--seed S] [--pages N] [--mem SIZE] [--bus-ok] [--broken]\n\
+    usage: "list | NAME [--secs N] [--cpus N] [--seed S] [--pages N] [--mem SIZE] [--bus-ok] [--promises] [--broken]\n\
             --secs N    go on for N seconds (10), then check everything once more\n\
             --cpus N    use N CPUs (all)\n\
             --seed S    seed of every actor's choices (1)\n\
-            --pages N   working set (swap), file, or window (anon, fork, mixed) in pages\n\
+            --pages N   working set (swap), file (file, msync, writeback), or window (anon, fork, mixed) in pages\n\
             --mem SIZE  memory left to the run; the rest is held back meanwhile\n\
             --bus-ok    pages that the disk cannot give back, or take, are no failure\n\
-            --broken    tlb only: without the flush; succeeds when a stale translation is seen",
+            --promises  msync only: print what each msync has promised, for 'quire-host check'\n\
+            --broken    tlb, zap-mkclean: without the rule; succeeds when the damage is seen",
     run: command,
     words: || {
         let options = [
-            "list", "--secs", "--cpus", "--seed", "--pages", "--mem", "--bus-ok", "--broken",
+            "list",
+            "--secs",
+            "--cpus",
+            "--seed",
+            "--pages",
+            "--mem",
+            "--bus-ok",
+            "--promises",
+            "--broken",
         ];
         ALL.iter().map(|s| s.name).chain(options).collect()
     },
@@ -131,20 +161,21 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
         },
         mem: args.size("--mem")?.map(|bytes| bytes / arch::PAGE_SIZE),
         bus_ok: args.flag("--bus-ok"),
+        promises: args.flag("--promises"),
         broken: args.flag("--broken"),
     };
     let name = args.word().ok_or(UsageError::new("want a name, or list"))?;
     args.done()?;
     if name == "list" {
         for s in ALL {
-            writeln!(ctx.out, "{:<6} {}", s.name, s.help);
+            writeln!(ctx.out, "{:<11} {}", s.name, s.help);
         }
         return Ok(Status::Ok);
     }
     let Some(stress) = ALL.iter().find(|s| s.name == name) else {
         let near = nearest(&name, ALL.iter().map(|s| s.name));
-        let names: &[&str] = if near.is_empty() {
-            &["anon", "tlb", "fork", "swap", "file", "mixed"]
+        let names: &Vec<&str> = if near.is_empty() {
+            &ALL.iter().map(|s| s.name).collect()
         } else {
             &near
         };
@@ -153,8 +184,13 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
             names.join(", ")
         )));
     };
-    if env.broken && stress.name != "tlb" {
-        return Err(UsageError::new("--broken goes with tlb only"));
+    if env.promises && stress.name != "msync" {
+        return Err(UsageError::new("--promises goes with msync only"));
+    }
+    if env.broken && !["tlb", "zap-mkclean"].contains(&stress.name) {
+        return Err(UsageError::new(
+            "--broken goes with tlb and zap-mkclean only",
+        ));
     }
     env.name = stress.name;
     Ok(run(stress, &env, ctx.words))

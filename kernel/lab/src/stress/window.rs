@@ -419,7 +419,8 @@ fn lost(va: VirtAddr) -> Stop {
     ))
 }
 
-fn pick(mix: Mix, rng: &mut Rng) -> Op {
+/// One of `mix`, by weight.
+pub fn pick<T: Copy>(mix: &[(T, u32)], rng: &mut Rng) -> T {
     let total: u32 = mix.iter().map(|(_, weight)| weight).sum();
     let mut at = rng.u32(..total);
     for (op, weight) in mix {
@@ -428,5 +429,5 @@ fn pick(mix: Mix, rng: &mut Rng) -> Op {
         }
         at -= weight;
     }
-    Op::Verify
+    unreachable!("the weights add up to more");
 }

@@ -10,7 +10,19 @@ use crate::tests;
 
 pub(super) static SUITE: Suite = Suite {
     name: "stress",
-    tests: tests![anon, tlb, fork, swap, mixed, tlb_broken],
+    tests: tests![
+        anon,
+        tlb,
+        fork,
+        swap,
+        file,
+        msync,
+        writeback,
+        zap_mkclean,
+        mixed,
+        tlb_broken,
+        zap_mkclean_broken,
+    ],
 };
 
 fn run(t: &TestCtx<'_>, line: &str) -> Outcome {
@@ -44,8 +56,46 @@ fn swap(t: &mut TestCtx<'_>) -> Outcome {
     run(t, "swap --secs 2 --mem 20M --pages 8000")
 }
 
+/// A stress of files.
+fn run_file(t: &TestCtx<'_>, line: &str) -> Outcome {
+    if mm::file::disk_pages() < 1024 {
+        return Err(Failure::Skip("needs a data disk of 4 MiB".into()));
+    }
+    run(t, line)
+}
+
+fn file(t: &mut TestCtx<'_>) -> Outcome {
+    run_file(t, "file --secs 2")
+}
+
+fn msync(t: &mut TestCtx<'_>) -> Outcome {
+    run_file(t, "msync --secs 2")
+}
+
+fn writeback(t: &mut TestCtx<'_>) -> Outcome {
+    run_file(t, "writeback --secs 2")
+}
+
+fn zap_mkclean(t: &mut TestCtx<'_>) -> Outcome {
+    run_file(t, "zap-mkclean --secs 2")
+}
+
 fn mixed(t: &mut TestCtx<'_>) -> Outcome {
     run(t, "mixed --secs 2")
+}
+
+/// One of the CPUs must go on storing while another zaps and a third writes.
+#[cfg(feature = "lab")]
+fn zap_mkclean_broken(t: &mut TestCtx<'_>) -> Outcome {
+    if crate::usable_cpus() < 3 {
+        return Err(Failure::Skip("needs three CPUs".into()));
+    }
+    run_file(t, "zap-mkclean --broken --secs 120")
+}
+
+#[cfg(not(feature = "lab"))]
+fn zap_mkclean_broken(_: &mut TestCtx<'_>) -> Outcome {
+    Err(Failure::Skip("this build has no switches".into()))
 }
 
 #[cfg(feature = "lab")]
