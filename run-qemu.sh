@@ -26,9 +26,12 @@ The machine:
   --swap SIZE        a fresh sparse swap disk, 1M to 64G (default 256M); 0: no swap disk
   --disk FILE        use this raw image as the swap disk, and write to it
   --disk-errors LIST the swap disk fails these 512-byte sectors (1024 at most): read@SECTOR[+COUNT],write@SECTOR[+COUNT],...
+                     each may end in :enospc (no space left, instead of an I/O error) and :once (each sector one time);
+                     flushes@N: after N flushes the disk is whole again
   --data SIZE        a fresh sparse data disk for files, 1M to 64G (default: none, 64M with --test)
   --data-image FILE  use this raw image as the data disk, and write to it
   --data-errors LIST as --disk-errors, for the data disk
+  --data-slow N      the data disk writes at most N times a second, and keeps the rest waiting
   --uefi             boot by UEFI (OVMF) instead of BIOS; needs 48M
   --release          optimised build, no debug assertions
   --no-lab           build without the lab's broken twins and switches
@@ -82,19 +85,21 @@ check_number() { # OPTION VALUE MIN MAX
 }
 
 check_errors() { # OPTION LIST
-    local rule='(read|write)@[0-9]{1,15}(\+[0-9]{1,4})?'
-    [[ $2 =~ ^$rule(,$rule)*$ ]] ||
-        wrong "bad value for $1: '$2'; read@SECTOR[+COUNT],write@SECTOR[+COUNT],... is accepted"
+    local rule='(read|write)@[0-9]{1,15}(\+[0-9]{1,4})?(:enospc)?(:once)?'
+    [[ $2 =~ ^$rule(,$rule)*(,flushes@[1-9][0-9]?)?$ ]] ||
+        wrong "bad value for $1: '$2'; read@SECTOR[+COUNT],write@SECTOR[+COUNT],... is accepted, each with :enospc or :once," \
+            "and flushes@N (1 to 99) at the end"
     # Each sector is a rule on QEMU's command line, which has its limit.
     local sectors=0 one
     for one in ${2//,/ }; do
+        one=${one%%:*}
         [[ $one == *+* ]] && ((sectors += 10#${one#*+})) || ((sectors += 1))
     done
     ((sectors <= 1024)) || wrong "$1 names $sectors sectors; at most 1024 are accepted"
 }
 
 mode=console exec='' pattern='' bench='' host=no
-cpus='' mem=512M swap='' disk='' disk_errors='' data='' data_image='' data_errors=''
+cpus='' mem=512M swap='' disk='' disk_errors='' data='' data_image='' data_errors='' data_slow=''
 uefi=no profile=dev lab=yes icount=no gdb=no display=no timeout='' qemu_args=()
 
 set_mode() {
@@ -106,7 +111,7 @@ parse() {
     while (($#)); do
         local option=$1 value=${2-}
         case $option in
-            --exec | --cpus | --mem | --swap | --disk | --disk-errors | --data | --data-image | --data-errors | --timeout)
+            --exec | --cpus | --mem | --swap | --disk | --disk-errors | --data | --data-image | --data-errors | --data-slow | --timeout)
                 (($# >= 2)) || wrong "$option needs a value"
                 shift
                 ;;
@@ -131,6 +136,7 @@ parse() {
             --data) check_size $option "$value" $MIN_DISK $MAX_DISK; data=$value ;;
             --data-image) data_image=$value ;;
             --data-errors) check_errors $option "$value"; data_errors=$value ;;
+            --data-slow) check_number $option "$value" 1 1000000; data_slow=$((10#$value)) ;;
             --uefi) uefi=yes ;;
             --release) profile=fast ;;
             --no-lab) lab=no ;;
@@ -179,6 +185,7 @@ check_combination() {
     [[ -n $data ]] || { [[ $mode == test ]] && data=64M || data=0; }
     [[ -z $disk_errors || -n $disk || $(bytes "$swap") != 0 ]] || wrong "--disk-errors needs a swap disk"
     [[ -z $data_errors || -n $data_image || $(bytes "$data") != 0 ]] || wrong "--data-errors needs a data disk"
+    [[ -z $data_slow || -n $data_image || $(bytes "$data") != 0 ]] || wrong "--data-slow needs a data disk"
     if [[ -z $timeout ]]; then
         timeout=600
         [[ $mode == console || $gdb == yes ]] && timeout=0
@@ -250,7 +257,8 @@ kvm_works() {
 # fw_cfg opt/quire/cmdline: the command line, as a file: no quoting, no length limit.
 # virtio-blk-pci: disable-legacy=on, the modern interface only. num-queues=1,queue-size=512: the kernel drives one
 #   queue per disk, with room for 15 requests of 32 scattered pages. serial: what the disk is for; the kernel knows the data disk
-#   by it. romfile= keeps option ROMs, and bootindex these disks, out of the boot.
+#   by it. romfile= keeps option ROMs, and bootindex these disks, out of the boot. werror, rerror: every error is the guest's
+#   business, also that the host has no space left, where QEMU would stop the machine.
 describe_machine() {
     local accel cpu
     local tuning=la57=off,erms=off
@@ -276,14 +284,14 @@ describe_machine() {
     [[ $gdb == no ]] || machine+=(-gdb tcp::1234 -S)
     [[ $uefi == no ]] || machine+=(-drive "if=pflash,format=raw,readonly=on,file=$ovmf_code"
         -drive "if=pflash,format=raw,snapshot=on,file=$ovmf_vars")
-    add_disk swap "$disk" "$swap" "$disk_errors"
-    add_disk data "$data_image" "$data" "$data_errors"
+    add_disk swap "$disk" "$swap" "$disk_errors" ''
+    add_disk data "$data_image" "$data" "$data_errors" "$data_slow"
     machine+=("${qemu_args[@]}")
 }
 
 # A fresh disk dies with this run: its flushes need not reach the host's disk.
-add_disk() { # swap|data IMAGE SIZE ERRORS
-    local name=$1 file=$2 errors=$4 flush=off
+add_disk() { # swap|data IMAGE SIZE ERRORS WRITES-A-SECOND
+    local name=$1 file=$2 errors=$4 slow=$5 flush=off
     if [[ -z $file ]]; then
         [[ $(bytes "$3") != 0 ]] || return 0
         file=$run/$name flush=on
@@ -298,24 +306,49 @@ add_disk() { # swap|data IMAGE SIZE ERRORS
     if [[ -n $errors ]]; then
         machine+=(-blockdev "{\"driver\":\"blkdebug\",\"node-name\":\"${name}err\",\"image\":\"$below\",\"inject-error\":[$(
             error_rules "$errors"
-        )]}")
+        )],\"set-state\":[$(state_rules "$errors")]}")
         # Merged, neighbours of a bad request would fail with it.
         below=${name}err merging=off
     fi
-    machine+=(-blockdev "driver=raw,node-name=$name,file=$below"
-        -device "virtio-blk-pci,drive=$name,serial=$name,disable-legacy=on,num-queues=1,queue-size=512,romfile=,request-merging=$merging")
+    machine+=(-blockdev "driver=raw,node-name=$name,file=$below")
+    local top=$name
+    if [[ -n $slow ]]; then
+        top=${name}slow
+        machine+=(-object "throttle-group,id=${name}group,x-iops-write=$slow"
+            -blockdev "driver=throttle,node-name=$top,throttle-group=${name}group,file=$name")
+    fi
+    machine+=(-device "virtio-blk-pci,drive=$top,serial=$name,disable-legacy=on,num-queues=1,queue-size=512,romfile=,request-merging=$merging,werror=report,rerror=report")
 }
 
-# blkdebug's rules: one for each sector.
-error_rules() {
+# blkdebug's rules: one for each sector. They belong to no event, so they stand from the beginning until one that belongs to
+# an event takes their place: by such rules, which spoil no request, the disk recovers at the first request after the last flush.
+error_rules() { # LIST
     local rule comma='' sector
     for rule in ${1//,/ }; do
-        local count=1 kind=${rule%%@*} first=${rule#*@}
+        local count=1 errno=5 once=false kind=${rule%%@*} first=${rule#*@}
+        [[ $first != *:once ]] || once=true first=${first%:once}
+        [[ $first != *:enospc ]] || errno=28 first=${first%:enospc}
+        if [[ $kind == flushes ]]; then
+            for kind in read write; do
+                printf ',{"event":"%s_aio","state":%d,"iotype":"discard","errno":5}' $kind $((first + 1))
+            done
+            continue
+        fi
         [[ $first != *+* ]] || count=${first#*+} first=${first%+*}
         for ((sector = 10#$first; sector < 10#$first + 10#$count; sector++)); do
-            printf '%s{"event":"none","iotype":"%s","errno":5,"sector":%d,"once":false}' "$comma" "$kind" "$sector"
+            printf '%s{"event":"none","iotype":"%s","errno":%d,"sector":%d,"once":%s}' "$comma" "$kind" "$errno" "$sector" $once
             comma=,
         done
+    done
+}
+
+# blkdebug's states: each flush leads to the next one, as long as the list wants them counted.
+state_rules() { # LIST
+    local n comma=''
+    [[ $1 == *flushes@* ]] || return 0
+    for ((n = 1; n <= ${1##*@}; n++)); do
+        printf '%s{"event":"flush_to_os","state":%d,"new_state":%d}' "$comma" "$n" $((n + 1))
+        comma=,
     done
 }
 
@@ -416,14 +449,20 @@ host_command() { # quire-host's arguments
         --cpus "$cpus" --mem "$mem" --swap "$swap" "${files[@]}" "$@" </dev/null
 }
 
+crash_test() { # its options; it runs this script for each machine that it kills
+    cargo build -q -p lab --bin quire-host >&2 || return $E_FAILED
+    timeout --foreground -k 5 "$timeout" target/debug/quire-host crash --script "$ROOT/run-qemu.sh" "$@" </dev/null
+}
+
 run_tests() {
-    local members=(--workspace --exclude kernel) worst=0 phases=0 total=4 sums
+    local members=(--workspace --exclude kernel) worst=0 phases=0 total=4 sums crash=no
     if [[ $host == yes ]]; then
         members=() total=3
         # Without the disk images, which need the bootloader.
         build -p boot --bin report --no-default-features
     else
         build_kernel
+        [[ crash != *"$pattern"* ]] || crash=yes total=5
     fi
     members+=(--features algo/explore)
     local model=(-p sync --features loom --test loom)
@@ -436,6 +475,7 @@ run_tests() {
         cargo test "${model[@]}" -- ${pattern:+"$pattern"}
     phase "self-tests on the simulator" '' host_command --test ${pattern:+"$pattern"}
     [[ $host == yes ]] || phase "self-tests in QEMU" '' boot_guest "selftest run${pattern:+ $pattern}"
+    [[ $crash == no ]] || phase "promises kept when QEMU is killed" '' crash_test --runs 4
     sums=$(awk '{ p += $1; f += $2; s += $3 } END { printf "%d %d %d", p, f, s }' "$run/totals")
     read -r passed failed skipped <<<"$sums"
     ((skipped == 0)) || printf '# %d skipped\n' "$skipped"

@@ -71,9 +71,28 @@ fn disks() {
         &["/nonexistent.img", "does not exist"],
     );
     refused(&["--data-errors", "read@4"], &["needs a data disk"]);
+    refused(&["--data-slow", "9"], &["needs a data disk"]);
+    refused(&["--data", "1M", "--data-slow", "0"], &["--data-slow: '0'"]);
     refused(
         &["--data-errors", "read@1+2000"],
         &["--data-errors", "2000 sectors", "1024"],
+    );
+    for bad in [
+        "write@1:twice",
+        "write@1:once:enospc",
+        "flushes@3",
+        "flushes@3,write@1",
+        "write@1,flushes@0",
+        "write@1,flushes@100",
+    ] {
+        refused(
+            &["--data", "1M", "--data-errors", bad],
+            &["--data-errors", bad],
+        );
+    }
+    refused(
+        &["--data", "1M", "--data-errors", "write@1+2000:enospc:once"],
+        &["2000 sectors"],
     );
     refused(&["--data", "1K"], &["--data 1K", "1M to 64G"]);
     let image = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -105,7 +124,7 @@ fn help_lists_every_option() {
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
     for option in "--exec --test --bench --host --cpus --mem --swap --disk --uefi --release --no-lab --icount \
-                   --gdb --display --timeout --setup --disk-errors --data --data-image --data-errors"
+                   --gdb --display --timeout --setup --disk-errors --data --data-image --data-errors --data-slow"
         .split_whitespace()
     {
         assert!(text.contains(&format!("  {option} ")) || text.contains(&format!(" {option}\n")), "{option}");

@@ -3,13 +3,16 @@
 //! The machine is powered on once; the commands run in one of its kernel threads. A panic anywhere ends the
 //! process with status 3, as a kernel panic ends QEMU.
 
+mod crash;
 mod image;
 mod options;
+mod promises;
 
 use std::io::{IsTerminal, Read, Write};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use image::Image;
+use lab::args::UsageError;
 use lab::cancel;
 use lab::console::{self, Terminal};
 use lab::out::Out;
@@ -26,16 +29,23 @@ impl Out for Stdout {
     }
 }
 
+fn refuse(e: &UsageError) -> ! {
+    eprintln!("quire-host: {} (--help lists the options)", e.0);
+    std::process::exit(Status::Usage as i32);
+}
+
 fn main() {
-    let options = match options::parse(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(e) => {
-            eprintln!("quire-host: {} (--help lists the options)", e.0);
-            std::process::exit(Status::Usage as i32);
-        }
-    };
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words
+        .first()
+        .is_some_and(|w| crash::NAMES.contains(&w.as_str()))
+    {
+        let status = crash::run(&words).unwrap_or_else(|e| refuse(&e));
+        std::process::exit(status as i32);
+    }
+    let options = options::parse(words.into_iter()).unwrap_or_else(|e| refuse(&e));
     if options.mode == Mode::Help {
-        print!("{}", options::USAGE);
+        print!("{}{}", options::USAGE, crash::USAGE);
         return;
     }
     let report = std::panic::take_hook();
