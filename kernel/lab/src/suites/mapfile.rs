@@ -15,7 +15,7 @@ use super::file::with_errors;
 use super::file::{
     FIRST, PAGE, PAGES, empty_cache, expect, expect_on_disk, opened, with_file, with_limit, write,
 };
-use super::mapfile_model::random_operations;
+use super::mapfile_model::{random_operations, random_operations_and_sizes};
 use super::{BASE, Outcome, in_parallel, several, without_leak};
 use crate::selftest::{Failure, Suite, TestCtx};
 use crate::space::{Advice, Prot, Space, at};
@@ -41,6 +41,7 @@ pub(super) static SUITE: Suite = Suite {
         #[cfg(feature = "lab")]
         msync_tells_what_could_not_be_written,
         random_operations,
+        random_operations_and_sizes,
     ],
 };
 

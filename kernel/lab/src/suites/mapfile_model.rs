@@ -1,5 +1,8 @@
 //! Random operations on mappings of one file, shared and private, in several address spaces, against a model: what each
-//! load finds, what `read` finds, what a sync has put on the disk, and what is counted. Single threaded: the seed replays it.
+//! load finds, what `read` finds, what a sync has put on the disk, and what is counted. The file is an extent of the disk, or a
+//! list of them that is cut and grows. Single threaded: the seed replays it.
+
+mod place;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -17,11 +20,12 @@ use mm::pt::PmdRef;
 use mm::stats::Use;
 use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags, Sync};
 
-use super::file::{FIRST, PAGE, with_file};
+use super::file::{PAGE, with_disk};
 use super::{Outcome, without_leak};
 use crate::selftest::{Failure, TestCtx};
+use place::Place;
 
-/// Pages of the file, and how far mappings may reach beyond its end.
+/// Pages of the file at most, and how far mappings may reach beyond that.
 const FILE: u32 = 48;
 const BEYOND: u32 = 6;
 /// Where the mappings are: over the end of a page table.
@@ -31,10 +35,18 @@ const FAMILY: usize = 4;
 const STEPS: usize = 4000;
 
 pub(super) fn random_operations(t: &mut TestCtx<'_>) -> Outcome {
-    with_file(FILE, |file| {
+    random(t, Place::Extent)
+}
+
+pub(super) fn random_operations_and_sizes(t: &mut TestCtx<'_>) -> Outcome {
+    random(t, Place::Listed)
+}
+
+fn random(t: &TestCtx<'_>, place: Place) -> Outcome {
+    with_disk(64, || {
         without_leak(|| {
             let live = (mm::vma::live(), mm::vma::anon::live());
-            walk(t.seed, file).map_err(Failure::new)?;
+            walk(t.seed, place).map_err(Failure::new)?;
             crate::check_eq!((mm::vma::live(), mm::vma::anon::live()), live);
             mm::check().map_err(Failure::new)
         })
@@ -57,11 +69,12 @@ struct Space {
     pages: BTreeMap<u64, Page>,
 }
 
-struct Walk<'a> {
+struct Walk {
     rng: Rng,
-    opener: &'a Opener,
+    place: Place,
+    opener: Opener,
     spaces: Vec<Space>,
-    /// What the file holds, in the word of each page that is looked at.
+    /// What the file holds, in the word of each of its pages that is looked at.
     file: Vec<u64>,
     /// Contents are unique: the next one.
     next: u64,
@@ -96,12 +109,17 @@ fn same<T: PartialEq + core::fmt::Debug>(what: &str, found: T, expected: T) -> R
     }
 }
 
-fn walk(seed: u64, opener: &Opener) -> Result<(), Wrong> {
+fn walk(seed: u64, place: Place) -> Result<(), Wrong> {
     let mut walk = Walk {
         rng: Rng::with_seed(seed),
-        opener,
+        place,
+        opener: place.open().map_err(|e| format!("open: {e:?}"))?,
         spaces: Vec::new(),
-        file: vec![0; FILE as usize],
+        file: if place == Place::Extent {
+            vec![0; FILE as usize]
+        } else {
+            Vec::new()
+        },
         next: 1,
     };
     for index in 0..FILE {
@@ -114,7 +132,7 @@ fn walk(seed: u64, opener: &Opener) -> Result<(), Wrong> {
     walk.sync_all()
 }
 
-impl Walk<'_> {
+impl Walk {
     fn step(&mut self) -> Result<(), Wrong> {
         if self.spaces.is_empty() {
             let mm = MmRef::new().map_err(|e| format!("a new address space: {e:?}"))?;
@@ -135,9 +153,11 @@ impl Walk<'_> {
                 Ok(())
             }
             80..87 => self.read_or_write(),
-            87..92 => self.msync(i),
-            92..93 => self.sync_all(),
-            93..97 => {
+            87..91 => self.msync(i),
+            91..92 => self.sync_all(),
+            92..94 => self.resize(),
+            94..95 => self.punch(),
+            95..98 => {
                 file::drop_caches();
                 Ok(())
             }
@@ -205,7 +225,8 @@ impl Walk<'_> {
         let value = self.value();
         let space = &mut self.spaces[i];
         let _adopted = space.mm.adopt();
-        let beyond = |p: &Page| p.own.is_none() && p.shows.is_some_and(|at| at >= FILE);
+        let end = self.file.len() as u32;
+        let beyond = |p: &Page| p.own.is_none() && p.shows.is_some_and(|at| at >= end);
         let expected = match space.pages.get_mut(&page) {
             None => Err(FaultError::Unmapped),
             Some(p) if !p.prot.has(Prot::WRITE) => Err(FaultError::Protection),
@@ -236,7 +257,7 @@ impl Walk<'_> {
             } else {
                 MapFlags::FIXED
             };
-            space.mm.mmap_file(at, len, prot, how, self.opener, index)
+            space.mm.mmap_file(at, len, prot, how, &self.opener, index)
         };
         same("mmap", got, Ok(va(first)))?;
         space.pages.extend((0..n).map(|k| {
@@ -335,8 +356,12 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Writes to a page; one beyond the end makes the file grow, where it can.
     fn write(&mut self, index: u32) -> Result<(), Wrong> {
         let value = self.value();
+        if index as usize >= self.file.len() {
+            self.file.resize(index as usize + 1, 0);
+        }
         self.file[index as usize] = value;
         same(
             "write",
@@ -351,8 +376,12 @@ impl Walk<'_> {
             return self.write(index);
         }
         let mut bytes = [0; 8];
-        same("read", self.opener.read(pos(index), &mut bytes), Ok(8))?;
-        let (found, expected) = (u64::from_le_bytes(bytes), self.file[index as usize]);
+        let read = self.opener.read(pos(index), &mut bytes);
+        let Some(&expected) = self.file.get(index as usize) else {
+            return same("read beyond the end", read, Ok(0));
+        };
+        same("read", read, Ok(8))?;
+        let found = u64::from_le_bytes(bytes);
         same(&format!("page {index} as read"), found, expected)
     }
 
@@ -369,7 +398,7 @@ impl Walk<'_> {
         same("msync", got, expected)?;
         let synced = part().filter(|(_, page)| page.shared);
         synced
-            .filter_map(|(_, page)| page.shows.filter(|&index| index < FILE))
+            .filter_map(|(_, page)| page.shows)
             .try_for_each(|index| self.on_disk(index))
     }
 
@@ -378,17 +407,43 @@ impl Walk<'_> {
         (0..FILE).try_for_each(|index| self.on_disk(index))
     }
 
-    /// The disk holds what the file holds.
+    /// Cuts the file, or makes it longer.
+    fn resize(&mut self) -> Result<(), Wrong> {
+        let pages = self.rng.u32(..=FILE);
+        let got = self.opener.truncate(u64::from(pages) * PAGE_SIZE);
+        if self.place == Place::Extent {
+            return same("truncate of an extent", got, Err(MmError::Invalid));
+        }
+        self.file.resize(pages as usize, 0);
+        // Private copies of what was cut off go as well.
+        let all = self.spaces.iter_mut().flat_map(|s| s.pages.values_mut());
+        all.filter(|page| page.shows.is_some_and(|index| index >= pages))
+            .for_each(|page| page.own = None);
+        same("truncate", got, Ok(()))
+    }
+
+    fn punch(&mut self) -> Result<(), Wrong> {
+        let (first, n) = (self.rng.u32(..FILE), self.rng.u32(1..6));
+        for held in self.file.iter_mut().skip(first as usize).take(n as usize) {
+            *held = 0;
+        }
+        let got = self
+            .opener
+            .punch(u64::from(first) * PAGE_SIZE, u64::from(n) * PAGE_SIZE);
+        same("punch", got, Ok(()))
+    }
+
+    /// The disk holds what the file holds in page `index`, if it has that.
     fn on_disk(&self, index: u32) -> Result<(), Wrong> {
+        let held = self.file.get(index as usize);
+        let Some((&expected, at)) = held.zip(self.place.on_disk(index)) else {
+            return Ok(());
+        };
         let mut page = Box::new([0; PAGE]);
-        same(
-            "a read of the disk",
-            file::read_raw(FIRST + index, &mut page),
-            Ok(()),
-        )?;
+        same("a read of the disk", file::read_raw(at, &mut page), Ok(()))?;
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&page[PAGE - 8..]);
-        let (found, expected) = (u64::from_le_bytes(bytes), self.file[index as usize]);
+        let found = u64::from_le_bytes(bytes);
         same(&format!("page {index} on the disk"), found, expected)
     }
 
