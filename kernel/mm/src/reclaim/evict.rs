@@ -4,20 +4,19 @@
 //! 1. lock each folio that is free to lock; used ones go back (twice used: to the active list); of the others anonymous ones
 //!    get a slot and enter the swap cache; then they lose their entries;
 //! 2. one flush for all of them (rule 1);
-//! 3. clean ones are freed; dirty ones are marked, unlocked and written in the order of their slots or pages, and go
-//!    to the `laundry` until their writes are done (rule 7).
+//! 3. `dispose` frees or writes them.
+//!
+//! The caller has isolated the folios and holds no spin lock. Locks: folio locks by trying, up to a batch of
+//! them; what `rmap` takes; the LRU's for those that go back. Sleeps for disk requests. No allocation.
 //!
 //! A file's folio that has lost an entry stays locked until the flush, whatever becomes of it then: who cleans it for
 //! writing believes that no CPU can store to it once nothing maps it (rule 2). One that is dirty is the flusher's
 //! to write, and only what kswapd finds where nothing else is, or what is asked for by name, is written here.
-//!
-//! The caller has isolated the folios and holds no spin lock. Locks: folio locks by trying, up to a batch of
-//! them; what `rmap` takes; the LRU's for those that go back. Sleeps for disk requests. No allocation.
 
-use super::laundry;
+use super::dispose::Unmapped;
 use super::shrink::{BATCH, Scan};
 use crate::buddy;
-use crate::file::{self, Fate};
+use crate::file;
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::knobs::{self, Knob};
@@ -27,11 +26,8 @@ use crate::rmap::scan::referenced;
 use crate::rmap::unmap::{Replace, try_to_unmap};
 use crate::rmap::walk::Sync;
 use crate::stats::{Event, count_n};
-use crate::swap::io::{self, PageIo};
 use crate::swap::{area, cache};
-use crate::workingset;
 use arch::Pfn;
-use arch::block::Op;
 
 /// How long a broken rule 7 stays visible.
 const BROKEN_NS: u64 = 1_000_000;
@@ -90,18 +86,9 @@ impl Drop for Slots {
     }
 }
 
-/// Folios that lost all their entries, still locked (the locks are handed over).
-struct Unmapped {
-    pages: [(Pfn, Replace); BATCH],
-    n: usize,
-}
-
 /// Evicts what can be evicted of `pages`, each isolated with a reference; the rest goes back to the LRU.
 pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
-    let mut unmapped = Unmapped {
-        pages: [(Pfn(0), Replace::Nothing); BATCH],
-        n: 0,
-    };
+    let mut unmapped = Unmapped::new();
     let mut batch = Batch::default();
     {
         let mut slots = Slots::new();
@@ -116,10 +103,7 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
                 evict(&guard, mercy, &mut slots, pages.len() - i, &mut batch)
             };
             match verdict {
-                Verdict::Evict(how) => {
-                    unmapped.pages[unmapped.n] = (guard.hand_over(), how);
-                    unmapped.n += 1;
-                }
+                Verdict::Evict(how) => unmapped.push(guard, how),
                 Verdict::Keep => put_back(guard, false),
                 Verdict::Activate => {
                     // A folio in use does without its copy on disk when slots are scarce, or the copy is bad.
@@ -136,7 +120,7 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
         // Time for an access to follow an entry that names nothing yet. (The explorer takes it where it wants.)
         arch::thread::sleep_ns(BROKEN_NS);
     }
-    dispose(&unmapped.pages[..unmapped.n], scan);
+    unmapped.dispose(scan);
 }
 
 /// Judges a folio of a file and, if it is to go, takes its entries out, as many as can be had.
@@ -165,17 +149,6 @@ fn evict_file(guard: &FolioGuard, mercy: Mercy, scan: &mut Scan, batch: &mut Bat
         try_to_unmap(guard, Replace::Cached, sync_for(mercy), batch);
     }
     Verdict::Evict(Replace::Cached)
-}
-
-/// Takes a locked folio out of its file's cache if it can go. When it did, the caller frees it.
-pub(super) fn leave_file(guard: &FolioGuard) -> Fate {
-    let f = guard.frame();
-    let (mapping, index) = (f.mapping(), f.index());
-    let fate = file::evict(guard);
-    if fate == Fate::Free {
-        workingset::file_eviction(mapping - 1, index, f.flags());
-    }
-    fate
 }
 
 /// Reclaim has other folios if it misses an entry; a request for this very folio should not.
@@ -287,101 +260,6 @@ fn second_chance(guard: &FolioGuard) -> Verdict {
     }
 }
 
-/// After the flush: frees what is clean, writes what is dirty.
-fn dispose(unmapped: &[(Pfn, Replace)], scan: &mut Scan) {
-    let mut writes: [PageIo; BATCH] = [(0, 0); BATCH];
-    let mut n = 0;
-    let mut file_writes = [Pfn(0); BATCH];
-    let mut of_files = 0;
-    for &(pfn, how) in unmapped {
-        let guard = FolioGuard::take_over(pfn);
-        if how == Replace::Cached {
-            if dispose_file(guard, scan) {
-                file_writes[of_files] = pfn;
-                of_files += 1;
-            }
-            continue;
-        }
-        if let Replace::Slot(slot) = how
-            && !knobs::on(Knob::SlotBeforePte)
-            && !guard.frame().has(flag::SWAPCACHE)
-            && area::set_cache(slot).is_ok()
-        {
-            cache::add(pfn, slot);
-        }
-        let f = guard.frame();
-        let frozen = match how {
-            Replace::Nothing => f.freeze(1),
-            Replace::Cached => false,
-            Replace::Slot(_) => !f.has(flag::DIRTY) && cache::remove_frozen(&guard, 1),
-        };
-        if frozen {
-            free_frozen(guard);
-            scan.freed(1);
-        } else if let Replace::Slot(slot) = how
-            && f.has(flag::DIRTY | flag::SWAPCACHE)
-        {
-            f.set(flag::WRITEBACK);
-            f.clear(flag::DIRTY);
-            writes[n] = (slot, pfn.0);
-            n += 1;
-        } else {
-            put_back(guard, true);
-        }
-    }
-    write(&mut writes[..n], scan);
-    if of_files > 0 {
-        let pages = &mut file_writes[..of_files];
-        file::submit(pages);
-        launder(pages, scan);
-    }
-}
-
-/// As [`dispose`], of a file's folio: true when it is marked WRITEBACK, and the caller must submit it.
-fn dispose_file(guard: FolioGuard, scan: &mut Scan) -> bool {
-    match leave_file(&guard) {
-        Fate::Free => {
-            free_frozen(guard);
-            scan.freed(1);
-        }
-        // An entry that is left may be written through.
-        Fate::Dirty if guard.frame().mapcount() == 0 && scan.writes_files => {
-            if file::begin_write(&guard) {
-                return true;
-            }
-            put_back(guard, false);
-        }
-        Fate::Dirty => {
-            file::wake_flusher();
-            put_back(guard, false);
-        }
-        Fate::Keep => put_back(guard, false),
-    }
-    false
-}
-
-/// Writes folios that are marked WRITEBACK, and hands them to the laundry.
-fn write(writes: &mut [PageIo], scan: &mut Scan) {
-    if writes.is_empty() {
-        return;
-    }
-    writes.sort_unstable();
-    let mut pages = [Pfn(0); BATCH];
-    for (to, &(_, pfn)) in pages.iter_mut().zip(writes.iter()) {
-        *to = Pfn(pfn);
-    }
-    io::start(Op::Write, writes);
-    launder(&pages[..writes.len()], scan);
-}
-
-/// Hands folios whose writes were submitted to the laundry.
-fn launder(pages: &[Pfn], scan: &mut Scan) {
-    scan.written += pages.len() as u32;
-    count_n(Event::VmscanWrite, pages.len() as u64);
-    laundry::add(pages);
-    laundry::collect(scan);
-}
-
 /// Frees the frame of a folio whose references the caller has frozen.
 pub(super) fn free_frozen(guard: FolioGuard) {
     let pfn = guard.pfn();
@@ -400,7 +278,7 @@ pub(super) fn put_back(guard: FolioGuard, active: bool) {
     put_back_unlocked(pfn, active);
 }
 
-fn put_back_unlocked(pfn: Pfn, active: bool) {
+pub(super) fn put_back_unlocked(pfn: Pfn, active: bool) {
     lru::add(pfn, active);
     folio::put(pfn);
 }

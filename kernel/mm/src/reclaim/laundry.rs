@@ -7,7 +7,8 @@
 //!
 //! Locks: the list's (`Rank::LruLock`), alone; then the folio lock of one folio. Sleeps.
 
-use super::evict::{free_frozen, leave_file, put_back};
+use super::dispose::leave_file;
+use super::evict::{free_frozen, put_back};
 use super::shrink::Scan;
 use crate::file::Fate;
 use crate::folio::{self, FolioGuard};

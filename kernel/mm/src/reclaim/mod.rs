@@ -1,7 +1,7 @@
 //! Reclaim: making free frames out of pages that are not in use, anonymous ones and those of files.
 //!
 //! `scan_count` says how much of which LRU list is looked at, `shrink` looks at their old ends, `evict` unmaps what was not
-//! used and writes it to swap; `laundry` frees what has been written; `kswapd` does so in the background between the
+//! used, `dispose` frees or writes it; `laundry` frees what has been written; `kswapd` does so in the background between the
 //! watermarks, `direct` in an allocation that finds nothing free; `oom` ends an address space when all that is in vain;
 //! `advice` is what madvise asks for.
 //!
@@ -11,6 +11,7 @@
 
 pub(crate) mod advice;
 mod direct;
+mod dispose;
 mod evict;
 pub mod kswapd;
 mod laundry;
