@@ -6,11 +6,17 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+#[cfg(feature = "lab")]
+use arch::block::Op;
 use arch::{VirtAddr, user};
 use mm::MapFlags;
+#[cfg(feature = "lab")]
+use mm::MmError;
 use mm::file::{self, Opener};
 use mm::stats::{Event, Use, total, use_pages};
 
+#[cfg(feature = "lab")]
+use super::file::with_errors;
 use super::file::{FIRST, PAGE, empty_cache, expect_on_disk, with_file};
 use super::mapfile::{page_of, value, word};
 use super::reclaim::need_swap;
@@ -30,6 +36,8 @@ pub(super) static SUITE: Suite = Suite {
         pageout_writes_a_mapping_and_drops_it,
         a_mapping_larger_than_memory,
         many_write_a_mapping_larger_than_memory,
+        #[cfg(feature = "lab")]
+        what_cannot_be_written_stays,
     ],
 };
 
@@ -286,5 +294,40 @@ fn many_write_a_mapping_larger_than_memory(ctx: &mut TestCtx<'_>) -> Outcome {
         })?;
         empty_cache()?;
         Ok(())
+    })
+}
+
+#[cfg(feature = "lab")]
+fn what_cannot_be_written_stays(_: &mut TestCtx<'_>) -> Outcome {
+    const N: usize = 64;
+    with_file(256, |file| {
+        without_leak(|| {
+            let space = Space::new()?;
+            space.map_file(BASE, N, Prot::RW, SHARED, file, 0)?;
+            let _adopted = space.enter();
+            let reader = file.again()?;
+            with_errors(Op::Write, 0..256, u64::MAX, || {
+                for round in 2..5 {
+                    for i in 0..N {
+                        user::store(word(BASE, i), value(i, round))?;
+                    }
+                    space.advise(BASE, N, Advice::PageOut)?;
+                    check_eq!(file::dirty() + file::under_writeback(), N as u64);
+                    for i in 0..N {
+                        check_eq!(user::load(word(BASE, i))?, value(i, round));
+                    }
+                }
+                Ok(())
+            })?;
+            // Both are told once, and then the disk takes it.
+            for opener in [file, &reader] {
+                check_eq!(opener.sync(), Err(MmError::Io));
+                opener.sync()?;
+            }
+            for i in 0..N {
+                on_disk(i, value(i, 4))?;
+            }
+            Ok(())
+        })
     })
 }
