@@ -141,7 +141,7 @@ pub(super) static DROP_VS_MKCLEAN: Play = Play {
 pub(super) static RECLAIM_VS_MKCLEAN: Play = Play {
     name: "reclaim-vs-mkclean",
     about: "A reclaims a page of a file that C stores to while it can; B makes the file durable",
-    fixes: &[Knob::ReclaimFlush],
+    fixes: &[Knob::ReclaimFlush, Knob::KeepLocked],
     variants: &[],
     spaces: &[None, None, Some(0)],
     enter: |stage, me| {
