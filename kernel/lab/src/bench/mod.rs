@@ -17,6 +17,8 @@ use crate::shell::{Command, Ctx, Status, nearest};
 
 pub mod linux;
 mod shapes;
+#[cfg(feature = "lab")]
+mod zap;
 
 /// Repetitions after the warm-up; odd, so that there is a median.
 const REPETITIONS: usize = 9;
@@ -113,15 +115,17 @@ const ALL: &[Bench] = benches! {
 pub const COMMANDS: &[Command] = &[Command {
     name: "bench",
     help: "what operations cost, in instructions, next to Linux",
-    usage: "list | [NAME]\n\
+    usage: "list | [NAME] | zap\n\
             bench: NAME ops=N insns_per_op=X flushes=F ipis=I ios=O linux_lean=Y ratio=X/Y\n\
             Instructions are exact under ./run-qemu.sh --bench (instruction counting, one CPU); elsewhere the\n\
             unit is the cycle counter's. flushes, ipis and ios are totals of the median repetition. Linux's\n\
             figures: 6.1 without hardening options; its swap rows (linux=) are of the standard build. Linux's\n\
-            mmap, munmap, mprotect, mremap, madvise and fork rows hold a system call each (323 when empty).",
+            mmap, munmap, mprotect, mremap, madvise and fork rows hold a system call each (323 when empty).\n\
+            zap: pages of a file taken out of an address space that all CPUs run in, for each variant (see fix).",
     run: command,
     words: || {
-        core::iter::once("list")
+        ["list", "zap"]
+            .into_iter()
             .chain(ALL.iter().map(|b| b.name))
             .collect()
     },
@@ -138,6 +142,7 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
             }
             return Ok(Status::Ok);
         }
+        Some("zap") => return Ok(zap(ctx.out)),
         Some(name) => ALL.iter().filter(|b| b.name == name).collect(),
         None => ALL.iter().collect(),
     };
@@ -166,7 +171,7 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
             writeln!(ctx.out, "# {}: skipped, there is no swap", bench.name);
             continue;
         }
-        match repeat(bench) {
+        match median::<REPETITIONS, _>(bench.run, |s| s.cost) {
             Ok(sample) => print(bench.name, sample, ctx.out),
             Err(message) => {
                 writeln!(ctx.out, "# {}: FAILED: {message}", bench.name);
@@ -177,15 +182,38 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     Ok(status)
 }
 
-/// The median of the repetitions, by cost.
-fn repeat(bench: &Bench) -> Result<Sample, String> {
-    (bench.run)()?;
-    let mut samples = [(bench.run)()?; REPETITIONS];
-    for sample in &mut samples[1..] {
-        *sample = (bench.run)()?;
+#[cfg(feature = "lab")]
+fn zap(out: &dyn Out) -> Status {
+    match zap::run(out) {
+        Ok(()) => Status::Ok,
+        Err(message) => {
+            writeln!(out, "# zap: FAILED: {message}");
+            Status::Failed
+        }
     }
-    samples.sort_unstable_by_key(|s| s.cost);
-    Ok(samples[REPETITIONS / 2])
+}
+
+#[cfg(not(feature = "lab"))]
+fn zap(out: &dyn Out) -> Status {
+    writeln!(
+        out,
+        "# zap: this build has no variants (build with the lab)"
+    );
+    Status::Failed
+}
+
+/// The median of `N` repetitions, after one to warm up.
+fn median<const N: usize, S: Copy>(
+    run: impl Fn() -> Result<S, String>,
+    cost: impl Fn(&S) -> u64,
+) -> Result<S, String> {
+    run()?;
+    let mut samples = [run()?; N];
+    for sample in &mut samples[1..] {
+        *sample = run()?;
+    }
+    samples.sort_unstable_by_key(cost);
+    Ok(samples[N / 2])
 }
 
 /// A quotient with one decimal.

@@ -22,11 +22,14 @@ const BASE: VirtAddr = VirtAddr(0x4000_0000);
 
 type Result = core::result::Result<Sample, String>;
 
-fn op<T>(what: &str, r: core::result::Result<T, MmError>) -> core::result::Result<T, String> {
+pub(super) fn op<T>(
+    what: &str,
+    r: core::result::Result<T, MmError>,
+) -> core::result::Result<T, String> {
     r.map_err(|e| format!("{what}: {e:?}"))
 }
 
-fn access<T>(r: core::result::Result<T, FaultError>) -> core::result::Result<T, String> {
+pub(super) fn access<T>(r: core::result::Result<T, FaultError>) -> core::result::Result<T, String> {
     r.map_err(|e| format!("a user access failed: {e:?}"))
 }
 
