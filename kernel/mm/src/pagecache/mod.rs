@@ -16,7 +16,7 @@ pub(crate) mod tree;
 
 use crate::arena::{Arena, Slot};
 use crate::error::MmError;
-use crate::frame::{NIL, frame};
+use crate::frame::{NIL, flag, frame};
 use algo::errseq::ErrSeq;
 use alloc::vec::Vec;
 use arch::Pfn;
@@ -102,6 +102,11 @@ pub(crate) fn file_of(pfn: Pfn) -> Option<&'static File> {
 /// The content is newer than the disk's. Under the folio lock, or under the PTL of an entry that maps the folio: truncation
 /// unmaps a folio before it takes it out of the cache. A folio that is in no cache stays as it is.
 pub(crate) fn set_dirty(pfn: Pfn) {
+    if frame(pfn).has(flag::DIRTY) {
+        // So it is nearly always: an entry lets nobody write before. The flag goes only under the folio lock, after whoever
+        // cleans the folio has had the PTL: not before we have let go of ours.
+        return;
+    }
     if let Some(f) = file_of(pfn) {
         f.set_dirty(pfn);
     }
