@@ -10,6 +10,7 @@ use hadris_fat::sync::{FatDir, FileEntry};
 
 use crate::FsError;
 use crate::disk::Disk;
+use crate::geometry::Geometry;
 
 /// The names of a path.
 fn names(path: &str) -> impl Iterator<Item = &str> {
@@ -23,70 +24,85 @@ pub(crate) enum Found<'a> {
     File(Box<FileEntry>),
 }
 
-/// What is at `path`, and that path as the directories spell it.
-///
-/// # Errors
-/// NotFound, NotDirectory, BadName, Corrupt, Io, NoMemory.
-pub(crate) fn find<'a>(
-    fat: &'a FatVolume<Disk>,
-    path: &str,
-) -> Result<(Found<'a>, String), FsError> {
-    walk(fat, names(path))
+/// The volume's directories, as the crate sees them.
+pub(crate) struct Tree {
+    pub(crate) fat: FatVolume<Disk>,
+    pub(crate) geometry: Geometry,
 }
 
-fn walk<'a, 'n>(
-    fat: &'a FatVolume<Disk>,
-    names: impl Iterator<Item = &'n str>,
-) -> Result<(Found<'a>, String), FsError> {
-    let mut found = Found::Directory(fat.root_dir());
-    let mut spelled = String::new();
-    for name in names {
-        let Found::Directory(dir) = found else {
-            return Err(FsError::NotDirectory);
-        };
-        let entry = entry(&dir, name)?;
-        spelled.push('/');
-        spelled.push_str(&entry.name());
-        found = if entry.is_directory() {
-            Found::Directory(dir.open_entry(&entry)?)
-        } else {
-            Found::File(Box::new(entry))
-        };
+impl Tree {
+    /// What is at `path`, and that path as the directories spell it.
+    ///
+    /// # Errors
+    /// NotFound, NotDirectory, BadName, Corrupt, Io, NoMemory.
+    pub(crate) fn find(&self, path: &str) -> Result<(Found<'_>, String), FsError> {
+        self.walk(names(path))
     }
-    Ok((found, spelled))
+
+    fn walk<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Result<(Found<'_>, String), FsError> {
+        let mut found = Found::Directory(self.fat.root_dir());
+        let mut spelled = String::new();
+        for name in names {
+            let Found::Directory(dir) = found else {
+                return Err(FsError::NotDirectory);
+            };
+            let entry = self.entry(&dir, name)?;
+            spelled.push('/');
+            spelled.push_str(&entry.name());
+            found = if entry.is_directory() {
+                Found::Directory(dir.open_entry(&entry)?)
+            } else {
+                Found::File(Box::new(entry))
+            };
+        }
+        Ok((found, spelled))
+    }
+
+    /// The entry called `name`. A directory has a cluster: the crate relies on it.
+    ///
+    /// # Errors
+    /// As [`Tree::find`].
+    pub(crate) fn entry(&self, dir: &FatDir<'_, Disk>, name: &str) -> Result<FileEntry, FsError> {
+        if name == ".." {
+            return Err(FsError::BadName);
+        }
+        let entry = dir.find(name)?.ok_or(FsError::NotFound)?;
+        if entry.is_directory() && self.geometry.page_of(first_cluster(&entry)).is_none() {
+            return Err(FsError::Corrupt("a directory without a cluster"));
+        }
+        Ok(entry)
+    }
+
+    /// The directory that `path`'s last name is or would be in, and that name.
+    ///
+    /// # Errors
+    /// As [`Tree::find`]; BadName also for the root itself.
+    pub(crate) fn parent<'p>(&self, path: &'p str) -> Result<(FatDir<'_, Disk>, &'p str), FsError> {
+        let mut names: Vec<&str> = names(path).collect();
+        let name = names.pop().filter(|name| *name != "..");
+        let name = name.ok_or(FsError::BadName)?;
+        match self.walk(names.into_iter())?.0 {
+            Found::Directory(dir) => Ok((dir, name)),
+            Found::File(_) => Err(FsError::NotDirectory),
+        }
+    }
+
+    /// The entry of the file at `path`, and that path as the directories spell it.
+    ///
+    /// # Errors
+    /// As [`Tree::find`], and IsDirectory.
+    pub(crate) fn file(&self, path: &str) -> Result<(FileEntry, String), FsError> {
+        match self.find(path)? {
+            (Found::File(entry), spelled) => Ok((*entry, spelled)),
+            (Found::Directory(_), _) => Err(FsError::IsDirectory),
+        }
+    }
 }
 
-fn entry(dir: &FatDir<'_, Disk>, name: &str) -> Result<FileEntry, FsError> {
-    if name == ".." {
-        return Err(FsError::BadName);
-    }
-    dir.find(name)?.ok_or(FsError::NotFound)
-}
-
-/// The directory that `path`'s last name is or would be in, and that name.
-///
-/// # Errors
-/// As [`find`]; BadName also for the root itself.
-pub(crate) fn parent<'a, 'p>(
-    fat: &'a FatVolume<Disk>,
-    path: &'p str,
-) -> Result<(FatDir<'a, Disk>, &'p str), FsError> {
-    let mut names: Vec<&str> = names(path).collect();
-    let name = names.pop().filter(|name| *name != "..");
-    let name = name.ok_or(FsError::BadName)?;
-    match walk(fat, names.into_iter())?.0 {
-        Found::Directory(dir) => Ok((dir, name)),
-        Found::File(_) => Err(FsError::NotDirectory),
-    }
-}
-
-/// The entry of the file at `path`, and that path as the directories spell it.
-///
-/// # Errors
-/// As [`find`], and IsDirectory.
-pub(crate) fn file(fat: &FatVolume<Disk>, path: &str) -> Result<(FileEntry, String), FsError> {
-    match find(fat, path)? {
-        (Found::File(entry), spelled) => Ok((*entry, spelled)),
-        (Found::Directory(_), _) => Err(FsError::IsDirectory),
-    }
+/// The number of an entry's first cluster; 0 for none.
+pub(crate) fn first_cluster(entry: &FileEntry) -> u32 {
+    u32::try_from(entry.cluster().0).unwrap_or(u32::MAX)
 }

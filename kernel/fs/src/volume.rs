@@ -18,7 +18,7 @@ use crate::FsError;
 use crate::disk::{self, Device, Disk, Taken};
 use crate::file::{File, Node};
 use crate::geometry::Geometry;
-use crate::path::{self, Found};
+use crate::path::{Found, Tree, first_cluster};
 
 /// A volume that is mounted, or was; clones are the same volume.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ struct Inner {
 
 /// What the volume's lock guards.
 pub(crate) struct State {
-    fat: FatVolume<Disk>,
+    tree: Tree,
     /// Every file that was opened since the volume was mounted: its cache stays the only one of its clusters.
     nodes: Vec<Arc<Node>>,
     /// Until the volume is unmounted.
@@ -104,7 +104,10 @@ impl Volume {
         let geometry = Geometry::new(&sector, opener.size())?;
         let device = Arc::new(Device::new(opener, geometry.data));
         let state = State {
-            fat: FatVolume::open(Disk::new(device.clone()))?,
+            tree: Tree {
+                fat: FatVolume::open(Disk::new(device.clone()))?,
+                geometry,
+            },
             nodes: Vec::new(),
             taken: Some(taken),
         };
@@ -143,7 +146,7 @@ impl Volume {
     /// NotMounted.
     pub fn info(&self) -> Result<Info, FsError> {
         Ok(Info {
-            kind: self.lock()?.fat.fat_type().to_string(),
+            kind: self.lock()?.tree.fat.fat_type().to_string(),
             cluster: self.0.geometry.cluster,
             clusters: self.0.geometry.clusters,
         })
@@ -155,7 +158,7 @@ impl Volume {
     /// NotMounted, NotFound, NotDirectory, BadName, Corrupt, Io, NoMemory.
     pub fn list(&self, path: &str) -> Result<Vec<Entry>, FsError> {
         let state = self.lock()?;
-        let dir = match path::find(&state.fat, path)?.0 {
+        let dir = match state.tree.find(path)?.0 {
             Found::Directory(dir) => dir,
             Found::File(entry) => return Ok(Vec::from([Entry::new(&entry)])),
         };
@@ -174,7 +177,7 @@ impl Volume {
     /// As [`Volume::list`].
     pub fn is_directory(&self, path: &str) -> Result<bool, FsError> {
         let state = self.lock()?;
-        let found = path::find(&state.fat, path)?.0;
+        let found = state.tree.find(path)?.0;
         Ok(matches!(found, Found::Directory(_)))
     }
 
@@ -184,7 +187,7 @@ impl Volume {
     /// NotMounted, NotFound, IsDirectory, NotDirectory, BadName, Corrupt, Io, NoMemory.
     pub fn open(&self, path: &str) -> Result<File, FsError> {
         let mut state = self.lock()?;
-        let (entry, spelled) = path::file(&state.fat, path)?;
+        let (entry, spelled) = state.tree.file(path)?;
         self.file(&mut state, &entry, spelled)
     }
 
@@ -194,9 +197,9 @@ impl Volume {
     /// As [`Volume::open`] of the directory; Exists, Full.
     pub fn create(&self, path: &str) -> Result<File, FsError> {
         let mut state = self.lock()?;
-        let (dir, name) = path::parent(&state.fat, path)?;
-        state.fat.create_file(&dir, name)?;
-        let (entry, spelled) = path::file(&state.fat, path)?;
+        let (dir, name) = state.tree.parent(path)?;
+        state.tree.fat.create_file(&dir, name)?;
+        let (entry, spelled) = state.tree.file(path)?;
         self.file(&mut state, &entry, spelled)
     }
 
@@ -206,8 +209,8 @@ impl Volume {
     /// As [`Volume::create`].
     pub fn make_directory(&self, path: &str) -> Result<(), FsError> {
         let state = self.lock()?;
-        let (dir, name) = path::parent(&state.fat, path)?;
-        state.fat.create_dir(&dir, name)?;
+        let (dir, name) = state.tree.parent(path)?;
+        state.tree.fat.create_dir(&dir, name)?;
         Ok(())
     }
 
@@ -217,14 +220,14 @@ impl Volume {
     /// As [`Volume::open`]; Open, NotEmpty.
     pub fn remove(&self, path: &str) -> Result<(), FsError> {
         let mut state = self.lock()?;
-        let (dir, name) = path::parent(&state.fat, path)?;
-        let entry = dir.find(name)?.ok_or(FsError::NotFound)?;
-        let spelled = path::find(&state.fat, path)?.1;
+        let (dir, name) = state.tree.parent(path)?;
+        let entry = state.tree.entry(&dir, name)?;
+        let spelled = state.tree.find(path)?.1;
         let known = state.nodes.iter().position(|n| n.is(&spelled));
         if known.is_some_and(|i| Node::is_open(&state.nodes[i])) {
             return Err(FsError::Open);
         }
-        state.fat.delete(&entry)?;
+        state.tree.fat.delete(&entry)?;
         match known {
             // Under the lock still: nobody else has got its clusters.
             Some(i) => state.nodes.swap_remove(i).forget(),
@@ -269,12 +272,12 @@ impl Volume {
     /// The clusters of a file, in order.
     fn clusters(&self, state: &State, entry: &FileEntry) -> Result<Vec<u32>, FsError> {
         let mut found = Vec::new();
-        if entry.cluster().0 != 0 {
-            let first = u32::try_from(entry.cluster().0).unwrap_or(u32::MAX);
+        let first = first_cluster(entry);
+        if first != 0 {
             let reader = &mut Disk::new(self.0.device.clone());
             let most = self.0.geometry.clusters;
             let see = |cluster| found.push(cluster);
-            state.fat.fat().walk_chain(reader, first, most, see)?;
+            state.tree.fat.fat().walk_chain(reader, first, most, see)?;
         }
         let wanted = self.0.geometry.clusters_of(entry.len());
         if found.len() as u64 != wanted && !entry.is_empty() {
@@ -305,11 +308,11 @@ impl Volume {
         if size > u64::from(u32::MAX) {
             return Err(FsError::TooLarge);
         }
-        let mut entry = path::file(&state.fat, node.path())?.0;
+        let mut entry = state.tree.file(node.path())?.0;
         if entry.len() > node.opener.size() {
             // Giving back has failed before.
             self.give_back(state, node)?;
-            entry = path::file(&state.fat, node.path())?.0;
+            entry = state.tree.file(node.path())?.0;
         }
         let reserve = || self.reserve(state, &entry, size);
         self.0.device.reserving(reserve)?.finish()?;
@@ -320,7 +323,7 @@ impl Volume {
     /// The file's cache learns of the clusters at the end of its chain; the disk's own forgets what it has of them: they may have
     /// been a directory's, and must not be written from there any more.
     fn add_fresh(&self, state: &State, node: &Node) -> Result<(), FsError> {
-        let entry = path::file(&state.fat, node.path())?.0;
+        let entry = state.tree.file(node.path())?.0;
         let clusters = self.clusters(state, &entry)?;
         let had = node.opener.limit() / u64::from(self.0.geometry.cluster);
         let fresh = clusters.get(had as usize..).unwrap_or_default();
@@ -341,7 +344,7 @@ impl Volume {
         size: u64,
     ) -> Result<FileWriter<'a, Disk>, FsError> {
         static NOTHING: [u8; 4096] = [0; 4096];
-        let mut writer = FileWriter::new_append(&state.fat, entry)?;
+        let mut writer = FileWriter::new_append(&state.tree.fat, entry)?;
         let mut left = size - entry.len();
         while left > 0 {
             let n = left.min(NOTHING.len() as u64) as usize;
@@ -362,8 +365,8 @@ impl Volume {
         let geometry = &self.0.geometry;
         let pages = geometry.clusters_of(size) * u64::from(geometry.pages_per_cluster());
         node.opener.cut_extents(pages as u32)?;
-        let entry = path::file(&state.fat, node.path())?.0;
-        Ok(state.fat.truncate(&entry, size as usize)?)
+        let entry = state.tree.file(node.path())?.0;
+        Ok(state.tree.fat.truncate(&entry, size as usize)?)
     }
 }
 

@@ -14,7 +14,7 @@ use mm::stats::{Use, use_pages};
 
 use super::fat_model::Model;
 use super::file::{PAGE, bytes, empty_cache, same};
-use super::{BASE, Outcome, without_leak};
+use super::{BASE, Outcome, in_parallel, several, without_leak};
 use crate::selftest::{Failure, Suite, TestCtx};
 use crate::space::{Prot, Space, at};
 use crate::{check, check_eq, tests};
@@ -29,6 +29,8 @@ pub(super) static SUITE: Suite = Suite {
         clusters_change_sides,
         what_is_no_volume_is_refused,
         a_damaged_chain_is_refused,
+        damage_is_an_error_and_no_more,
+        writers_at_once,
         #[cfg(feature = "lab")]
         a_failed_write_is_told_once,
         #[cfg(not(target_os = "none"))]
@@ -268,6 +270,111 @@ fn a_damaged_chain_is_refused(_: &mut TestCtx<'_>) -> Outcome {
         })?;
     }
     Ok(())
+}
+
+/// Random bytes of the tables, the root directory and the first clusters are changed: whatever comes of it, operations end.
+fn damage_is_an_error_and_no_more(ctx: &mut TestCtx<'_>) -> Outcome {
+    let mut rng = Rng::with_seed(ctx.seed);
+    for round in 0..20 {
+        let size = [FAT12, FAT16][round % 2];
+        on_disk(size, || {
+            mounted(|volume| {
+                volume.make_directory("/dir")?;
+                volume.make_directory("/dir/within")?;
+                for name in ["/A", "/dir/a long name", "/dir/within/b"] {
+                    make(volume, name, &bytes(0, 5 * PAGE, 1))?;
+                }
+                Ok(())
+            })?;
+            for _ in 0..rng.u8(1..30) {
+                let page = [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12][rng.usize(..12)];
+                let near = [64, PAGE_SIZE][rng.usize(..2)];
+                let value = [0, 1, 2, 3, 0xff, rng.u8(..)][rng.usize(..6)];
+                patch(page * PAGE_SIZE + rng.u64(..near), &[value])?;
+            }
+            // A volume that says that it is one; its unmounting may fail as well.
+            let Ok(volume) = fs::mount() else {
+                return Ok(());
+            };
+            let mut done = 0;
+            let _ = use_all(&volume, "", &mut done);
+            drop(volume);
+            while fs::unmount().is_err() && done < 200 {
+                done += 1;
+            }
+            check_eq!(fs::unmount(), Err(FsError::NotMounted));
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Does everything that can be done with what is below `dir`, up to a limit; errors end a file or a directory.
+fn use_all(volume: &Volume, dir: &str, done: &mut u32) -> Result<(), FsError> {
+    for entry in volume.list(dir)? {
+        *done += 1;
+        if *done > 100 {
+            return Ok(());
+        }
+        let path = format!("{dir}/{}", entry.name);
+        if entry.is_directory {
+            let _ = use_all(volume, &path, done);
+            let _ = volume
+                .create(&format!("{path}/new file"))
+                .map(|f| f.write(0, &[1; 9000]));
+        } else if let Ok(file) = volume.open(&path) {
+            let mut found = vec![0; 3 * PAGE];
+            let _ = file.read(0, &mut found);
+            let _ = file.read(file.size().saturating_sub(9), &mut found);
+            let _ = file.write(PAGE_SIZE, &[1; 2 * PAGE]);
+            let _ = file.truncate(file.size() / 2);
+            let _ = file.truncate(file.size() + 3 * PAGE_SIZE);
+        }
+        let _ = volume.remove(&path);
+    }
+    volume.make_directory(&format!("{dir}/new directory"))
+}
+
+/// Threads in one volume, each with files of its own and all with one.
+fn writers_at_once(ctx: &mut TestCtx<'_>) -> Outcome {
+    const SHARED: usize = 64 * PAGE;
+    let (threads, seed) = (several(), ctx.seed);
+    on_disk(FAT16, || {
+        mounted(|volume| {
+            make(volume, "/all", &vec![0; SHARED * threads])?;
+            let volume = volume.clone();
+            in_parallel(threads, move |i, _| {
+                let mut rng = Rng::with_seed(seed ^ i as u64);
+                let (name, mut wanted) = (format!("/own {i}"), Vec::new());
+                let (own, all) = (volume.create(&name)?, volume.open("/all")?);
+                for round in 0..30 {
+                    let pos = rng.usize(..wanted.len() + 1);
+                    let data = bytes(pos, rng.usize(1..50_000), round);
+                    wanted.resize(wanted.len().max(pos + data.len()), 0);
+                    wanted[pos..pos + data.len()].copy_from_slice(&data);
+                    write(&own, pos, &data)?;
+                    if round % 5 == 4 {
+                        wanted.truncate(wanted.len() / 3);
+                        own.truncate(wanted.len() as u64)?;
+                        own.sync()?;
+                    }
+                    let part = i * SHARED + rng.usize(..SHARED - 5000);
+                    write(&all, part, &bytes(part, 5000, i as u8))?;
+                    let mut found = vec![0; 5000];
+                    check_eq!(all.read(part as u64, &mut found)?, 5000);
+                    same(&found, part, &bytes(part, 5000, i as u8))?;
+                }
+                expect(&own, &wanted)?;
+                drop(own);
+                volume.remove(&name)?;
+                make(&volume, &name, &wanted)
+            })
+        })?;
+        mounted(|volume| {
+            check_eq!(volume.list("")?.len(), threads + 1);
+            Ok(())
+        })
+    })
 }
 
 #[cfg(feature = "lab")]
