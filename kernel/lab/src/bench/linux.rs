@@ -43,6 +43,11 @@ const ROWS: &[Row] = &[
     lean("exit_page", 2_457),
     // mremap_move_page_pte
     lean("mremap_page", 684),
+    // file_read_fault, file_write_fault, file_shared_munmap, file_private_cow: of a file in tmpfs
+    lean("file_read_fault", 4_888),
+    lean("file_write_fault", 20_290),
+    lean("file_munmap", 4_354),
+    lean("file_cow", 32_180),
     // swapout_cpu_16M, swapin_ra_cpu_16M, headline run
     Row {
         name: "swapout_page",

@@ -107,6 +107,10 @@ const ALL: &[Bench] = benches! {
     fork_page false "fork of a 16 MiB address space, per page, less that of an empty one";
     exit_page false "exit of that child, per page, less that of an empty one";
     mremap_page false "mremap of 2 MiB to an address that shares no table, per page";
+    file_read_fault false "first read of a mapped page of a file in memory, 16 mapped at a time";
+    file_write_fault false "first write to such a page, mapped shared";
+    file_munmap false "munmap of 4 MiB of written pages of a file in memory, per page";
+    file_cow false "first write to such a page, mapped private: a copy";
     swapout_page true "MADV_PAGEOUT of 16 MiB, CPU time per page";
     swapin_page true "reading it again, CPU time per page";
 };
@@ -138,7 +142,7 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let chosen: Vec<&Bench> = match name.as_deref() {
         Some("list") => {
             for b in ALL {
-                writeln!(ctx.out, "{:<14} {}", b.name, b.help);
+                writeln!(ctx.out, "{:<16} {}", b.name, b.help);
             }
             return Ok(Status::Ok);
         }

@@ -4,9 +4,10 @@ use alloc::format;
 use alloc::string::String;
 
 use arch::upcall::FaultError;
-use arch::{VirtAddr, user};
-use mm::MmError;
+use arch::{PAGE_SIZE, VirtAddr, user};
+use mm::file::Opener;
 use mm::stats::{Event, total};
+use mm::{MapFlags, MmError};
 
 use super::{Meter, Sample};
 use crate::space::{Advice, Prot, Space, at};
@@ -15,6 +16,8 @@ use crate::space::{Advice, Prot, Space, at};
 const PAGES: usize = 4096;
 /// 2 MiB.
 const HUGE: usize = 512;
+/// Pages of a file: 4 MiB.
+const FILE: usize = 1024;
 /// Rounds of what is not per page.
 const CALLS: usize = 2000;
 /// 2 MiB aligned.
@@ -166,6 +169,61 @@ pub(super) fn mremap_page() -> Result {
         core::mem::swap(&mut from, &mut to);
     }
     Ok(meter.stop(MOVES * HUGE))
+}
+
+/// A file in memory of [`FILE`] written pages, as Linux was measured with.
+fn file_in_memory() -> core::result::Result<Opener, String> {
+    let bytes = FILE as u64 * PAGE_SIZE;
+    let file = op("shmem", mm::file::shmem(bytes))?;
+    let page = [7; PAGE_SIZE as usize];
+    for i in 0..FILE as u64 {
+        op("write", file.write(i * PAGE_SIZE, &page))?;
+    }
+    Ok(file)
+}
+
+/// A space that shows such a file.
+fn mapped_file(flags: MapFlags) -> core::result::Result<Space, String> {
+    let file = file_in_memory()?;
+    let space = op("new", Space::new())?;
+    op(
+        "mmap",
+        space.map_file(BASE, FILE, Prot::RW, flags, &file, 0),
+    )?;
+    Ok(space)
+}
+
+pub(super) fn file_read_fault() -> Result {
+    let space = mapped_file(MapFlags::SHARED)?;
+    let _adopted = space.enter();
+    let meter = Meter::start();
+    look(FILE)?;
+    Ok(meter.stop(FILE))
+}
+
+pub(super) fn file_write_fault() -> Result {
+    let space = mapped_file(MapFlags::SHARED)?;
+    let _adopted = space.enter();
+    let meter = Meter::start();
+    touch(FILE)?;
+    Ok(meter.stop(FILE))
+}
+
+pub(super) fn file_munmap() -> Result {
+    let space = mapped_file(MapFlags::SHARED)?;
+    let _adopted = space.enter();
+    touch(FILE)?;
+    let meter = Meter::start();
+    op("munmap", space.unmap(BASE, FILE))?;
+    Ok(meter.stop(FILE))
+}
+
+pub(super) fn file_cow() -> Result {
+    let space = mapped_file(MapFlags::NONE)?;
+    let _adopted = space.enter();
+    let meter = Meter::start();
+    touch(FILE)?;
+    Ok(meter.stop(FILE))
 }
 
 pub(super) fn swapout_page() -> Result {

@@ -30,6 +30,7 @@ pub(super) static SUITE: Suite = Suite {
         private_stores_are_not,
         no_access_beyond_the_end,
         a_fork_shares_the_file,
+        shared_zeroes_are_one_memory,
         loads_in_a_row_are_read_ahead,
         a_synced_page_is_clean_until_it_is_stored_to,
         private_copies_are_swapped,
@@ -482,5 +483,31 @@ fn msync_tells_what_could_not_be_written(_: &mut TestCtx<'_>) -> Outcome {
         // The mapping's open file is the opener's, which was told with it.
         check_eq!(file.sync(), Ok(()));
         Ok(())
+    })
+}
+
+/// Shared memory without a file that anybody opened: zeroes, one memory after a fork, and gone with the last that shows it.
+fn shared_zeroes_are_one_memory(_: &mut TestCtx<'_>) -> Outcome {
+    without_leak(|| {
+        let space = Space::new()?;
+        let fixed = SHARED | MapFlags::FIXED;
+        space
+            .mm()
+            .mmap(Some(BASE), 8 * PAGE_SIZE, Prot::RW, fixed)?;
+        let _adopted = space.enter();
+        check_eq!(user::load(at(BASE, 7))?, 0);
+        user::store(at(BASE, 0), 1)?;
+        let child = space.fork()?;
+        in_space(&child, || {
+            check_eq!(user::load(at(BASE, 0))?, 1);
+            user::store(at(BASE, 1), 2)?;
+            Ok(())
+        })?;
+        check_eq!(user::load(at(BASE, 1))?, 2);
+        space.unmap(BASE, 8)?;
+        in_space(&child, || {
+            check_eq!(user::load(at(BASE, 1))?, 2);
+            Ok(())
+        })
     })
 }

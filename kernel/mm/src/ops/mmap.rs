@@ -1,4 +1,4 @@
-//! mmap of anonymous private memory and of files: a new area, or a neighbour made longer.
+//! mmap of anonymous memory and of files: a new area, or a neighbour made longer.
 //!
 //! Takes `mmap_lock` exclusively, inside it the locks of reverse maps; sleeps; allocates records, never frames. Every area
 //! that may hold anonymous pages has its anon_vma from the start, so that a fault needs nothing from the heap.
@@ -7,7 +7,7 @@ use super::args::{MapFlags, Prot, Range};
 use super::munmap::{self, OldTables};
 use super::write;
 use crate::error::MmError;
-use crate::file::Opener;
+use crate::file::{self, Opener};
 use crate::frame::NIL;
 use crate::handle::MmRef;
 use crate::vma::set::{MMAP_TOP, VmaSet};
@@ -16,11 +16,11 @@ use arch::addr::{PAGE_SIZE, USER_MIN, USER_TOP, page_align_up};
 use arch::{PAGE_SHIFT, VirtAddr};
 
 impl MmRef {
-    /// Maps `len` bytes (rounded up to pages) of zeroes. Without FIXED the hint is only tried, and a
+    /// Maps `len` bytes (rounded up to pages) of zeroes; SHARED ones are one memory for whoever is forked. Without FIXED the hint is only tried, and a
     /// place is looked for from the top down; with it, what was mapped there goes.
     ///
     /// # Errors
-    /// Invalid: empty, SHARED, FIXED without an aligned hint at or above [`USER_MIN`]. Exists: FIXED_NOREPLACE, and the
+    /// Invalid: empty, SHARED and GROWSDOWN, FIXED without an aligned hint at or above [`USER_MIN`]. Exists: FIXED_NOREPLACE, and the
     /// range is not free. NoMemory: no room in the address space, or no memory for the records. Killed.
     pub fn mmap(
         &self,
@@ -30,7 +30,9 @@ impl MmRef {
         flags: MapFlags,
     ) -> Result<VirtAddr, MmError> {
         if flags.has(MapFlags::SHARED) {
-            return Err(MmError::Invalid);
+            // As much of a file in memory, which goes with the last area that shows it (Linux: `shmem_zero_setup`).
+            let zeroes = file::shmem(page_align_up(len.min(USER_TOP)))?;
+            return self.mmap_file(hint, len, prot, flags, &zeroes, 0);
         }
         let mut vm_flags = prot.vm();
         if flags.has(MapFlags::GROWSDOWN) {
