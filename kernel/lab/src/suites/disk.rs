@@ -32,7 +32,7 @@ pub(super) static SUITE: Suite = Suite {
 
 /// Runs `f` while `times` requests of kind `op` fail, then makes the disk whole again: slots that failed
 /// are remembered as bad until swapping starts anew.
-fn with_errors(op: Op, times: u64, f: impl FnOnce() -> Outcome) -> Outcome {
+pub(super) fn with_errors(op: Op, times: u64, f: impl FnOnce() -> Outcome) -> Outcome {
     need_swap()?;
     let rule = Rule {
         op,

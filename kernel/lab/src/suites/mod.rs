@@ -33,6 +33,7 @@ mod model;
 mod ops_edges;
 mod ops_model;
 mod reclaim;
+mod shmem;
 mod stress;
 mod threads;
 mod tlb;
@@ -58,6 +59,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &mapfile::SUITE,
     &balance::SUITE,
     &truncate::SUITE,
+    &shmem::SUITE,
     &ops_edges::SUITE,
     &ops_model::SUITE,
     &model::SUITE,

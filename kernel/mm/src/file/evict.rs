@@ -26,7 +26,12 @@ pub(crate) enum Fate {
 pub(crate) fn evict(guard: &FolioGuard) -> Fate {
     let pfn = guard.pfn();
     if writeback::is_unwritten(pfn) {
-        return Fate::Dirty;
+        // What only swap can take is no business of the flusher's.
+        return if guard.frame().has(flag::SWAPBACKED) {
+            Fate::Keep
+        } else {
+            Fate::Dirty
+        };
     }
     // In a cache: nobody but who holds the folio lock takes it out of there.
     let Some(file) = file_of(pfn) else {

@@ -15,7 +15,7 @@ use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
 use crate::pagecache::layout::Kind;
 use crate::pagecache::tree::{Cache, Held, Inserted, Reserve, Within};
-use crate::pagecache::{File, each, file};
+use crate::pagecache::{File, each, file, file_of};
 use crate::stats::Use;
 use crate::swap::readahead::{self, Neighbours};
 use crate::swap::{self, area, cache};
@@ -99,6 +99,22 @@ fn install(id: u32, index: u32, slot: u32, guard: &FolioGuard) {
         let dropped = cache::try_drop(guard);
         debug_assert!(dropped, "slot {slot:#x} has other users than its file");
     }
+}
+
+/// Moves the locked folio of a file in memory, which nothing maps, to the swap cache as the content of `slot`, which was allocated
+/// for it; the caller writes it. It is dirty then. False, and the slot is unused still, when it is in no file any more.
+pub(crate) fn swap_out(guard: &FolioGuard, slot: u32) -> bool {
+    let Some(f) = file_of(guard.pfn()) else {
+        return false;
+    };
+    guard.frame().set(flag::DIRTY);
+    cache::add(guard.pfn(), slot);
+    // A fresh slot has no other user, so one more is not too many.
+    if area::dup(slot).is_err() {
+        unreachable!("a fresh slot with many users");
+    }
+    f.tree.swap_out(guard.pfn(), slot);
+    true
 }
 
 /// Gives the slot of page `index` up, which leaves a hole; false when it is not there any more.

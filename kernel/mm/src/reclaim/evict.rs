@@ -16,7 +16,7 @@
 use super::dispose::Unmapped;
 use super::shrink::{BATCH, Scan};
 use crate::buddy;
-use crate::file;
+use crate::file::{self, memory};
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::knobs::{self, Knob};
@@ -76,6 +76,11 @@ impl Slots {
         self.next += 1;
         Some(slot)
     }
+    /// The slot that was taken last was not used.
+    fn give_back(&mut self, slot: u32) {
+        self.next -= 1;
+        debug_assert!(self.slots[self.next] == slot);
+    }
 }
 
 impl Drop for Slots {
@@ -98,7 +103,7 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
                 continue;
             };
             let verdict = if guard.frame().is_file() {
-                evict_file(&guard, mercy, scan, &mut batch)
+                evict_file(&guard, mercy, scan, &mut slots, pages.len() - i, &mut batch)
             } else {
                 evict(&guard, mercy, &mut slots, pages.len() - i, &mut batch)
             };
@@ -124,7 +129,14 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
 }
 
 /// Judges a folio of a file and, if it is to go, takes its entries out, as many as can be had.
-fn evict_file(guard: &FolioGuard, mercy: Mercy, scan: &mut Scan, batch: &mut Batch) -> Verdict {
+fn evict_file(
+    guard: &FolioGuard,
+    mercy: Mercy,
+    scan: &mut Scan,
+    slots: &mut Slots,
+    left: usize,
+    batch: &mut Batch,
+) -> Verdict {
     let f = guard.frame();
     if f.flags() & (flag::WRITEBACK | flag::READING) != 0 {
         return Verdict::Keep;
@@ -136,7 +148,8 @@ fn evict_file(guard: &FolioGuard, mercy: Mercy, scan: &mut Scan, batch: &mut Bat
             other => return other,
         }
     }
-    if f.has(flag::DIRTY) && !scan.writes_files {
+    let to_swap = f.has(flag::DIRTY | flag::SWAPBACKED);
+    if f.has(flag::DIRTY) && !to_swap && !scan.writes_files {
         scan.dirty += 1;
         file::wake_flusher();
         return Verdict::Keep;
@@ -145,8 +158,22 @@ fn evict_file(guard: &FolioGuard, mercy: Mercy, scan: &mut Scan, batch: &mut Bat
     if f.refcount() > mapped + 2 {
         return Verdict::Keep;
     }
-    if mapped > 0 {
-        try_to_unmap(guard, Replace::Cached, sync_for(mercy), batch);
+    // Before an entry goes: without a slot it stays mapped.
+    let slot = if to_swap {
+        let Some(slot) = slots.take(left) else {
+            return Verdict::Keep;
+        };
+        Some(slot)
+    } else {
+        None
+    };
+    let gone = mapped == 0 || try_to_unmap(guard, Replace::Cached, sync_for(mercy), batch);
+    match slot {
+        Some(slot) if gone && memory::swap_out(guard, slot) => {
+            return Verdict::Evict(Replace::Slot(slot));
+        }
+        Some(slot) => slots.give_back(slot),
+        None => {}
     }
     Verdict::Evict(Replace::Cached)
 }

@@ -4,7 +4,7 @@
 //! place: of a file while it is in the tree, anonymous while it is in the swap cache only. Locks: the tree's; the caller
 //! holds the folio's lock where there is one.
 
-use super::{Cache, Entry, Pool, Reserve, entry};
+use super::{Cache, Entry, Pool, Reserve, SLOT, entry};
 use crate::folio;
 use crate::frame::frame;
 use crate::stats::Use;
@@ -34,6 +34,20 @@ impl Cache {
             Entry::Slot(slot) => Held::Slot(slot),
         };
         Some((index, held))
+    }
+
+    /// The locked folio, which is in the swap cache as the content of `slot` and mapped nowhere, leaves the tree; the slot is in its place.
+    /// The caller has a reference, and has counted the tree's use of the slot.
+    pub(crate) fn swap_out(&self, pfn: Pfn, slot: u32) {
+        let f = frame(pfn);
+        f.flags_point();
+        let mut inner = self.0.lock();
+        let before = inner.radix.replace(&Pool, f.index(), SLOT | slot);
+        debug_assert!(before == Some(pfn.0), "{pfn:?} is not in its place");
+        f.set_mapping(0);
+        f.change_use(Use::File, Use::Anon);
+        drop(inner);
+        folio::put(pfn);
     }
 
     /// The locked folio, which is in the swap cache as the content of `slot`, becomes page `index` of file `id`, whose tree this is, if
