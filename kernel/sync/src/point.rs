@@ -4,7 +4,7 @@
 //! without the feature `lab`, a point does nothing. What an actor touches between two points is told by
 //! [`touch`] and belongs to the step that it is taking.
 //!
-//! Locks from `MmapLock` to `SwapCache` in the table of ranks are explored: taking one is a point at which an
+//! Locks from `FileSize` to `SwapCache` in the table of ranks are explored: taking one is a point at which an
 //! actor stands until the lock can be had. All others are leaves whose sections no actor is stopped in
 //! (*quiet* sections): points inside them only touch.
 //!

@@ -10,9 +10,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use arch::{PAGE_SIZE, VirtAddr};
-use mm::file::Opener;
+use mm::file::{Extent, Opener};
 use mm::frame::{flag, frame};
 use mm::{MapFlags, MmError, MmRef, Prot, explore};
 use sync::point::{self, AccessKind, Aside, class, object};
@@ -34,6 +35,10 @@ pub(super) struct Word {
 }
 
 impl Word {
+    fn is_in(self, file: usize, bytes: &Range<u64>) -> bool {
+        self.file == file && bytes.contains(&self.at)
+    }
+
     fn page(self) -> u32 {
         (self.at / PAGE_SIZE) as u32
     }
@@ -51,6 +56,11 @@ impl Word {
     pub(super) fn object(self) -> u32 {
         object(class::OWN, 1 << 33 | (self.file as u64) << 34 | self.at)
     }
+}
+
+/// What of files was given up, in footprints.
+pub(super) fn given_up() -> u32 {
+    object(class::OWN, 1 << 36)
 }
 
 /// What became of a word.
@@ -88,6 +98,8 @@ pub(super) struct Files {
     openers: Vec<(usize, Arc<Opener>)>,
     areas: Vec<Area>,
     words: Vec<History>,
+    /// Bytes of files that were given up: what is stored there may be lost.
+    given_up: Vec<(usize, Range<u64>)>,
 }
 
 impl Files {
@@ -96,6 +108,7 @@ impl Files {
             openers: Vec::new(),
             areas: Vec::new(),
             words: Vec::new(),
+            given_up: Vec::new(),
         }
     }
 
@@ -123,12 +136,21 @@ impl Files {
     }
 
     fn begin(&mut self, word: Word, value: u64) {
+        if self.given_up.iter().any(|(f, at)| word.is_in(*f, at)) {
+            return;
+        }
         self.history(word).values.push(value);
     }
 
     fn end(&mut self, word: Word) {
-        let h = self.history(word);
-        h.done = h.values.len();
+        if let Some(h) = self.words.iter_mut().find(|h| h.word == word) {
+            h.done = h.values.len();
+        }
+    }
+
+    fn give_up(&mut self, file: usize, bytes: Range<u64>) {
+        self.words.retain(|h| !h.word.is_in(file, &bytes));
+        self.given_up.push((file, bytes));
     }
 
     pub(super) fn store(&mut self, word: Word, value: u64) {
@@ -155,13 +177,27 @@ impl Stage {
     /// Before a run: there is a file at place `file`, of `pages` pages that are not in memory.
     ///
     /// # Errors
-    /// As [`mm::file::open`].
+    /// As [`mm::file::open_extents`].
     ///
     /// # Panics
     /// If it has more than 16, or there is no such place.
     pub fn open_file(&self, file: usize, pages: u32) -> Result<(), MmError> {
         assert!(file < FILES && pages <= MOST_PAGES);
-        let opener = mm::file::open(DATA_FIRST + file as u32 * MOST_PAGES, pages)?;
+        let extent = Extent {
+            first: DATA_FIRST + file as u32 * MOST_PAGES,
+            pages,
+        };
+        let opener = mm::file::open_extents(u64::from(pages) * PAGE_SIZE, &[extent])?;
+        self.files().openers.push((file, Arc::new(opener)));
+        Ok(())
+    }
+
+    /// Before a run: there is a file in memory at place `file`, of `pages` pages.
+    ///
+    /// # Errors
+    /// As [`mm::file::shmem`].
+    pub fn open_shmem(&self, file: usize, pages: u32) -> Result<(), MmError> {
+        let opener = mm::file::shmem(u64::from(pages) * PAGE_SIZE)?;
         self.files().openers.push((file, Arc::new(opener)));
         Ok(())
     }
@@ -183,7 +219,7 @@ impl Stage {
         self.files().store(word, value);
     }
 
-    /// Before a run: maps `pages` pages of a file, shared, at `va` of `space`, from its page `first` on.
+    /// Before a run: maps `pages` pages of a file at `va` of `space`, from its page `first` on; `how` is SHARED or nothing.
     ///
     /// # Errors
     /// As [`MmRef::mmap_file`].
@@ -194,10 +230,14 @@ impl Stage {
         pages: u64,
         file: usize,
         first: u32,
+        how: MapFlags,
     ) -> Result<(), MmError> {
-        let flags = MapFlags::FIXED | MapFlags::SHARED;
+        let flags = MapFlags::FIXED | how;
         let len = pages * PAGE_SIZE;
         space.mmap_file(Some(va), len, Prot::RW, flags, &self.file(file), first)?;
+        if !how.has(MapFlags::SHARED) {
+            return Ok(());
+        }
         self.files().areas.push(Area {
             mm: space.id(),
             start: va.0,
@@ -214,6 +254,7 @@ impl Stage {
     /// As [`Opener::write`].
     pub fn write_file(&self, file: usize, at: u64, value: u64) -> Result<(), MmError> {
         let word = Word { file, at };
+        point::touch(AccessKind::Read, given_up);
         point::touch(AccessKind::Write, || word.object());
         self.files().begin(word, value);
         self.file(file).write(at, &value.to_le_bytes())?;
@@ -237,7 +278,31 @@ impl Stage {
         Ok(())
     }
 
+    /// The running actor cuts a file off after `size` bytes. What was stored beyond, and will be, is forgotten.
+    ///
+    /// # Errors
+    /// As [`Opener::truncate`].
+    pub fn truncate_file(&self, file: usize, size: u64) -> Result<(), MmError> {
+        self.give_up(file, size..u64::MAX);
+        self.file(file).truncate(size)
+    }
+
+    /// The running actor makes a hole in a file. What was stored there, and will be, is forgotten.
+    ///
+    /// # Errors
+    /// As [`Opener::punch`].
+    pub fn punch_file(&self, file: usize, from: u64, len: u64) -> Result<(), MmError> {
+        self.give_up(file, from..from + len);
+        self.file(file).punch(from, len)
+    }
+
+    fn give_up(&self, file: usize, bytes: Range<u64>) {
+        point::touch(AccessKind::Write, given_up);
+        self.files().give_up(file, bytes);
+    }
+
     fn promise(&self, file: usize) -> Promise {
+        point::touch(AccessKind::Read, given_up);
         let files = self.files();
         let of_file = files.words.iter().filter(|h| h.word.file == file);
         let words: Vec<_> = of_file.map(|h| (h.word, h.done)).collect();
@@ -266,13 +331,21 @@ impl Stage {
         })
     }
 
-    /// At the end: every word is as it was last stored, in memory or on the disk, and where the memory is taken for a copy
+    /// At the end: nothing of a file is in memory beyond its end, and every word is as it was last stored, in memory or on the disk, and where the memory is taken for a copy
     /// of the disk, on the disk.
     ///
     /// # Errors
     /// The first that is not.
     pub(super) fn files_hold(&self) -> Result<(), String> {
         let files = self.files();
+        for (file, opener) in &files.openers {
+            let end = opener.size().div_ceil(PAGE_SIZE) as u32;
+            if let Some(n) = (end..MOST_PAGES).find(|n| explore::file_page(opener, *n).is_some()) {
+                return Err(format!(
+                    "file {file} has {end} pages, page {n} is in memory"
+                ));
+            }
+        }
         for h in files.words.iter().filter(|h| h.done > 0) {
             let Some((_, opener)) = files.openers.iter().find(|o| o.0 == h.word.file) else {
                 continue;

@@ -98,6 +98,9 @@ fn mapcounts(end: &End<'_>) -> Result<(), String> {
         if !matches!(f.usage(), Use::Anon | Use::File) {
             return Err(format!("{pfn:?} is mapped and free, or no folio"));
         }
+        if f.usage() == Use::File && f.mapping() == 0 {
+            return Err(format!("{pfn:?} is mapped, and no page of a file any more"));
+        }
         let count = f.mapcount();
         if count != entries {
             return Err(format!("{pfn:?}: mapcount {count}, entries {entries}"));

@@ -261,6 +261,7 @@ impl Stage {
     /// The word of a file that is mapped shared at `va`, which the step touches.
     fn file_word(&self, access: AccessKind, mm: u32, va: VirtAddr) -> Option<Word> {
         let word = self.files().mapped(mm, va.0)?;
+        point::touch(AccessKind::Read, files::given_up);
         point::touch(access, || word.object());
         Some(word)
     }

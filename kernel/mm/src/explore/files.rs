@@ -5,6 +5,7 @@
 use crate::error::MmError;
 use crate::file::{self, Opener, lend};
 use crate::pagecache;
+use crate::pagecache::layout::Kind;
 use arch::Pfn;
 use arch::block::BlockDevice;
 
@@ -24,9 +25,13 @@ pub fn lend(disk: &'static dyn BlockDevice) -> Result<Lent, MmError> {
     })
 }
 
-/// Drops the pages of a file, written or not. What somebody still has stays.
+/// Drops the pages of a file, written or not. What somebody still has stays. (A file in memory goes by itself, with who has
+/// it open.)
 pub fn discard(opener: &Opener) {
-    file::discard(opener.opened().file());
+    let f = opener.opened().file();
+    if f.layout.kind() != Kind::Memory {
+        file::discard(f);
+    }
 }
 
 /// Gives back the records of files that nobody has open.

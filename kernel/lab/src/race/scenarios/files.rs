@@ -1,10 +1,11 @@
 //! Files: what is written, stored or unmapped while others make it durable.
 
+use alloc::format;
 use arch::PAGE_SIZE;
 use mm::knobs::Knob;
-use mm::{Advice, MmError, MmRef};
+use mm::{Advice, MapFlags, MmError, MmRef};
 
-use super::play::{HOME, Play, must};
+use super::play::{HOME, Play, must, page, whatever};
 use crate::race::scenario::Kinds;
 use crate::race::stage::Stage;
 use sync::point::PointKind;
@@ -14,7 +15,7 @@ fn one_mapped_page(stage: &Stage) -> Result<(), MmError> {
     stage.open_file(0, 2)?;
     stage.on_disk(0, 0, 1);
     let space = MmRef::new()?;
-    stage.map_file(&space, HOME, 2, 0, 0)?;
+    stage.map_file(&space, HOME, 2, 0, 0, MapFlags::SHARED)?;
     stage.put(0, space);
     Ok(())
 }
@@ -200,4 +201,64 @@ pub(super) static ZAP_KEEPS_RMAP: Play = Play {
         drop_page(stage);
     },
     ..Play::NEW
+};
+
+/// Rule 10: what was cut off is mapped nowhere, and in no cache.
+pub(super) static TRUNCATE_VS_FAULT: Play = Play {
+    name: "truncate-vs-fault",
+    about: "A cuts a page of a file off that B stores to",
+    fixes: &[Knob::TruncateSize],
+    spaces: &[None, Some(0)],
+    setup: one_mapped_page,
+    enter: |stage, me| {
+        if me == 0 {
+            must(stage, "write", stage.write_file(0, PAGE_SIZE, 1));
+        }
+    },
+    run: |stage, me| {
+        if me == 0 {
+            return must(stage, "truncate", stage.truncate_file(0, PAGE_SIZE));
+        }
+        whatever(stage.store(page(1), 2));
+    },
+    ..Play::NEW
+};
+
+/// Rule 10: a page that leaves a cache is mapped nowhere, though the file goes on.
+pub(super) static PUNCH_VS_FAULT: Play = Play {
+    name: "punch-vs-fault",
+    about: "A makes a hole where B stores to a file in memory",
+    fixes: &[Knob::TruncateUnmap],
+    setup: |stage| {
+        stage.open_shmem(0, 2)?;
+        let space = MmRef::new()?;
+        stage.map_file(&space, HOME, 2, 0, 0, MapFlags::SHARED)?;
+        stage.put(0, space);
+        Ok(())
+    },
+    run: |stage, me| match me {
+        0 => must(stage, "punch", stage.punch_file(0, PAGE_SIZE, PAGE_SIZE)),
+        _ => must(stage, "store", stage.store(page(1), 2)),
+    },
+    ..TRUNCATE_VS_FAULT
+};
+
+/// Rule 10: nor are private copies of it.
+pub(super) static TRUNCATE_VS_COPY: Play = Play {
+    name: "truncate-vs-copy",
+    about: "A cuts a page of a file off that B makes a private copy of",
+    fixes: &[],
+    setup: |stage| {
+        stage.open_file(0, 2)?;
+        let space = MmRef::new()?;
+        stage.map_file(&space, HOME, 2, 0, 0, MapFlags::NONE)?;
+        stage.put(0, space);
+        stage.volatile(0, page(1), 1);
+        Ok(())
+    },
+    check: |stage| match stage.frame_of(0, page(1)) {
+        None => Ok(()),
+        Some(pfn) => Err(format!("{pfn:?} is mapped beyond the end of the file")),
+    },
+    ..TRUNCATE_VS_FAULT
 };

@@ -31,6 +31,9 @@ pub static ALL: &[&dyn Scenario] = &[
     &files::RECLAIM_VS_MKCLEAN,
     &files::ZAP_VS_SYNC,
     &files::ZAP_KEEPS_RMAP,
+    &files::TRUNCATE_VS_FAULT,
+    &files::TRUNCATE_VS_COPY,
+    &files::PUNCH_VS_FAULT,
 ];
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
