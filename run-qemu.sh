@@ -306,7 +306,7 @@ add_disk() { # swap|data IMAGE SIZE ERRORS WRITES-A-SECOND
     if [[ -n $errors ]]; then
         machine+=(-blockdev "{\"driver\":\"blkdebug\",\"node-name\":\"${name}err\",\"image\":\"$below\",\"inject-error\":[$(
             error_rules "$errors"
-        )],\"set-state\":[$(state_rules "$errors")]}")
+        )]$(state_rules "$errors")}")
         # Merged, neighbours of a bad request would fail with it.
         below=${name}err merging=off
     fi
@@ -344,12 +344,13 @@ error_rules() { # LIST
 
 # blkdebug's states: each flush leads to the next one, as long as the list wants them counted.
 state_rules() { # LIST
-    local n comma=''
+    local n next=',"set-state":['
     [[ $1 == *flushes@* ]] || return 0
     for ((n = 1; n <= ${1##*@}; n++)); do
-        printf '%s{"event":"flush_to_os","state":%d,"new_state":%d}' "$comma" "$n" $((n + 1))
-        comma=,
+        printf '%s{"event":"flush_to_os","state":%d,"new_state":%d}' "$next" "$n" $((n + 1))
+        next=,
     done
+    printf ']'
 }
 
 # --- Running ----------------------------------------------------------------------------------------------
@@ -449,20 +450,26 @@ host_command() { # quire-host's arguments
         --cpus "$cpus" --mem "$mem" --swap "$swap" "${files[@]}" "$@" </dev/null
 }
 
+failing_disk_test() { # ERRORS
+    data_errors=$1
+    boot_guest "selftest run the_machines_own_errors"
+}
+
 crash_test() { # its options; it runs this script for each machine that it kills
     cargo build -q -p lab --bin quire-host >&2 || return $E_FAILED
     timeout --foreground -k 5 "$timeout" target/debug/quire-host crash --script "$ROOT/run-qemu.sh" "$@" </dev/null
 }
 
 run_tests() {
-    local members=(--workspace --exclude kernel) worst=0 phases=0 total=4 sums crash=no
+    local members=(--workspace --exclude kernel) worst=0 phases=0 total=4 sums crash=no failing=no
     if [[ $host == yes ]]; then
         members=() total=3
         # Without the disk images, which need the bootloader.
         build -p boot --bin report --no-default-features
     else
         build_kernel
-        [[ crash != *"$pattern"* ]] || crash=yes total=5
+        [[ crash != *"$pattern"* ]] || crash=yes total=$((total + 1))
+        [[ the_machines_own_errors != *"$pattern"* ]] || failing=yes total=$((total + 2))
     fi
     members+=(--features algo/explore)
     local model=(-p sync --features loom --test loom)
@@ -475,6 +482,10 @@ run_tests() {
         cargo test "${model[@]}" -- ${pattern:+"$pattern"}
     phase "self-tests on the simulator" '' host_command --test ${pattern:+"$pattern"}
     [[ $host == yes ]] || phase "self-tests in QEMU" '' boot_guest "selftest run${pattern:+ $pattern}"
+    if [[ $failing == yes ]]; then
+        phase "a data disk that fails for a while, in QEMU" '' failing_disk_test write@88+8,write@120+8:enospc,flushes@6
+        phase "a data disk that fails once, in QEMU" '' failing_disk_test write@120:enospc:once
+    fi
     [[ $crash == no ]] || phase "promises kept when QEMU is killed" '' crash_test --runs 4
     sums=$(awk '{ p += $1; f += $2; s += $3 } END { printf "%d %d %d", p, f, s }' "$run/totals")
     read -r passed failed skipped <<<"$sums"

@@ -17,6 +17,7 @@ use crate::space::Space;
 
 #[cfg(feature = "lab")]
 mod actor;
+mod baddisk;
 mod balance;
 #[cfg(feature = "lab")]
 mod disk;
@@ -55,6 +56,7 @@ pub(crate) const ALL: &[&Suite] = &[
     #[cfg(feature = "lab")]
     &disk::SUITE,
     &file::SUITE,
+    &baddisk::SUITE,
     &fat::SUITE,
     &mapfile::SUITE,
     &balance::SUITE,
