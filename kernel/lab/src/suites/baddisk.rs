@@ -16,7 +16,9 @@ use super::file::{PAGE, PAGES, expect, expect_on_disk, opened, with_file};
 use super::mapfile::{page_of, value, word};
 use super::{BASE, Outcome};
 use crate::selftest::{Failure, Suite, TestCtx};
-use crate::space::{Advice, Prot, Space};
+#[cfg(feature = "lab")]
+use crate::space::Advice;
+use crate::space::{Prot, Space};
 use crate::{check, check_eq, tests};
 
 pub(super) static SUITE: Suite = Suite {
