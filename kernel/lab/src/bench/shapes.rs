@@ -182,19 +182,19 @@ fn file_in_memory() -> core::result::Result<Opener, String> {
     Ok(file)
 }
 
-/// A space that shows such a file.
-fn mapped_file(flags: MapFlags) -> core::result::Result<Space, String> {
+/// A space that shows such a file, which stays open.
+fn mapped_file(flags: MapFlags) -> core::result::Result<(Space, Opener), String> {
     let file = file_in_memory()?;
     let space = op("new", Space::new())?;
     op(
         "mmap",
         space.map_file(BASE, FILE, Prot::RW, flags, &file, 0),
     )?;
-    Ok(space)
+    Ok((space, file))
 }
 
 pub(super) fn file_read_fault() -> Result {
-    let space = mapped_file(MapFlags::SHARED)?;
+    let (space, _open) = mapped_file(MapFlags::SHARED)?;
     let _adopted = space.enter();
     let meter = Meter::start();
     look(FILE)?;
@@ -202,7 +202,7 @@ pub(super) fn file_read_fault() -> Result {
 }
 
 pub(super) fn file_write_fault() -> Result {
-    let space = mapped_file(MapFlags::SHARED)?;
+    let (space, _open) = mapped_file(MapFlags::SHARED)?;
     let _adopted = space.enter();
     let meter = Meter::start();
     touch(FILE)?;
@@ -210,7 +210,7 @@ pub(super) fn file_write_fault() -> Result {
 }
 
 pub(super) fn file_munmap() -> Result {
-    let space = mapped_file(MapFlags::SHARED)?;
+    let (space, _open) = mapped_file(MapFlags::SHARED)?;
     let _adopted = space.enter();
     touch(FILE)?;
     let meter = Meter::start();
@@ -219,7 +219,7 @@ pub(super) fn file_munmap() -> Result {
 }
 
 pub(super) fn file_cow() -> Result {
-    let space = mapped_file(MapFlags::NONE)?;
+    let (space, _open) = mapped_file(MapFlags::NONE)?;
     let _adopted = space.enter();
     let meter = Meter::start();
     touch(FILE)?;
