@@ -33,4 +33,4 @@ mod volume;
 pub use error::FsError;
 pub use file::File;
 pub use format::format;
-pub use volume::{Entry, Info, Volume, mount, mounted, unmount};
+pub use volume::{Entry, Info, Volume, abandon, mount, mounted, unmount};

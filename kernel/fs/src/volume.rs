@@ -87,11 +87,15 @@ pub fn mounted() -> Result<Volume, FsError> {
 /// # Errors
 /// NotMounted; Open; Io and NoMemory: it is still mounted.
 pub fn unmount() -> Result<(), FsError> {
-    let taken = mounted()?.close()?;
-    drop(MOUNTED.lock().take());
-    file::drop_caches();
-    drop(taken);
-    Ok(())
+    mounted()?.close(true)
+}
+
+/// Gives the disk back as it is: what was not written yet is lost, as if the power were cut. Sleeps.
+///
+/// # Errors
+/// NotMounted; Open; NoMemory: it is still mounted.
+pub fn abandon() -> Result<(), FsError> {
+    mounted()?.close(false)
 }
 
 impl Volume {
@@ -118,18 +122,27 @@ impl Volume {
         })))
     }
 
-    /// Ends the use of the volume; who has the result has the disk.
-    fn close(&self) -> Result<Taken, FsError> {
+    /// Ends the use of the volume; with `write` after everything was made durable.
+    fn close(&self, write: bool) -> Result<(), FsError> {
         let mut state = self.lock()?;
         if state.nodes.iter().any(Node::is_open) {
             return Err(FsError::Open);
         }
-        self.sync_all(&state)?;
+        if write {
+            self.sync_all(&state)?;
+        }
         for node in &state.nodes {
             node.forget()?;
         }
+        self.0.device.opener.invalidate(0, u64::MAX)?;
         state.nodes.clear();
-        state.taken.take().ok_or(FsError::NotMounted)
+        let taken = state.taken.take();
+        drop(state);
+        drop(MOUNTED.lock().take());
+        // The records of files that nobody uses any more.
+        file::drop_caches();
+        drop(taken);
+        Ok(())
     }
 
     pub(crate) fn lock(&self) -> Result<MutexGuard<'_, State>, FsError> {

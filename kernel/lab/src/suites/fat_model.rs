@@ -55,6 +55,14 @@ impl Model {
 
     /// One operation, chosen by chance, on both.
     pub(super) fn step(&mut self, volume: &Volume, rng: &mut Rng) -> Outcome {
+        if rng.u8(..16) == 0 {
+            return Ok(volume.sync()?);
+        }
+        self.change(volume, rng)
+    }
+
+    /// As [`Model::step`], but never a sync.
+    pub(super) fn change(&mut self, volume: &Volume, rng: &mut Rng) -> Outcome {
         let dir = DIRS[rng.usize(..DIRS.len())];
         let path = format!("{dir}/{}", NAMES[rng.usize(..NAMES.len())]);
         // A directory that others go into, if there is one.
@@ -67,7 +75,6 @@ impl Model {
             0..3 => self.make_directory(volume, either),
             3..6 => self.remove(volume, either),
             6..8 => self.truncate(volume, &path, rng),
-            8 => Ok(volume.sync()?),
             _ => self.write(volume, &path, rng),
         }
     }
