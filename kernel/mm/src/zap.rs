@@ -28,7 +28,6 @@ pub(crate) fn range(gather: &mut Gather<'_>, start: u64, end: u64) {
 /// Unmaps the pages `first` to `last` of a file everywhere (Linux: `unmap_mapping_range`). With `even_cows` also
 /// the copies that private areas have made of them. Every entry that was there when this was called is gone, and flushed
 /// everywhere; what faults put in meanwhile is the caller's to prevent. Sleeps.
-#[allow(dead_code)]
 pub(crate) fn file_range(file: u32, first: u32, last: u32, even_cows: bool) {
     let areas = imap::read(file);
     areas.for_each_vma(first, last, |area| {
