@@ -5,18 +5,24 @@ use core::sync::atomic::Ordering;
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
 use mm::MapFlags;
-#[cfg(feature = "lab")]
-use mm::MmError;
 use mm::file::Opener;
 use mm::stats::{Event, Use, total, use_pages};
 
+use super::file::{PAGE, PAGES, empty_cache, expect, expect_on_disk, with_file, write};
+#[cfg(not(target_os = "none"))]
+use super::mapfile_disk::a_store_waits_for_the_pages_write;
 #[cfg(feature = "lab")]
-use super::file::with_errors;
-use super::file::{
-    FIRST, PAGE, PAGES, empty_cache, expect, expect_on_disk, opened, with_file, with_limit, write,
+use super::mapfile_disk::{
+    a_page_that_cannot_be_read_is_a_bus_error, msync_tells_what_could_not_be_written,
 };
-use super::mapfile_model::{random_operations, random_operations_and_sizes};
-use super::{BASE, Outcome, in_parallel, several, without_leak};
+use super::mapfile_disk::{
+    a_synced_page_is_clean_until_it_is_stored_to, stores_from_many_spaces_are_not_lost,
+    stores_wait_at_the_limit,
+};
+use super::mapfile_model::{
+    random_operations, random_operations_and_sizes, random_operations_in_memory,
+};
+use super::{BASE, Outcome, in_parallel, without_leak};
 use crate::selftest::{Failure, Suite, TestCtx};
 use crate::space::{Advice, Prot, Space, at};
 use crate::{check, check_eq, tests};
@@ -32,22 +38,25 @@ pub(super) static SUITE: Suite = Suite {
         a_fork_shares_the_file,
         shared_zeroes_are_one_memory,
         loads_in_a_row_are_read_ahead,
-        a_synced_page_is_clean_until_it_is_stored_to,
         private_copies_are_swapped,
+        a_lockless_walker_may_only_read,
+        a_synced_page_is_clean_until_it_is_stored_to,
         stores_wait_at_the_limit,
         stores_from_many_spaces_are_not_lost,
-        a_lockless_walker_may_only_read,
+        #[cfg(not(target_os = "none"))]
+        a_store_waits_for_the_pages_write,
         #[cfg(feature = "lab")]
         a_page_that_cannot_be_read_is_a_bus_error,
         #[cfg(feature = "lab")]
         msync_tells_what_could_not_be_written,
         random_operations,
         random_operations_and_sizes,
+        random_operations_in_memory,
     ],
 };
 
-const SHARED: MapFlags = MapFlags::SHARED;
-const PRIVATE: MapFlags = MapFlags::NONE;
+pub(super) const SHARED: MapFlags = MapFlags::SHARED;
+pub(super) const PRIVATE: MapFlags = MapFlags::NONE;
 
 /// The last word of page `i` of a mapping at `base`: a page must have moved as a whole.
 pub(super) fn word(base: VirtAddr, i: usize) -> VirtAddr {
@@ -60,7 +69,7 @@ pub(super) fn value(page: usize, round: u64) -> u64 {
 }
 
 /// Every word of the pages `0..pages` tells where it is and in which round; nothing is dirty and nothing in memory.
-fn fill(file: &Opener, pages: usize, round: u64) -> Outcome {
+pub(super) fn fill(file: &Opener, pages: usize, round: u64) -> Outcome {
     write_words(file, 0, pages, round)?;
     file.sync()?;
     empty_cache()?;
@@ -80,7 +89,7 @@ fn write_words(file: &Opener, first: usize, pages: usize, round: u64) -> Outcome
 }
 
 /// Runs `f` with a file whose first `pages` pages were filled in round 1, and an address space that the thread is in.
-fn with_mapping(
+pub(super) fn with_mapping(
     pages: usize,
     flags: MapFlags,
     f: impl FnOnce(&Opener, &Space) -> Outcome,
@@ -297,28 +306,6 @@ fn loads_in_a_row_are_read_ahead(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-fn a_synced_page_is_clean_until_it_is_stored_to(_: &mut TestCtx<'_>) -> Outcome {
-    with_mapping(4, SHARED, |_, space| {
-        for round in 2..6 {
-            for flush in [false, true] {
-                let made = total(Event::FileMkwrite);
-                user::store(at(BASE, 1), value(1, round))?;
-                user::store(word(BASE, 1), value(1, round))?;
-                // The first store of a round finds the entry read-only, no other does.
-                check_eq!(total(Event::FileMkwrite) - made, u64::from(!flush));
-                check_eq!(mm::file::dirty(), 1);
-            }
-            space.sync(BASE, 4)?;
-            check_eq!(mm::file::dirty(), 0);
-            let mut page = page_of(1, 1);
-            page[..8].copy_from_slice(&value(1, round).to_le_bytes());
-            page[PAGE - 8..].copy_from_slice(&value(1, round).to_le_bytes());
-            expect_on_disk(1, &page)?;
-        }
-        Ok(())
-    })
-}
-
 /// Copies are anonymous: they go to swap and come back, and the file's pages beside them stay what they are.
 fn private_copies_are_swapped(_: &mut TestCtx<'_>) -> Outcome {
     if mm::swap::stats().total < 64 {
@@ -351,76 +338,6 @@ fn private_copies_are_swapped(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-fn stores_wait_at_the_limit(_: &mut TestCtx<'_>) -> Outcome {
-    with_mapping(PAGES as usize, SHARED, |_, _| {
-        with_limit(32, || {
-            for i in 0..PAGES as usize {
-                user::store(at(BASE, i), value(i, 2))?;
-                let waiting = mm::file::dirty() + mm::file::under_writeback();
-                check!(waiting <= 33, "{waiting} pages wait to be written");
-            }
-            for i in 0..PAGES as usize {
-                check_eq!(user::load(at(BASE, i))?, value(i, 2));
-            }
-            Ok(())
-        })
-    })
-}
-
-/// Threads in address spaces of their own add to the words of a few pages, while one makes them durable again and again: each
-/// time there is on the disk at least what had been added before.
-fn stores_from_many_spaces_are_not_lost(_: &mut TestCtx<'_>) -> Outcome {
-    const WORDS: usize = 6;
-    const ADDS: usize = 1500;
-    with_file(PAGES, |file| {
-        fill(file, WORDS, 0)?;
-        let n = several();
-        in_parallel(n, move |me, meeting| {
-            let file = opened(PAGES)?;
-            let space = Space::new()?;
-            space.map_file(BASE, WORDS, Prot::RW, SHARED, &file, 0)?;
-            let _adopted = space.enter();
-            meeting.wait(0)?;
-            for turn in 0..ADDS {
-                user::fetch_add(at(BASE, turn % WORDS), 1)?;
-                if me == 0 && turn.is_multiple_of(100) {
-                    let before = user::load(BASE)?;
-                    space.sync(BASE, WORDS)?;
-                    let there = word_on_disk(0)?;
-                    check!(
-                        there >= before,
-                        "{there:#x} on the disk, {before:#x} stored"
-                    );
-                } else if turn.is_multiple_of(64) {
-                    // The entries go, and come back by faults.
-                    space.advise(BASE, WORDS, Advice::DontNeed)?;
-                }
-            }
-            Ok(())
-        })?;
-        file.sync()?;
-        for i in 0..WORDS {
-            let mut found = [0; 8];
-            file.read((i * PAGE) as u64, &mut found)?;
-            let expected = value(i, 0) + (n * ADDS / WORDS) as u64;
-            check_eq!(
-                (u64::from_le_bytes(found), word_on_disk(i)?),
-                (expected, expected)
-            );
-        }
-        Ok(())
-    })
-}
-
-/// The first word of a page of the file, from the disk itself.
-fn word_on_disk(page: usize) -> Result<u64, Failure> {
-    let mut found = alloc::boxed::Box::new([0; PAGE]);
-    mm::file::read_raw(FIRST + page as u32, &mut found)?;
-    let mut word = [0; 8];
-    word.copy_from_slice(&found[..8]);
-    Ok(u64::from_le_bytes(word))
-}
-
 fn a_lockless_walker_may_only_read(_: &mut TestCtx<'_>) -> Outcome {
     use mm::pt::walk::follow_fast;
     with_mapping(1, SHARED, |_, space| {
@@ -435,53 +352,6 @@ fn a_lockless_walker_may_only_read(_: &mut TestCtx<'_>) -> Outcome {
             walk(true).is_none(),
             "a page of a file was handed out for writing"
         );
-        Ok(())
-    })
-}
-
-#[cfg(feature = "lab")]
-fn a_page_that_cannot_be_read_is_a_bus_error(_: &mut TestCtx<'_>) -> Outcome {
-    for flags in [SHARED, PRIVATE] {
-        with_mapping(16, flags, |_, _| {
-            with_errors(arch::block::Op::Read, 5..6, u64::MAX, || {
-                check_eq!(user::load(at(BASE, 5)), Err(FaultError::Bus));
-                check_eq!(user::store(at(BASE, 5), 1), Err(FaultError::Bus));
-                for i in (0..16).filter(|&i| i != 5) {
-                    check_eq!(user::load(at(BASE, i))?, value(i, 1));
-                }
-                Ok(())
-            })?;
-            check_eq!(user::load(at(BASE, 5))?, value(5, 1));
-            user::store(at(BASE, 5), 1)?;
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-#[cfg(feature = "lab")]
-fn msync_tells_what_could_not_be_written(_: &mut TestCtx<'_>) -> Outcome {
-    with_mapping(8, SHARED, |file, space| {
-        with_errors(arch::block::Op::Write, 3..4, u64::MAX, || {
-            for i in 0..8 {
-                user::store(at(BASE, i), value(i, 2))?;
-            }
-            check_eq!(space.sync(BASE, 8), Err(MmError::Io));
-            // It is in memory still, and goes on being written to.
-            check_eq!(user::load(at(BASE, 3))?, value(3, 2));
-            user::store(at(BASE, 3), value(3, 3))?;
-            check_eq!(word_on_disk(3)?, value(3, 1));
-            Ok(())
-        })?;
-        if space.sync(BASE, 8).is_err() {
-            // The flusher tried as well.
-            space.sync(BASE, 8)?;
-        }
-        for i in 0..8 {
-            check_eq!(word_on_disk(i)?, value(i, if i == 3 { 3 } else { 2 }));
-        }
-        // The mapping's open file is the opener's, which was told with it.
-        check_eq!(file.sync(), Ok(()));
         Ok(())
     })
 }

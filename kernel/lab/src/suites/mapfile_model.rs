@@ -1,6 +1,6 @@
 //! Random operations on mappings of one file, shared and private, in several address spaces, against a model: what each
 //! load finds, what `read` finds, what a sync has put on the disk, and what is counted. The file is an extent of the disk, or a
-//! list of them that is cut and grows. Single threaded: the seed replays it.
+//! list of them that is cut and grows, or lies in memory and swap. Single threaded: the seed replays it.
 
 mod place;
 
@@ -40,6 +40,10 @@ pub(super) fn random_operations(t: &mut TestCtx<'_>) -> Outcome {
 
 pub(super) fn random_operations_and_sizes(t: &mut TestCtx<'_>) -> Outcome {
     random(t, Place::Listed)
+}
+
+pub(super) fn random_operations_in_memory(t: &mut TestCtx<'_>) -> Outcome {
+    random(t, Place::Memory)
 }
 
 fn random(t: &TestCtx<'_>, place: Place) -> Outcome {

@@ -12,6 +12,7 @@ pub(super) enum Place {
     Extent,
     /// In [`EXTENTS`].
     Listed,
+    Memory,
 }
 
 /// Not in order, and not all of the disk's pages from [`FIRST`] on.
@@ -35,6 +36,7 @@ impl Place {
         match self {
             Self::Extent => file::open(FIRST, FILE),
             Self::Listed => file::open_extents(0, &EXTENTS),
+            Self::Memory => file::shmem(0),
         }
     }
 
@@ -44,6 +46,7 @@ impl Place {
         match self {
             Self::Extent => Some(FIRST + index),
             Self::Listed => EXTENTS.iter().flat_map(pages).nth(index as usize),
+            Self::Memory => None,
         }
     }
 }
