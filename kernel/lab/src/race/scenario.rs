@@ -45,6 +45,10 @@ pub trait Scenario: Sync {
     fn variants(&self) -> &'static [Knob] {
         &[]
     }
+    /// It has so few schedules that do not come to the same that all of them can be tried.
+    fn is_small(&self) -> bool {
+        false
+    }
     /// A step that leaves a page of a file without a count of its mappings, though a CPU can still write it, is a failure by
     /// itself. (Otherwise only what comes of it is.)
     fn watches_rmap(&self) -> bool {

@@ -116,6 +116,7 @@ pub(super) static ZAP_VS_MKCLEAN: Play = Play {
     variants: VARIANTS,
     spaces: &[Some(0), None, Some(0)],
     stops: STOPS,
+    is_small: true,
     setup: one_mapped_page,
     enter: |stage, me| stored(stage, me == 2),
     run: |stage, me| match me {
@@ -152,6 +153,7 @@ pub(super) static RECLAIM_VS_MKCLEAN: Play = Play {
             stage.set(0, pfn.map_or(0, |p| u64::from(p.0)));
         }
     },
+    is_small: false,
     run: |stage, me| match me {
         0 => mm::reclaim::one(arch::Pfn(stage.get(0) as u32)),
         1 => must(stage, "sync", stage.sync_file(0)),
@@ -171,6 +173,7 @@ pub(super) static ZAP_VS_SYNC: Play = Play {
         Knob::LateDirtyUnlocked,
     ],
     variants: VARIANTS,
+    stops: STOPS,
     setup: one_mapped_page,
     enter: |stage, me| stored(stage, me == 1),
     run: |stage, me| {
@@ -192,6 +195,7 @@ pub(super) static ZAP_KEEPS_RMAP: Play = Play {
     variants: VARIANTS,
     watches_rmap: true,
     spaces: &[Some(0), Some(0)],
+    is_small: true,
     setup: one_mapped_page,
     enter: |stage, me| stored(stage, me == 1),
     run: |stage, me| {
@@ -209,6 +213,7 @@ pub(super) static TRUNCATE_VS_FAULT: Play = Play {
     about: "A cuts a page of a file off that B stores to",
     fixes: &[Knob::TruncateSize],
     spaces: &[None, Some(0)],
+    is_small: true,
     setup: one_mapped_page,
     enter: |stage, me| {
         if me == 0 {
@@ -229,6 +234,7 @@ pub(super) static PUNCH_VS_FAULT: Play = Play {
     name: "punch-vs-fault",
     about: "A makes a hole where B stores to a file in memory",
     fixes: &[Knob::TruncateUnmap],
+    stops: STOPS,
     setup: |stage| {
         stage.open_shmem(0, 2)?;
         let space = MmRef::new()?;
@@ -236,6 +242,7 @@ pub(super) static PUNCH_VS_FAULT: Play = Play {
         stage.put(0, space);
         Ok(())
     },
+    is_small: false,
     run: |stage, me| match me {
         0 => must(stage, "punch", stage.punch_file(0, PAGE_SIZE, PAGE_SIZE)),
         _ => must(stage, "store", stage.store(page(1), 2)),

@@ -23,6 +23,7 @@ pub(super) struct Play {
     pub(super) about: &'static str,
     pub(super) fixes: &'static [Knob],
     pub(super) variants: &'static [Knob],
+    pub(super) is_small: bool,
     pub(super) watches_rmap: bool,
     /// For each actor, the place of its address space.
     pub(super) spaces: &'static [Option<usize>],
@@ -41,6 +42,7 @@ impl Play {
         about: "",
         fixes: &[],
         variants: &[],
+        is_small: false,
         watches_rmap: false,
         spaces: &[Some(0), Some(0)],
         stops: Kinds::USUAL,
@@ -64,6 +66,9 @@ impl Scenario for Play {
     }
     fn variants(&self) -> &'static [Knob] {
         self.variants
+    }
+    fn is_small(&self) -> bool {
+        self.is_small
     }
     fn watches_rmap(&self) -> bool {
         self.watches_rmap
