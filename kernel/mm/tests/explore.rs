@@ -9,7 +9,7 @@ use arch::upcall::Access;
 use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::explore::{self, Content, Pocket};
 use mm::frame::frame;
-use mm::{Advice, MapFlags, MmRef, Prot, reclaim, swap};
+use mm::{Advice, MapFlags, MmRef, Prot, file, reclaim, swap};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -64,6 +64,7 @@ fn on_machine<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
     let config = Config {
         ram: 32 << 20,
         swap: 64 * PAGE_SIZE,
+        data: 64 * PAGE_SIZE,
         ..Config::default()
     };
     let first = simctl::boot(config);
@@ -252,6 +253,64 @@ fn what_is_left_behind_is_named_and_taken_back() {
         );
         assert!(!named.contains(';'), "{named}");
         again();
+    });
+}
+
+/// A file with a written page that is mapped, and what the page cache made of it.
+fn written_file() -> (file::Opener, MmRef, (u32, Pfn, u64)) {
+    let opener = file::open(8, 4).expect("an extent of the disk");
+    let page = [7; PAGE_SIZE as usize];
+    assert_eq!(opener.write(PAGE_SIZE, &page), Ok(page.len()));
+    let mm = MmRef::new().expect("memory for an address space");
+    let flags = MapFlags::FIXED | MapFlags::SHARED;
+    mm.mmap_file(Some(BASE), 4 * PAGE_SIZE, Prot::RW, flags, &opener, 0)
+        .expect("mmap");
+    touch(&mm, 1, Access::Write);
+    let pfn = explore::file_page(&opener, 1).expect("it was written");
+    let seen = (explore::file_id(&opener), pfn, entry_of(&mm, 1).0);
+    (opener, mm, seen)
+}
+
+#[test]
+fn files_go_back_too_and_nothing_of_them_is_written() {
+    on_machine(|| {
+        let disk = arch::data_disk().expect("the machine has one");
+        let before = disk.completed();
+        let lent = explore::lend(disk).expect("nothing is dirty");
+        let pocket = explore::open(256).expect("room");
+        let run = || {
+            as_actor(|| {
+                let (opener, mm, seen) = written_file();
+                assert!(in_pocket(&pocket, seen.1));
+                assert_eq!(explore::mapped_by_rmap(seen.1), 1);
+                drop(mm);
+                explore::discard(&opener);
+                assert_eq!(explore::file_page(&opener, 1), None);
+                drop(opener);
+                explore::forget_closed();
+                seen
+            })
+        };
+        let first = run();
+        assert_eq!(pocket.rewind(), Ok(()));
+        assert_eq!(run(), first);
+        assert_eq!(pocket.rewind(), Ok(()));
+        // Left behind, written as it is.
+        as_actor(|| {
+            let (opener, mm, _) = written_file();
+            drop(mm);
+            std::mem::forget(opener);
+        });
+        let named = pocket.rewind().expect_err("a leak");
+        for what in ["open file ", "; file ", "node ", "FilePages, refcount 1"] {
+            assert!(named.contains(what), "no {what} in: {named}");
+        }
+        assert_eq!(run(), first);
+        assert_eq!(pocket.rewind(), Ok(()));
+        drop(pocket);
+        drop(lent);
+        assert_eq!(disk.completed(), before);
+        file::check().expect("accounting of files");
     });
 }
 
