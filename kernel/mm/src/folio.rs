@@ -114,7 +114,15 @@ pub fn try_lock(pfn: Pfn) -> Option<FolioGuard> {
 }
 
 /// Sleeps until none of `bits` is set. The caller holds a reference.
+#[inline]
 fn wait_clear(pfn: Pfn, bits: u32) {
+    if frame(pfn).flags() & bits != 0 {
+        wait_clear_slow(pfn, bits);
+    }
+}
+
+#[cold]
+fn wait_clear_slow(pfn: Pfn, bits: u32) {
     let f = frame(pfn);
     queue(pfn).wait_until(|| {
         if f.flags() & bits == 0 {

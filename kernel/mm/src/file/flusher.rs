@@ -172,12 +172,24 @@ fn below() -> bool {
 /// # Errors
 /// [`MmError::Io`] when the disk takes nothing.
 pub(super) fn wait_room() -> Result<(), MmError> {
-    if too_much() {
-        IDLE.wake_one();
-    }
-    if below() {
+    let waiting = tree::dirty() + tree::writeback();
+    // Below every limit that is not set by hand.
+    if waiting < LEAST / 2 && HARD.load(Ordering::Relaxed) == 0 {
         return Ok(());
     }
+    let limits = limits();
+    if tree::dirty() > limits.background {
+        IDLE.wake_one();
+    }
+    if waiting < limits.hard {
+        return Ok(());
+    }
+    wait_below()
+}
+
+/// See [`wait_room`], which found none.
+#[cold]
+fn wait_below() -> Result<(), MmError> {
     count(Event::FileThrottled);
     loop {
         let before = (written(), failed());
