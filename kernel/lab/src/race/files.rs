@@ -13,12 +13,13 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use arch::{PAGE_SIZE, VirtAddr};
+use mm::explore::Content;
 use mm::file::{Extent, Opener};
 use mm::frame::{flag, frame};
 use mm::{MapFlags, MmError, MmRef, Prot, explore};
 use sync::point::{self, AccessKind, Aside, class, object};
 
-use super::disk::{DATA, DATA_FIRST};
+use super::disk::{DATA, DATA_FIRST, SWAP};
 use super::stage::Stage;
 
 /// Places for files on a stage.
@@ -219,6 +220,16 @@ impl Stage {
         self.files().store(word, value);
     }
 
+    /// Before a run: the word at byte `at` of a file holds `value`, in memory.
+    ///
+    /// # Errors
+    /// As [`Opener::write`].
+    pub fn fill_file(&self, file: usize, at: u64, value: u64) -> Result<(), MmError> {
+        self.file(file).write(at, &value.to_le_bytes())?;
+        self.files().store(Word { file, at }, value);
+        Ok(())
+    }
+
     /// Before a run: maps `pages` pages of a file at `va` of `space`, from its page `first` on; `how` is SHARED or nothing.
     ///
     /// # Errors
@@ -369,13 +380,20 @@ fn one_word(opener: &Opener, h: &History) -> Result<(), String> {
     let (word, last) = (h.word, h.values[h.done - 1]);
     let name = format!("file {}, byte {:#x}", word.file, word.at);
     let on_disk = DATA.word(word.disk_page(), word.index());
-    let Some(pfn) = explore::file_page(opener, word.page()) else {
-        return match on_disk {
-            Some(v) if v == last => Ok(()),
-            v => Err(format!(
-                "{name}: the disk holds {v:x?}, memory nothing, stored was {last:#x}"
-            )),
-        };
+    let pfn = match explore::file_page(opener, word.page()) {
+        Some(Content::Frame(pfn)) => pfn,
+        elsewhere => {
+            let held = match elsewhere {
+                Some(Content::Slot(slot)) => SWAP.word(slot as usize, word.index()),
+                _ => on_disk,
+            };
+            return match held {
+                Some(v) if v == last => Ok(()),
+                v => Err(format!(
+                    "{name}: the disk holds {v:x?}, memory nothing, stored was {last:#x}"
+                )),
+            };
+        }
     };
     let held = arch::frame_words(pfn)[word.index()].load(core::sync::atomic::Ordering::Relaxed);
     if held != last {

@@ -2,11 +2,12 @@
 //!
 //! [`lend`] before the pocket is opened, [`discard`] for each file before it is rewound. Sleeps.
 
+use super::scan::{Content, of_slot};
 use crate::error::MmError;
 use crate::file::{self, Opener, lend};
 use crate::pagecache;
 use crate::pagecache::layout::Kind;
-use arch::Pfn;
+use crate::pagecache::tree::Entry;
 use arch::block::BlockDevice;
 
 /// Until it is dropped, files lie on the explorer's disk, and the flusher stands still.
@@ -44,7 +45,11 @@ pub fn file_id(opener: &Opener) -> u32 {
     opener.opened().file_id()
 }
 
-/// The folio of page `index` of the file, if it is in memory.
-pub fn file_page(opener: &Opener, index: u32) -> Option<Pfn> {
-    opener.opened().file().tree.peek(index)
+/// Where page `index` of the file is, unless that is its disk, or nowhere.
+pub fn file_page(opener: &Opener, index: u32) -> Option<Content> {
+    let entry = opener.opened().file().tree.peek(index)?;
+    Some(match entry {
+        Entry::Folio(pfn) => Content::Frame(pfn),
+        Entry::Slot(slot) => of_slot(slot),
+    })
 }

@@ -85,9 +85,13 @@ pub fn content(entry: Entry) -> Option<Content> {
     if !entry.is_swap() {
         return Some(Content::Frame(entry.pfn()));
     }
-    let slot = entry.swap_slot();
+    Some(of_slot(entry.swap_slot()))
+}
+
+/// Where the page is that a slot is named for.
+pub(super) fn of_slot(slot: u32) -> Content {
     let cached = cache::peek(slot).filter(|&pfn| frame(pfn).has(flag::UPTODATE));
-    Some(cached.map_or(Content::Slot(slot), Content::Frame))
+    cached.map_or(Content::Slot(slot), Content::Frame)
 }
 
 /// A TLB request that is not served everywhere, or a gather under way in `mm`: what there is.

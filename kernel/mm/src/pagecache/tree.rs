@@ -406,12 +406,9 @@ impl Cache {
 /// For the explorer.
 #[cfg(feature = "lab")]
 impl Cache {
-    /// The folio of page `index`, as it is.
-    pub(crate) fn peek(&self, index: u32) -> Option<Pfn> {
-        match entry(self.0.lock().radix.get(&Pool, index)?) {
-            Entry::Folio(pfn) => Some(pfn),
-            Entry::Slot(_) => None,
-        }
+    /// What there is of page `index`, without a reference.
+    pub(crate) fn peek(&self, index: u32) -> Option<Entry> {
+        self.0.lock().radix.get(&Pool, index).map(entry)
     }
 
     /// The content of a folio, which its caller has locked, is of no use to anybody: it need not be written.

@@ -2,6 +2,7 @@
 
 mod damage;
 mod files;
+mod memory;
 mod planted;
 mod play;
 mod random;
@@ -34,6 +35,9 @@ pub static ALL: &[&dyn Scenario] = &[
     &files::TRUNCATE_VS_FAULT,
     &files::TRUNCATE_VS_COPY,
     &files::PUNCH_VS_FAULT,
+    &memory::SHMEM_OUT_VS_FAULT,
+    &memory::SHMEM_IN_VS_IN,
+    &memory::SHMEM_OUT_VS_PUNCH,
 ];
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
