@@ -133,7 +133,7 @@ fn run(env: &Env<'_>, mix: Mix, part: u64) -> Result<(), String> {
     traffic.report(env, &book);
     summary(env, &team);
     file::drop_caches();
-    result
+    result.and_then(|()| team.nobody_killed())
 }
 
 /// Everything once more: on the disk, where the flusher or a last sync has brought it, and through an empty cache.

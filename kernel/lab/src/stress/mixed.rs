@@ -3,9 +3,7 @@
 //! The families of `stress fork` with every operation, paging out included. The windows together are
 //! larger than the memory that the balloon leaves, if there is swap to make up for it.
 
-use alloc::format;
 use alloc::string::String;
-use core::sync::atomic::Ordering;
 
 use super::fork::families;
 use super::memory::{Balloon, Traffic, free_pages, free_slots, mib, to_mib};
@@ -70,10 +68,5 @@ pub fn run(env: &Env<'_>) -> Result<(), String> {
     );
     summary(env, &team);
     result?;
-    match team.killed.load(Ordering::Relaxed) {
-        0 => Ok(()),
-        killed => Err(format!(
-            "the OOM killer ended {killed} actors of a set that fits memory and swap"
-        )),
-    }
+    team.nobody_killed()
 }

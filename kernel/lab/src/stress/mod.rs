@@ -17,6 +17,7 @@ use crate::out::Out;
 use crate::shell::{Command, Ctx, Status, nearest};
 
 pub mod anon;
+pub mod broken;
 pub mod file;
 pub mod fork;
 pub mod mapped;
@@ -26,6 +27,7 @@ pub mod page;
 pub mod swap;
 pub mod team;
 pub mod tlb;
+pub mod truncate;
 pub mod versions;
 pub mod window;
 pub mod zap_mkclean;
@@ -104,6 +106,11 @@ const ALL: &[Stress] = &[
         run: mapped::writeback,
     },
     Stress {
+        name: "truncate",
+        help: "a file in memory that is cut off, grown and punched under shared mappings",
+        run: truncate::run,
+    },
+    Stress {
         name: "zap-mkclean",
         help: "a store lost between a zap and a writeback; --broken: without rule 2",
         run: zap_mkclean::run,
@@ -123,11 +130,11 @@ pub const COMMANDS: &[Command] = &[Command {
             --secs N    go on for N seconds (10), then check everything once more\n\
             --cpus N    use N CPUs (all)\n\
             --seed S    seed of every actor's choices (1)\n\
-            --pages N   working set (swap), file (file, msync, writeback), or window (anon, fork, mixed) in pages\n\
+            --pages N   working set (swap), file (file, msync, writeback, truncate), or window (anon, fork, mixed) in pages\n\
             --mem SIZE  memory left to the run; the rest is held back meanwhile\n\
             --bus-ok    pages that the disk cannot give back, or take, are no failure\n\
             --promises  msync only: print what each msync has promised, for 'quire-host check'\n\
-            --broken    tlb, zap-mkclean: without the rule; succeeds when the damage is seen",
+            --broken    tlb, truncate, zap-mkclean: without the rule; succeeds when the damage is seen",
     run: command,
     words: || {
         let options = [
@@ -187,10 +194,12 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     if env.promises && stress.name != "msync" {
         return Err(UsageError::new("--promises goes with msync only"));
     }
-    if env.broken && !["tlb", "zap-mkclean"].contains(&stress.name) {
-        return Err(UsageError::new(
-            "--broken goes with tlb and zap-mkclean only",
-        ));
+    let twins = ["tlb", "truncate", "zap-mkclean"];
+    if env.broken && !twins.contains(&stress.name) {
+        return Err(UsageError(format!(
+            "--broken goes with {} only",
+            twins.join(", ")
+        )));
     }
     env.name = stress.name;
     Ok(run(stress, &env, ctx.words))

@@ -89,6 +89,19 @@ impl Team {
         }
     }
 
+    /// Fails if the OOM killer ended an actor, where what they need fits memory and swap.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn nobody_killed(&self) -> Result<(), String> {
+        match self.killed.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            killed => Err(format!(
+                "the OOM killer ended {killed} actors of a set that fits memory and swap"
+            )),
+        }
+    }
+
     /// Asks every actor to end.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);

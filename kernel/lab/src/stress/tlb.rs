@@ -23,10 +23,11 @@ use algo::pattern::{self, Stamp};
 use arch::{VirtAddr, thread, user};
 use fastrand::Rng;
 use mm::MmError;
+use mm::knobs::Knob;
 
 use super::page::describe;
 use super::team::{self, Actor, Body, Stop, Team};
-use super::{BASE, Env, summary};
+use super::{BASE, Env, broken, summary};
 use crate::space::{Advice, Prot, Space, at};
 
 /// Pages of the window: few enough for any TLB to keep.
@@ -66,40 +67,7 @@ struct Board {
 /// # Errors
 /// The first stale translation, or with `--broken` that none was seen.
 pub fn run(env: &Env<'_>) -> Result<(), String> {
-    if !env.broken {
-        return hunt(env);
-    }
-    let found = broken(env)?;
-    match found {
-        Err(message) if message.contains("stale") => {
-            writeln!(
-                env.out,
-                "stress tlb: seen, as it must be without the flush: {message}"
-            );
-            Ok(())
-        }
-        Err(message) => Err(message),
-        Ok(()) if env.cancel.requested() => Ok(()),
-        Ok(()) => Err(String::from(
-            "the flush was off, and no stale translation was seen",
-        )),
-    }
-}
-
-/// The run with the flush switched off; the outer error: this build has no switches.
-#[cfg(feature = "lab")]
-fn broken(env: &Env<'_>) -> Result<Result<(), String>, String> {
-    let was = mm::knobs::set(mm::knobs::Knob::TlbFlush, false);
-    let found = hunt(env);
-    mm::knobs::set(mm::knobs::Knob::TlbFlush, was);
-    // The simulator's oracle has seen it too, as it must.
-    crate::oracle::take();
-    Ok(found)
-}
-
-#[cfg(not(feature = "lab"))]
-fn broken(_: &Env<'_>) -> Result<Result<(), String>, String> {
-    Err(String::from("--broken wants a build with the lab"))
+    broken::hunt(env, &[Knob::TlbFlush], "stale", hunt)
 }
 
 fn hunt(env: &Env<'_>) -> Result<(), String> {
@@ -111,7 +79,7 @@ fn hunt(env: &Env<'_>) -> Result<(), String> {
         gone: AtomicU16::new(0),
         sealed: AtomicU16::new(0),
         seen: (0..readers).map(|_| AtomicU16::new(0)).collect(),
-        stores: mm::knobs::on(mm::knobs::Knob::TlbFlush),
+        stores: mm::knobs::on(Knob::TlbFlush),
     });
     let shared = board.clone();
     let mut bodies: Vec<Body> = alloc::vec![Box::new(move |actor| own(actor, &shared))];

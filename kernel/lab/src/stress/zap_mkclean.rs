@@ -19,12 +19,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use arch::upcall::FaultError;
 use arch::{VirtAddr, thread, user};
 use mm::file::{self, Opener};
+use mm::knobs::Knob;
 use mm::{MapFlags, MmError};
 
 use super::page::fault;
 use super::team::{self, Actor, Body, Stop, Team};
 use super::versions::PAGE;
-use super::{Env, summary};
+use super::{Env, broken, summary};
 use crate::space::{Advice, Prot, Space, at};
 
 /// Pages of the window: those of one table.
@@ -53,41 +54,8 @@ struct Board {
 /// # Errors
 /// The first lost store, or with `--broken` that none was seen.
 pub fn run(env: &Env<'_>) -> Result<(), String> {
-    if !env.broken {
-        return hunt(env);
-    }
-    match broken(env)? {
-        Err(message) if message.contains("lost store") => {
-            writeln!(
-                env.out,
-                "stress zap-mkclean: seen, as it must be: {message}"
-            );
-            Ok(())
-        }
-        Err(message) => Err(message),
-        Ok(()) if env.cancel.requested() => Ok(()),
-        Ok(()) => Err(String::from("rule 2 was off, and no store was lost")),
-    }
-}
-
-/// The run with rule 2 switched off; the outer error: this build has no switches.
-#[cfg(feature = "lab")]
-fn broken(env: &Env<'_>) -> Result<Result<(), String>, String> {
-    use mm::knobs::{self, Knob};
     let rule = [Knob::DelayRmap, Knob::FlushBeforeUnlock, Knob::MkcleanSync];
-    let was = rule.map(|knob| knobs::set(knob, false));
-    let found = hunt(env);
-    for (knob, was) in rule.into_iter().zip(was) {
-        knobs::set(knob, was);
-    }
-    // The simulator's oracle may have seen it too.
-    crate::oracle::take();
-    Ok(found)
-}
-
-#[cfg(not(feature = "lab"))]
-fn broken(_: &Env<'_>) -> Result<Result<(), String>, String> {
-    Err(String::from("--broken wants a build with the lab"))
+    broken::hunt(env, &rule, "lost store", hunt)
 }
 
 type Part = fn(&mut Actor, &Board) -> Result<(), Stop>;

@@ -18,9 +18,11 @@ pub(super) static SUITE: Suite = Suite {
         file,
         msync,
         writeback,
+        truncate,
         zap_mkclean,
         mixed,
         tlb_broken,
+        truncate_broken,
         zap_mkclean_broken,
     ],
 };
@@ -76,6 +78,10 @@ fn writeback(t: &mut TestCtx<'_>) -> Outcome {
     run_file(t, "writeback --secs 2")
 }
 
+fn truncate(t: &mut TestCtx<'_>) -> Outcome {
+    run(t, "truncate --secs 2")
+}
+
 fn zap_mkclean(t: &mut TestCtx<'_>) -> Outcome {
     run_file(t, "zap-mkclean --secs 2")
 }
@@ -84,29 +90,29 @@ fn mixed(t: &mut TestCtx<'_>) -> Outcome {
     run(t, "mixed --secs 2")
 }
 
-/// One of the CPUs must go on storing while another zaps and a third writes.
-#[cfg(feature = "lab")]
-fn zap_mkclean_broken(t: &mut TestCtx<'_>) -> Outcome {
-    if crate::usable_cpus() < 3 {
-        return Err(Failure::Skip("needs three CPUs".into()));
+/// Runs what must see damage once its rule is off.
+fn run_broken(t: &TestCtx<'_>, line: &str, cpus: usize) -> Outcome {
+    if !cfg!(feature = "lab") {
+        return Err(Failure::Skip("this build has no switches".into()));
     }
-    run_file(t, "zap-mkclean --broken --secs 120")
+    if crate::usable_cpus() < cpus {
+        return Err(Failure::Skip(format!("needs {cpus} CPUs")));
+    }
+    run(t, line)
 }
 
-#[cfg(not(feature = "lab"))]
-fn zap_mkclean_broken(_: &mut TestCtx<'_>) -> Outcome {
-    Err(Failure::Skip("this build has no switches".into()))
-}
-
-#[cfg(feature = "lab")]
 fn tlb_broken(t: &mut TestCtx<'_>) -> Outcome {
-    if crate::usable_cpus() < 2 {
-        return Err(Failure::Skip("needs two CPUs".into()));
-    }
-    run(t, "tlb --broken --secs 20")
+    run_broken(t, "tlb --broken --secs 20", 2)
 }
 
-#[cfg(not(feature = "lab"))]
-fn tlb_broken(_: &mut TestCtx<'_>) -> Outcome {
-    Err(Failure::Skip("this build has no switches".into()))
+fn truncate_broken(t: &mut TestCtx<'_>) -> Outcome {
+    run_broken(t, "truncate --broken --secs 120", 2)
+}
+
+/// One of the CPUs must go on storing while another zaps and a third writes.
+fn zap_mkclean_broken(t: &mut TestCtx<'_>) -> Outcome {
+    if mm::file::disk_pages() < 512 {
+        return Err(Failure::Skip("needs a data disk of 2 MiB".into()));
+    }
+    run_broken(t, "zap-mkclean --broken --secs 120", 3)
 }

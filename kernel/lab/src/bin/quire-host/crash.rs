@@ -33,8 +33,8 @@ Holds a disk image, which was fresh, against the promises in the guest's output 
 const DISK: u64 = 16 << 20;
 /// Writes a second of the slow disk that every other run has: what is not waited for is still missing when QEMU dies.
 const SLOW: &str = "50";
-/// How long the guest may take until it promises something.
-const BOOT: Duration = Duration::from_secs(180);
+/// How long it may take until the guest promises something; the first run builds.
+const BOOT: Duration = Duration::from_secs(1200);
 /// How long until everything has ended after the kill.
 const END: Duration = Duration::from_secs(30);
 
