@@ -80,12 +80,7 @@ fn one_table<const COWS: bool>(gather: &mut Gather<'_>, pmd: PmdRef, mut va: u64
             let seen = table.pte.get();
             if !seen.is_none() && (COWS || maps_file(seen)) {
                 let old = table.pte.clear();
-                if old.is_swap() {
-                    swap::free_entry(old.swap_slot());
-                    gone.slots += 1;
-                } else {
-                    room = unhook(table, VirtAddr(va), old, &mut gone);
-                }
+                room = unhook(table, VirtAddr(va), old, &mut gone);
             }
             va += PAGE_SIZE;
         }
@@ -116,19 +111,30 @@ fn maps_file(entry: Entry) -> bool {
 }
 
 /// Hands what `old` mapped to the gather. It is gone from its locked table for good.
-#[inline]
+#[inline(always)]
 fn unhook(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &mut Gone) -> Room {
+    if old.is_mapped() && !old.is_special() && frame(old.pfn()).is_plain_anon() {
+        gone.anon += 1;
+        frame(old.pfn()).map_dec();
+        return table.add(va, Unflushed::new(old.pfn()));
+    }
+    unhook_other(table, va, old, gone)
+}
+
+/// As [`unhook`], for everything but an anonymous page that only entries know: apart, as those are the most.
+#[inline(never)]
+fn unhook_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &mut Gone) -> Room {
+    if old.is_swap() {
+        swap::free_entry(old.swap_slot());
+        gone.slots += 1;
+        return Room::Left;
+    }
     if old.is_special() {
         table.note(va);
         return Room::Left;
     }
     let pfn = old.pfn();
     let f = frame(pfn);
-    if f.is_plain_anon() {
-        gone.anon += 1;
-        f.map_dec();
-        return table.add(va, Unflushed::new(pfn));
-    }
     if f.is_file() {
         gone.file += 1;
         return unhook_file(table, va, old);
