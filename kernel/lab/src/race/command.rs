@@ -25,12 +25,12 @@ const BROKEN_BOUND: u32 = 3;
 pub const COMMANDS: &[Command] = &[Command {
     name: "race",
     help: "run threads through every interleaving of their steps",
-    usage: "list | run NAME|all [OPTIONS] | replay SCHEDULE [--times N] | fuzz [--secs N] [--seed S] [--max N]\n\
+    usage: "list | run NAME|all [OPTIONS] | replay SCHEDULE [--times N] | fuzz [--files] [--secs N] [--seed S] [--max N]\n\
             list        the scenarios, and the fixes whose absence each shows\n\
             run         tries schedules until one fails or none is left; a failure is shrunk and replayed\n\
             --broken    switch off each fix in turn; succeeds when every one was found and replayed\n\
             --fix K=on|off ...  switches for these runs\n\
-            --bound N   at most N preemptions (2; with --broken 0, 1, ... to 3), or none\n\
+            --bound N   at most N preemptions (2, or all schedules of a small scenario; with --broken 0, 1, ... to 3), or none\n\
             --plain     leave out no schedule within the bound, to compare\n\
             --dpor      instead: no bound, only schedules that reverse a race\n\
             --pct N     instead: random priorities, for bugs of depth N, up to --max or --secs\n\
@@ -41,12 +41,12 @@ pub const COMMANDS: &[Command] = &[Command {
             replay      runs SCHEDULE and prints its steps; --times N: N times, without steps. Status 1\n\
             \x20           when a run was not the one of the schedule\n\
             fuzz        a program made up from each seed in turn (from 1), in N schedules (200) each, for\n\
-            \x20           so many seconds (10); ends at the first failure",
+            \x20           so many seconds (10); ends at the first failure. --files: of mapped files",
     run: command,
     words: || {
         let options = [
-            "list", "run", "replay", "fuzz", "all", "--broken", "--fix", "--bound", "--dpor",
-            "--max", "--pct", "--plain", "--random", "--secs", "--seed", "--times",
+            "list", "run", "replay", "fuzz", "all", "--broken", "--files", "--fix", "--bound",
+            "--dpor", "--max", "--pct", "--plain", "--random", "--secs", "--seed", "--times",
         ];
         let names = scenarios::every().map(|s| s.name());
         options.into_iter().chain(names).collect()
@@ -95,13 +95,19 @@ struct Order {
     fixes: Fixes,
     seed: u64,
     plan: Plan,
+    /// No method was asked for: a small scenario is searched as a whole.
+    free: bool,
 }
 
 /// Parses the words after `race run`; `fixes` are the switches as they are now.
 fn order(mut args: Args, mut fixes: Fixes) -> Result<Order, UsageError> {
     let broken = args.flag("--broken");
     let settings = args.values("--fix")?;
-    let method = method(&mut args, broken)?;
+    let asked = method(&mut args, broken)?;
+    let method = asked.unwrap_or(match broken {
+        true => Method::UpTo(Some(BROKEN_BOUND)),
+        false => Method::Bound(Some(BOUND)),
+    });
     let secs = match args.number("--secs", 0, 1..=1_000_000)? {
         0 => None,
         secs => Some(secs),
@@ -137,10 +143,12 @@ fn order(mut args: Args, mut fixes: Fixes) -> Result<Order, UsageError> {
         fixes,
         seed,
         plan,
+        free: asked.is_none() && !broken,
     })
 }
 
-fn method(args: &mut Args, broken: bool) -> Result<Method, UsageError> {
+/// The method that is asked for, if one is.
+fn method(args: &mut Args, broken: bool) -> Result<Option<Method>, UsageError> {
     let bound = args.value("--bound")?;
     let depth = args.number("--pct", 0, 1..=100)?;
     let random = args.flag("--random");
@@ -151,14 +159,17 @@ fn method(args: &mut Args, broken: bool) -> Result<Method, UsageError> {
             "--bound (with or without --plain), --dpor, --pct and --random exclude each other",
         ));
     }
+    if !given.contains(&true) {
+        return Ok(None);
+    }
     if dpor {
-        return Ok(Method::Dpor);
+        return Ok(Some(Method::Dpor));
     }
     if depth > 0 {
-        return Ok(Method::Pct(depth as u32));
+        return Ok(Some(Method::Pct(depth as u32)));
     }
     if random {
-        return Ok(Method::Random);
+        return Ok(Some(Method::Random));
     }
     let bound = match bound.as_deref() {
         None => Some(if broken { BROKEN_BOUND } else { BOUND }),
@@ -172,11 +183,11 @@ fn method(args: &mut Args, broken: bool) -> Result<Method, UsageError> {
             }
         },
     };
-    Ok(match (plain, broken) {
+    Ok(Some(match (plain, broken) {
         (true, _) => Method::Plain(bound),
         (false, true) => Method::UpTo(bound),
         (false, false) => Method::Bound(bound),
-    })
+    }))
 }
 
 fn run(order: &Order, ctx: &Ctx<'_>) -> Status {
@@ -208,8 +219,12 @@ fn run_one(subject: &Subject, order: &Order, ctx: &Ctx<'_>) -> bool {
         cancel: ctx.cancel,
         tell: &tell,
     };
+    let mut plan = order.plan;
+    if order.free && subject.scenario.is_small() {
+        plan.method = Method::Dpor;
+    }
     let outcome = subject.perform(|world| {
-        let outcome = search(world, subject, &order.plan, &watch);
+        let outcome = search(world, subject, &plan, &watch);
         (outcome, world.confirmed())
     });
     match outcome {

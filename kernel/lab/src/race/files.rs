@@ -85,6 +85,7 @@ impl History {
 }
 
 /// A shared mapping.
+#[derive(Clone, Copy)]
 struct Area {
     mm: u32,
     start: u64,
@@ -121,6 +122,21 @@ impl Files {
             file: area.file,
             at: area.from + (va - area.start),
         })
+    }
+
+    /// What is mapped where does not change in a run, but that it may not be mapped.
+    fn map(&mut self, area: Area) {
+        if self.mapped(area.mm, area.start).is_none() {
+            self.areas.push(area);
+        }
+    }
+
+    /// `child` has the mappings of `parent`.
+    pub(super) fn fork(&mut self, parent: u32, child: u32) {
+        let of_parent = |a: &&Area| a.mm == parent;
+        let copies: Vec<_> = self.areas.iter().filter(of_parent).copied().collect();
+        let as_child = |a: Area| Area { mm: child, ..a };
+        self.areas.extend(copies.into_iter().map(as_child));
     }
 
     fn history(&mut self, word: Word) -> &mut History {
@@ -249,7 +265,7 @@ impl Stage {
         if !how.has(MapFlags::SHARED) {
             return Ok(());
         }
-        self.files().areas.push(Area {
+        self.files().map(Area {
             mm: space.id(),
             start: va.0,
             end: va.0 + len,
@@ -326,9 +342,10 @@ impl Stage {
 
     /// What the promise says is on the disk, and is not.
     fn broken(&self, promise: &Promise) -> Option<String> {
-        let mut files = self.files();
+        let files = self.files();
         promise.0.iter().find_map(|&(word, done)| {
-            let h = files.history(word);
+            // What was given up meanwhile is not known any more.
+            let h = files.words.iter().find(|h| h.word == word)?;
             let held = DATA.lasting_word(word.disk_page(), word.index());
             let place = held.and_then(|v| h.place(v)).map_or(0, |n| n + 1);
             (place < done).then(|| {

@@ -33,12 +33,12 @@ pub(super) fn command(mut args: Args, ctx: &Ctx<'_>) -> Result<Status, UsageErro
         runs: args.number("--max", 200, 1..=u64::MAX)?,
         secs: None,
     };
-    args.done()?;
     let subject = Subject {
-        scenario: RANDOM,
+        scenario: RANDOM[usize::from(args.flag("--files"))],
         fixes: Fixes::current(),
         seed: first,
     };
+    args.done()?;
     let end = arch::now_ns().saturating_add(secs.saturating_mul(1_000_000_000));
     Ok(
         match subject.perform(|t| fuzz(t, subject, &plan, end, ctx)) {
@@ -54,7 +54,7 @@ pub(super) fn command(mut args: Args, ctx: &Ctx<'_>) -> Result<Status, UsageErro
                 Status::from_success(!totals.failed)
             }
             Err(e) => {
-                writeln!(ctx.out, "race: {} cannot run: {e}", RANDOM.name());
+                writeln!(ctx.out, "race: {} cannot run: {e}", subject.scenario.name());
                 Status::Failed
             }
         },

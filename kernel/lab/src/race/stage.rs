@@ -204,6 +204,7 @@ impl Stage {
         point::touch(AccessKind::Write, || object(class::OWN, MODEL));
         let (parent, child) = (self.space(parent).id(), self.space(child).id());
         self.model().fork(parent, child);
+        self.files().fork(parent, child);
     }
 
     /// The running actor loads the word at `va` (8-byte aligned) in its address space: a step, and those of the

@@ -74,11 +74,13 @@ fn cases() -> Vec<Case> {
             all.push(case(*s, &what, Aim::Broken(*knob)));
         }
     }
-    all.push(case(scenarios::RANDOM, "fuzz", Aim::MadeUp(PROGRAMS)));
+    for s in scenarios::RANDOM {
+        all.push(case(s, "fuzz", Aim::MadeUp(PROGRAMS)));
+    }
     for (name, schedule) in scenarios::REGRESSIONS {
         // What the string names is asked when it is run.
         let what = format!("regression-{name}");
-        all.push(case(scenarios::RANDOM, &what, Aim::Passes(schedule)));
+        all.push(case(scenarios::RANDOM[0], &what, Aim::Passes(schedule)));
     }
     all
 }

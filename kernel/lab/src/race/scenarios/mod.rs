@@ -6,6 +6,7 @@ mod memory;
 mod planted;
 mod play;
 mod random;
+mod random_files;
 mod reclaim;
 mod shootdown;
 
@@ -60,13 +61,13 @@ pub static REGRESSIONS: &[(&str, &str)] = &[
     ("slot-given-up", "v1:random:-:63:B32.I1.B14.H2.B5.A1"),
 ];
 
-/// A scenario that is another one with each seed.
-pub static RANDOM: &dyn Scenario = &random::RANDOM;
+/// Scenarios that are others with each seed: of anonymous memory, and of files.
+pub static RANDOM: [&dyn Scenario; 2] = [&random::RANDOM, &random_files::RANDOM_FILES];
 
 /// Every scenario, the planted ones last.
 pub fn every() -> impl Iterator<Item = &'static dyn Scenario> {
     let planted = PLANTED.iter().map(|p| p.0);
-    ALL.iter().copied().chain([RANDOM]).chain(planted)
+    ALL.iter().copied().chain(RANDOM).chain(planted)
 }
 
 /// The scenario of this name.

@@ -5,7 +5,7 @@
 
 use fastrand::Rng;
 
-use arch::{PAGE_SIZE, Pfn};
+use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::{Advice, MmError, Prot, RemapFlags};
 
 use super::play::{Play, one_space, page, whatever};
@@ -19,7 +19,7 @@ const LENGTH: u32 = 4;
 const CHILDREN: usize = 2;
 
 /// What the seed says of actor `who` (a number of its own for the beginning).
-fn dice(stage: &Stage, who: u64) -> Rng {
+pub(super) fn dice(stage: &Stage, who: u64) -> Rng {
     Rng::with_seed(stage.seed().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ who)
 }
 
@@ -104,7 +104,7 @@ fn act(stage: &'static Stage, me: usize, dice: &mut Rng, value: u64) {
             whatever(space.mmap(Some(va), len, Prot::RW, mm::MapFlags::FIXED));
         }
         12 => fork(stage, me),
-        13 => reclaim(stage, me, at),
+        13 => reclaim(stage, me, va),
         _ => {
             // Whatever was stored here or there is somewhere else now.
             let to = page(PAGES + at);
@@ -125,8 +125,8 @@ fn fork(stage: &'static Stage, me: usize) {
 }
 
 /// Reclaim comes to whichever frame the page has now.
-fn reclaim(stage: &'static Stage, me: usize, at: u64) {
-    let pfn: Option<Pfn> = stage.glance(me, page(at));
+pub(super) fn reclaim(stage: &'static Stage, me: usize, va: VirtAddr) {
+    let pfn: Option<Pfn> = stage.glance(me, va);
     if let Some(pfn) = pfn {
         mm::reclaim::one(pfn);
     }
