@@ -97,6 +97,18 @@ fn paths_are_compressed() {
 }
 
 #[test]
+fn a_value_is_replaced_and_the_marks_stay() {
+    let mut p = Pool::new(8);
+    let mut t = p.tree(&[3, 700]);
+    assert!(t.set_mark(&*p.nodes, 700, Mark::Dirty));
+    assert_eq!(t.replace(&*p.nodes, 700, 5), Some(!700));
+    assert_eq!(t.replace(&*p.nodes, 701, 5), None);
+    assert_eq!(t.next_marked(&*p.nodes, 0, Mark::Dirty), Some((700, 5)));
+    assert_eq!((t.get(&*p.nodes, 3), t.count()), (Some(!3), 2));
+    assert_eq!(t.validate(&*p.nodes), Ok(()));
+}
+
+#[test]
 fn the_deepest_path_has_depth_nodes() {
     let mut p = Pool::new(20);
     // Each differs from index 0 in one level more.

@@ -86,6 +86,7 @@ fn send_out(space: &Space) -> Result<u64, Failure> {
         use_pages(Use::File) <= PAGES as u64 / 2,
         "pages stayed in the file"
     );
+    file::check().map_err(Failure::new)?;
     Ok(out)
 }
 

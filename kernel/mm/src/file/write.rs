@@ -25,7 +25,8 @@ impl Opener {
     ///
     /// # Errors
     /// When nothing was written: [`MmError::NoMemory`]; [`MmError::Io`] when a page could not be read, or too much waits to be
-    /// written and the disk takes nothing.
+    /// written and the disk takes nothing; [`MmError::Invalid`] when the room was taken away meanwhile. (The file may have grown
+    /// towards `pos` all the same.)
     pub fn write(&self, pos: u64, data: &[u8]) -> Result<usize, MmError> {
         let room = self.limit().saturating_sub(pos);
         let len = (data.len() as u64).min(room) as usize;
@@ -53,6 +54,10 @@ impl Opener {
             return Ok(());
         }
         let _resize = f.resize.lock();
+        if end > f.limit() {
+            // Room was taken away meanwhile.
+            return Err(MmError::Invalid);
+        }
         let old = f.size();
         if pos > old {
             self.grow(old, pos)?;

@@ -11,7 +11,8 @@
 //!
 //! A file's folio that has lost an entry stays locked until the flush, whatever becomes of it then: who cleans it for
 //! writing believes that no CPU can store to it once nothing maps it (rule 2). One that is dirty is the flusher's
-//! to write, and only what kswapd finds where nothing else is, or what is asked for by name, is written here.
+//! to write, and only what kswapd finds where nothing else is, or what is asked for by name, is written here. A dirty one of a
+//! file in memory goes to swap: it gets its slot first, and leaves the file for the swap cache once nothing maps it.
 
 use super::dispose::Unmapped;
 use super::shrink::{BATCH, Scan};

@@ -10,8 +10,6 @@ use algo::radix::Mark;
 pub(crate) struct Census {
     /// Folios in the tree.
     pub(crate) folios: u32,
-    /// Pages that are on the swap disk.
-    pub(crate) slots: u32,
     /// Dirty ones, and ones being written.
     pub(crate) dirty: u32,
     pub(crate) writeback: u32,
@@ -27,7 +25,6 @@ pub(crate) fn census(id: u32) -> Result<Census, (&'static str, u32)> {
     inner.radix.validate(&Pool).map_err(|c| (c.what, c.at))?;
     let mut all = Census {
         folios: 0,
-        slots: 0,
         dirty: 0,
         writeback: 0,
     };
@@ -39,10 +36,7 @@ pub(crate) fn census(id: u32) -> Result<Census, (&'static str, u32)> {
         }
         let page = match entry(value) {
             Entry::Folio(pfn) => frame(pfn),
-            Entry::Slot(_) => {
-                all.slots += 1;
-                continue;
-            }
+            Entry::Slot(_) => continue,
         };
         let marked = |mark| inner.radix.is_marked(&Pool, index, mark);
         let (dirty, writing) = (marked(Mark::Dirty), marked(Mark::Writeback));
