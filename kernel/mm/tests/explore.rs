@@ -266,7 +266,9 @@ fn written_file() -> (file::Opener, MmRef, (u32, Pfn, u64)) {
     mm.mmap_file(Some(BASE), 4 * PAGE_SIZE, Prot::RW, flags, &opener, 0)
         .expect("mmap");
     touch(&mm, 1, Access::Write);
-    let pfn = explore::file_page(&opener, 1).expect("it was written");
+    let Some(Content::Frame(pfn)) = explore::file_page(&opener, 1) else {
+        panic!("it was written");
+    };
     let seen = (explore::file_id(&opener), pfn, entry_of(&mm, 1).0);
     (opener, mm, seen)
 }
