@@ -83,13 +83,26 @@ fn complaints_say_what_is_accepted() {
 
 #[test]
 fn an_absent_fix_is_looked_for_bound_by_bound() {
-    let parse = |line| method(&mut words(line), true).expect(line);
+    let parse = |line: &str| {
+        let line = format!("zap-vs-mkclean --broken {line}");
+        order(words(&line), Fixes::ALL)
+            .expect("a good line")
+            .plan
+            .method
+    };
     assert_eq!(parse(""), Method::UpTo(Some(3)));
     assert_eq!(parse("--bound 1"), Method::UpTo(Some(1)));
     assert_eq!(parse("--bound none"), Method::UpTo(None));
     assert_eq!(parse("--pct 2"), Method::Pct(2));
     assert_eq!(parse("--dpor"), Method::Dpor);
     assert_eq!(parse("--plain --bound 1"), Method::Plain(Some(1)));
+}
+
+#[test]
+fn a_small_scenario_is_searched_as_a_whole_if_nothing_else_is_asked_for() {
+    let free = |line| order(words(line), Fixes::ALL).expect(line).free;
+    assert!(free("zap-vs-mkclean") && free("all --secs 3"));
+    assert!(!free("zap-vs-mkclean --bound 2") && !free("zap-vs-mkclean --broken"));
 }
 
 /// The command as the console runs it, as far as it goes without a machine.

@@ -19,8 +19,7 @@ use crate::selftest::{Failure, Suite, Test, TestCtx};
 /// What a scenario is held against.
 #[derive(Clone, Copy)]
 enum Aim {
-    /// It holds: in every schedule if those are few, else in every one with one preemption, else (in the kernel) in every one
-    /// without.
+    /// It holds, in as many schedules as the machine can try: see [`most`].
     Exhausted,
     /// So it does with this variant.
     With(Knob),
@@ -34,19 +33,14 @@ enum Aim {
     MadeUp(u64),
 }
 
+const IN_KERNEL: bool = cfg!(target_os = "none");
+
 /// Programs made up, and schedules of each.
-const PROGRAMS: u64 = if cfg!(target_os = "none") { 5 } else { 100 };
+const PROGRAMS: u64 = if IN_KERNEL { 5 } else { 100 };
 const SCHEDULES: u64 = 20;
 
-/// Runs in which a scenario shall be exhausted.
-const MOST: u64 = if cfg!(target_os = "none") {
-    2_000
-} else {
-    20_000
-};
-
 /// Runs of a string that was found; a hand-over costs far more on the real machine.
-const REPLAYS: u64 = if cfg!(target_os = "none") { 20 } else { 100 };
+const REPLAYS: u64 = if IN_KERNEL { 20 } else { 100 };
 
 struct Case {
     name: String,
@@ -144,22 +138,31 @@ fn run(t: &mut TestCtx<'_>) -> Result<(), Failure> {
 
 /// The search that `aim` asks for.
 fn pursue(world: &mut dyn World, subject: &Subject, aim: Aim, watch: &Watch<'_>) -> Outcome {
-    if matches!(aim, Aim::Exhausted | Aim::With(_)) {
-        let most = Plan {
-            method: if subject.scenario.is_small() {
-                Method::Dpor
-            } else {
-                Method::Bound(Some(1))
-            },
-            runs: MOST,
-            secs: None,
-        };
-        let outcome = search(world, subject, &most, watch);
-        if outcome.exhausted || !outcome.is_clean() || cfg!(not(target_os = "none")) {
+    if let Some(plan) = most(aim, subject.scenario.is_small()) {
+        let outcome = search(world, subject, &plan, watch);
+        if outcome.exhausted || !outcome.is_clean() {
             return outcome;
         }
     }
     search(world, subject, &plan(aim), watch)
+}
+
+/// What is tried before [`plan`]: all schedules of a small scenario, those with one preemption of another. A hand-over costs far
+/// more on the real machine: there only of the usual order, and only so many.
+fn most(aim: Aim, small: bool) -> Option<Plan> {
+    let usual = matches!(aim, Aim::Exhausted);
+    if !usual && (IN_KERNEL || !matches!(aim, Aim::With(_))) {
+        return None;
+    }
+    let (method, in_kernel) = match small {
+        true => (Method::Dpor, 1_600),
+        false => (Method::Bound(Some(1)), 1_000),
+    };
+    Some(Plan {
+        method,
+        runs: if IN_KERNEL { in_kernel } else { 20_000 },
+        secs: None,
+    })
 }
 
 /// Each of the first `programs` seeds holds.
