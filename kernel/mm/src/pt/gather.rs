@@ -194,6 +194,8 @@ impl<'a> Gather<'a> {
         }
         if !knobs::on(Knob::FlushBeforeUnlock) {
             drop(pte);
+            // The broken twin's window, wide enough for a test to meet it.
+            sync::threads().yield_now();
         }
         self.settle();
     }
