@@ -247,6 +247,8 @@ impl Cache {
         f.set_mapping(id + 1);
         f.set_index(index);
         f.init_mapcount(0);
+        // The allocator leaves the order of the block that the frame was in.
+        f.set_private(0);
         let mut inner = file(id).tree.0.lock();
         let other = if within == Within::Size && index >= file(id).pages() {
             Some(Inserted::Beyond)
