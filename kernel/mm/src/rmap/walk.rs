@@ -61,6 +61,7 @@ impl Areas {
     }
 
     /// Calls `f` with each entry that maps `folio`, locked, its area and its address, until it returns false.
+    #[inline(always)]
     pub(crate) fn for_each_entry(
         &self,
         folio: &FolioGuard,
@@ -101,6 +102,7 @@ pub(crate) fn maps(entry: Entry, pfn: Pfn) -> bool {
 }
 
 /// One attempt.
+#[inline(always)]
 fn step(mm: &Mm, va: VirtAddr, pfn: Pfn, sync: Sync) -> Step {
     let Some(pmd) = PmdRef::lookup(mm, va) else {
         return Step::NotMapped;
@@ -119,6 +121,7 @@ fn step(mm: &Mm, va: VirtAddr, pfn: Pfn, sync: Sync) -> Step {
 }
 
 /// The locked entry of `va` in `mm`, if it maps `pfn`.
+#[inline(always)]
 fn find(mm: &Mm, va: VirtAddr, pfn: Pfn, sync: Sync) -> Option<PteLocked> {
     loop {
         match step(mm, va, pfn, sync) {
