@@ -11,6 +11,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
 use sync::MutexGuard;
 
+/// How often, and how far apart, requests under way are looked for: ten seconds in all.
+const PATIENCE: u32 = 10_000;
+const TICK_NS: u64 = 1_000_000;
+
 static DISK: Once<&'static dyn BlockDevice> = Once::new();
 static IN_USE: AtomicBool = AtomicBool::new(false);
 
@@ -35,6 +39,13 @@ pub(crate) fn lend(disk: &'static dyn BlockDevice) -> Result<Lent, MmError> {
         let range = writeback::all(pin.file());
         writeback::start(pin.file(), &range);
         writeback::wait(pin.file(), &range);
+    }
+    // Nobody waits for what was read ahead, and a request is given back a moment after its pages.
+    for _ in 0..PATIENCE {
+        if io::in_flight() == 0 {
+            break;
+        }
+        arch::thread::sleep_ns(TICK_NS);
     }
     if pagecache::dirty() + pagecache::writeback() + u64::from(io::in_flight()) != 0 {
         return Err(MmError::Io);
