@@ -21,14 +21,14 @@ use algo::explore::{
 use arch::actor;
 use arch::upcall::upcalls;
 use arch::{Pfn, VirtAddr};
-use mm::frame::{flag, frame};
+use mm::frame::frame;
 use mm::stats::Use;
 use sync::point::{Aside, Explorer, Go, Note, PointKind, Quiet, Slot, Stop, Until, class, object};
 use sync::{CpuMask, MAX_CPUS, TaskId};
 
 use super::disk::{self, RaceDisk};
 use super::scenario::{Kinds, Scenario};
-use super::shadow::{Outcome, Shadow, letter};
+use super::shadow::{Outcome, Shadow};
 use super::stage::STAGE;
 
 /// The disks, each with its number among the actors of a run.
@@ -296,29 +296,6 @@ impl Engine {
 
     pub(super) fn take_violation(&self) -> Option<Violation> {
         self.state().violation.take()
-    }
-
-    /// A page of a file that counts as unmapped though a CPU can still write it. Reclaim keeps such a folio locked until it
-    /// has flushed: then nobody takes it for clean.
-    pub(super) fn untracked(&self) -> Option<String> {
-        let s = self.state();
-        let lost = s.shadow.writable().find(|&(cpu, _, pfn)| {
-            let f = frame(pfn);
-            let in_file = f.usage() == Use::File && f.mapping() != 0;
-            let counted = f.mapcount() != 0 || f.has(flag::LOCKED);
-            in_file && !counted && self.runs(cpu)
-        });
-        lost.map(|(cpu, va, pfn)| {
-            let who = letter(cpu);
-            format!("{pfn:?} counts as unmapped while {who} can write it at {va:#x}")
-        })
-    }
-
-    /// The CPU of actor `n` uses its translations: it has an address space and is not lazy on it.
-    fn runs(&self, n: usize) -> bool {
-        let cpu = self.cpu_of[n].load(Ordering::Relaxed);
-        let (loaded, lazy, _) = mm::pt::tlb::cpu_state(usize::from(cpu));
-        loaded.is_some() && !lazy
     }
 
     pub(super) fn copy_log(&self, to: &mut Vec<Logged>) {

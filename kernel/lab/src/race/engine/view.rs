@@ -1,10 +1,15 @@
-//! Where everybody stands between two steps, as the search sees it.
+//! Where everybody stands between two steps, as the search sees it, and what their CPUs can do then.
 //!
 //! Locks: the engine's own; what a stopped actor waits for is asked under it.
 
-use algo::explore::{ActorSet, ActorState, ObjectId, Point, PointKind};
+use alloc::format;
+use alloc::string::String;
 
-use super::{DELIVERY, DISKS, Engine, Wait, Where, id};
+use algo::explore::{ActorSet, ActorState, ObjectId, Point, PointKind};
+use mm::frame::flag;
+
+use super::{DELIVERY, DISKS, Engine, Ordering, Use, Wait, Where, frame, id};
+use crate::race::shadow::letter;
 
 impl Engine {
     /// The state of every actor of a run with `n` threads, for a view.
@@ -53,5 +58,28 @@ impl Engine {
                 }),
             };
         }
+    }
+
+    /// A page of a file that counts as unmapped though a CPU can still write it. Reclaim keeps such a folio locked until it
+    /// has flushed: then nobody takes it for clean.
+    pub(in crate::race) fn untracked(&self) -> Option<String> {
+        let s = self.state();
+        let lost = s.shadow.writable().find(|&(cpu, _, pfn)| {
+            let f = frame(pfn);
+            let in_file = f.usage() == Use::File && f.mapping() != 0;
+            let counted = f.mapcount() != 0 || f.has(flag::LOCKED);
+            in_file && !counted && self.runs(cpu)
+        });
+        lost.map(|(cpu, va, pfn)| {
+            let who = letter(cpu);
+            format!("{pfn:?} counts as unmapped while {who} can write it at {va:#x}")
+        })
+    }
+
+    /// The CPU of actor `n` uses its translations: it has an address space and is not lazy on it.
+    pub(super) fn runs(&self, n: usize) -> bool {
+        let cpu = self.cpu_of[n].load(Ordering::Relaxed);
+        let (loaded, lazy, _) = mm::pt::tlb::cpu_state(usize::from(cpu));
+        loaded.is_some() && !lazy
     }
 }
