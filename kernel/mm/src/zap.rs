@@ -22,7 +22,7 @@ use arch::{Pfn, VirtAddr};
 
 /// Takes every entry of `start..end` out. What was mapped goes to the gather, swap slots are given back.
 pub(crate) fn range(gather: &mut Gather<'_>, start: u64, end: u64) {
-    entries(gather, start, end, true);
+    entries::<true>(gather, start, end);
 }
 
 /// Unmaps the pages `first` to `last` of a file everywhere (Linux: `unmap_mapping_range`). With `even_cows` also
@@ -37,19 +37,23 @@ pub(crate) fn file_range(file: u32, first: u32, last: u32, even_cows: bool) {
         if let Some(VirtAddr(start)) = low {
             let id = area.mm();
             let mut gather = Gather::new(id, by_id(id));
-            entries(&mut gather, start, end, even_cows || area.has(vm::SHARED));
+            if even_cows || area.has(vm::SHARED) {
+                entries::<true>(&mut gather, start, end);
+            } else {
+                entries::<false>(&mut gather, start, end);
+            }
         }
         true
     });
 }
 
-/// Takes the entries of `start..end` out: all of them, or (without `cows`) those that map pages of files.
-fn entries(gather: &mut Gather<'_>, start: u64, end: u64, cows: bool) {
+/// Takes the entries of `start..end` out: all of them, or (without `COWS`) those that map pages of files.
+fn entries<const COWS: bool>(gather: &mut Gather<'_>, start: u64, end: u64) {
     let mut va = start;
     while va < end {
         let table_end = ((va & !(PMD_SIZE - 1)) + PMD_SIZE).min(end);
         match PmdRef::lookup(gather.mm(), VirtAddr(va)) {
-            Some(pmd) => va = one_table(gather, pmd, va, table_end, cows),
+            Some(pmd) => va = one_table::<COWS>(gather, pmd, va, table_end),
             None => va = skip_hole(gather, va, end),
         }
     }
@@ -63,7 +67,7 @@ fn skip_hole(gather: &Gather<'_>, va: u64, end: u64) -> u64 {
 }
 
 /// Zaps `va..end` within one PTE table; returns how far it came before the batch was full.
-fn one_table(gather: &mut Gather<'_>, pmd: PmdRef, mut va: u64, end: u64, cows: bool) -> u64 {
+fn one_table<const COWS: bool>(gather: &mut Gather<'_>, pmd: PmdRef, mut va: u64, end: u64) -> u64 {
     let Some(pte) = pmd.lock(VirtAddr(va)) else {
         return end;
     };
@@ -74,7 +78,7 @@ fn one_table(gather: &mut Gather<'_>, pmd: PmdRef, mut va: u64, end: u64, cows: 
         while va < end && room == Room::Left {
             table.pte.seek(VirtAddr(va));
             let seen = table.pte.get();
-            if !seen.is_none() && (cows || maps_file(seen)) {
+            if !seen.is_none() && (COWS || maps_file(seen)) {
                 let old = table.pte.clear();
                 room = unhook(table, VirtAddr(va), old, &mut gone);
             }
