@@ -113,15 +113,18 @@ fn maps_file(entry: Entry) -> bool {
 /// Hands what `old` mapped to the gather. It is gone from its locked table for good.
 #[inline(always)]
 fn unhook(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &mut Gone) -> Room {
-    if old.is_mapped() && !old.is_special() && frame(old.pfn()).is_plain_anon() {
-        gone.anon += 1;
-        frame(old.pfn()).map_dec();
-        return table.add(va, Unflushed::new(old.pfn()));
+    if old.is_present() && !old.is_special() {
+        let f = frame(old.pfn());
+        if f.is_plain_anon() {
+            gone.anon += 1;
+            f.map_dec();
+            return table.add(va, Unflushed::new(old.pfn()));
+        }
     }
     unhook_other(table, va, old, gone)
 }
 
-/// As [`unhook`], for everything but an anonymous page that only entries know: apart, as those are the most.
+/// As [`unhook`], for everything but an anonymous page in use that only entries know: apart, as those are the most.
 #[inline(never)]
 fn unhook_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &mut Gone) -> Room {
     if old.is_swap() {
@@ -140,12 +143,15 @@ fn unhook_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &
         return unhook_file(table, va, old);
     }
     gone.anon += 1;
-    if old.is_dirty() {
+    let cached = f.has(flag::SWAPCACHE);
+    if cached && old.is_dirty() {
         f.flags_point();
         f.set(flag::DIRTY);
     }
     f.map_dec();
-    drop_slot(f, pfn);
+    if cached {
+        drop_slot(f, pfn);
+    }
     table.add(va, Unflushed::new(pfn))
 }
 
