@@ -38,7 +38,7 @@ The machine:
   --icount           count instructions: TSC ticks become guest instructions; slower, one thread
   --gdb              wait for a debugger on port 1234
   --display          show the VGA screen
-  --timeout SECS     give up after SECS (default: 600 with --exec, --test and --bench; 0: never)
+  --timeout SECS     give up after SECS (default: 600 with --exec and --bench, 1800 for each machine of --test; 0: never)
   -- QEMU-ARGS       everything after -- goes to QEMU
 
 Exit status: 0 all passed; 1 a test, command or oracle failed; 2 wrong usage; 3 kernel panic, or the machine
@@ -188,6 +188,7 @@ check_combination() {
     [[ -z $data_slow || -n $data_image || $(bytes "$data") != 0 ]] || wrong "--data-slow needs a data disk"
     if [[ -z $timeout ]]; then
         timeout=600
+        [[ $mode == test ]] && timeout=1800
         [[ $mode == console || $gdb == yes ]] && timeout=0
     fi
 }

@@ -155,8 +155,8 @@ fn most(aim: Aim, small: bool) -> Option<Plan> {
         return None;
     }
     let (method, in_kernel) = match small {
-        true => (Method::Dpor, 1_600),
-        false => (Method::Bound(Some(1)), 1_000),
+        true => (Method::Dpor, 800),
+        false => (Method::Bound(Some(1)), 400),
     };
     Some(Plan {
         method,
