@@ -13,7 +13,7 @@ use mm::file::{self, Opener};
 #[cfg(feature = "lab")]
 use super::file::with_errors;
 use super::file::{PAGE, PAGES, expect, expect_on_disk, opened, with_file};
-use super::mapfile::{page_of, value, word};
+use super::mapfile::{page_of, value, word, write_words};
 use super::{BASE, Outcome};
 use crate::selftest::{Failure, Suite, TestCtx};
 #[cfg(feature = "lab")]
@@ -83,17 +83,6 @@ impl Users {
     }
 }
 
-/// Every page of the file holds words of this round.
-fn fill(file: &Opener, round: u64) -> Outcome {
-    for page in 0..DIRTY {
-        check_eq!(
-            file.write((page * PAGE) as u64, &page_of(page, round))?,
-            PAGE
-        );
-    }
-    Ok(())
-}
-
 /// The last word of every page is of this round on the disk, the rest of round 1.
 fn expect_stored_on_disk(round: u64) -> Outcome {
     for page in 0..DIRTY {
@@ -129,7 +118,7 @@ fn nobody_is_told_twice(users: &Users) -> Outcome {
 fn an_error_is_told_once_to_each(_: &mut TestCtx<'_>) -> Outcome {
     use arch::block::Op;
     with_file(PAGES, |file| {
-        fill(file, 1)?;
+        write_words(file, DIRTY, 1)?;
         file.sync()?;
         let users = Users::new()?;
         users.store(2)?;
@@ -146,7 +135,7 @@ fn an_error_is_told_once_to_each(_: &mut TestCtx<'_>) -> Outcome {
 fn errors_for_ever_lose_nothing(_: &mut TestCtx<'_>) -> Outcome {
     use arch::block::Op;
     with_file(PAGES, |file| {
-        fill(file, 1)?;
+        write_words(file, DIRTY, 1)?;
         file.sync()?;
         let users = Users::new()?;
         users.store(2)?;
@@ -175,7 +164,7 @@ fn unmapped_pages_are_not_lost_either(_: &mut TestCtx<'_>) -> Outcome {
     use arch::block::Op;
     for way in 0..3 {
         with_file(PAGES, |file| {
-            fill(file, 1)?;
+            write_words(file, DIRTY, 1)?;
             file.sync()?;
             let users = Users::new()?;
             users.store(2)?;
@@ -207,7 +196,7 @@ fn unmapped_pages_are_not_lost_either(_: &mut TestCtx<'_>) -> Outcome {
 fn the_machines_own_errors(ctx: &mut TestCtx<'_>) -> Outcome {
     with_file(PAGES, |file| {
         let users = Users::new()?;
-        fill(file, 1)?;
+        write_words(file, DIRTY, 1)?;
         users.store(2)?;
         if users.one.sync().is_ok() {
             return Err(Failure::Skip(

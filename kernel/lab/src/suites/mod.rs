@@ -29,8 +29,6 @@ mod fork;
 #[cfg(target_os = "none")]
 mod machine;
 mod mapfile;
-mod mapfile_disk;
-mod mapfile_model;
 mod model;
 mod ops_edges;
 mod ops_model;

@@ -3,7 +3,7 @@
 use mm::MmError;
 use mm::file::{self, Extent, Opener};
 
-use super::super::file::FIRST;
+use super::super::super::file::FIRST;
 use super::FILE;
 
 /// Where the file is.

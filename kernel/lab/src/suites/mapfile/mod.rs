@@ -1,5 +1,8 @@
 //! Mapped files: what a load, a store and their errors mean, shared and private; and what is left of it in the counters.
 
+mod disk;
+mod model;
+
 use core::sync::atomic::Ordering;
 
 use arch::upcall::FaultError;
@@ -9,23 +12,19 @@ use mm::file::Opener;
 use mm::stats::{Event, Use, total, use_pages};
 
 use super::file::{PAGE, PAGES, empty_cache, expect, expect_on_disk, with_file, write};
-#[cfg(not(target_os = "none"))]
-use super::mapfile_disk::a_store_waits_for_the_pages_write;
-#[cfg(feature = "lab")]
-use super::mapfile_disk::{
-    a_page_that_cannot_be_read_is_a_bus_error, msync_tells_what_could_not_be_written,
-};
-use super::mapfile_disk::{
-    a_synced_page_is_clean_until_it_is_stored_to, stores_from_many_spaces_are_not_lost,
-    stores_wait_at_the_limit,
-};
-use super::mapfile_model::{
-    random_operations, random_operations_and_sizes, random_operations_in_memory,
-};
 use super::{BASE, Outcome, in_parallel, without_leak};
 use crate::selftest::{Failure, Suite, TestCtx};
 use crate::space::{Advice, Prot, Space, at};
 use crate::{check, check_eq, tests};
+#[cfg(not(target_os = "none"))]
+use disk::a_store_waits_for_the_pages_write;
+#[cfg(feature = "lab")]
+use disk::{a_page_that_cannot_be_read_is_a_bus_error, msync_tells_what_could_not_be_written};
+use disk::{
+    a_synced_page_is_clean_until_it_is_stored_to, stores_from_many_spaces_are_not_lost,
+    stores_wait_at_the_limit,
+};
+use model::{random_operations, random_operations_and_sizes, random_operations_in_memory};
 
 pub(super) static SUITE: Suite = Suite {
     name: "mapfile",
@@ -68,21 +67,23 @@ pub(super) fn value(page: usize, round: u64) -> u64 {
     (round << 32) + page as u64 + 1
 }
 
-/// Every word of the pages `0..pages` tells where it is and in which round; nothing is dirty and nothing in memory.
+/// As [`write_words`]; then nothing is dirty and nothing in memory.
 pub(super) fn fill(file: &Opener, pages: usize, round: u64) -> Outcome {
-    write_words(file, 0, pages, round)?;
+    write_words(file, pages, round)?;
     file.sync()?;
     empty_cache()?;
     check_eq!(use_pages(Use::File), 0);
     Ok(())
 }
 
+/// The bytes of such a page.
 pub(super) fn page_of(page: usize, round: u64) -> alloc::vec::Vec<u8> {
     value(page, round).to_le_bytes().repeat(PAGE / 8)
 }
 
-fn write_words(file: &Opener, first: usize, pages: usize, round: u64) -> Outcome {
-    for page in first..first + pages {
+/// Every word of the pages `0..pages` tells where it is and in which round.
+pub(super) fn write_words(file: &Opener, pages: usize, round: u64) -> Outcome {
+    for page in 0..pages {
         write(file, page * PAGE, &page_of(page, round))?;
     }
     Ok(())
@@ -206,7 +207,7 @@ fn private_stores_are_not(_: &mut TestCtx<'_>) -> Outcome {
         check_eq!(mm::file::dirty(), 0);
         check_eq!(space.mm().anon_pages.get(), 11);
         // A page without a copy goes on showing the file.
-        write_words(file, 0, 32, 3)?;
+        write_words(file, 32, 3)?;
         for i in 0..32_usize {
             let shown = if i.is_multiple_of(3) {
                 (value(i, 1), value(i, 2))

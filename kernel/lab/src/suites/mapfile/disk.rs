@@ -14,12 +14,12 @@ use mm::MmError;
 use mm::stats::{Event, total};
 
 #[cfg(feature = "lab")]
-use super::file::with_errors;
-use super::file::{FIRST, PAGE, PAGES, expect_on_disk, opened, with_file, with_limit};
+use super::super::file::with_errors;
+use super::super::file::{FIRST, PAGE, PAGES, expect_on_disk, opened, with_file, with_limit};
+use super::super::{BASE, Outcome, in_parallel, several};
 #[cfg(feature = "lab")]
-use super::mapfile::PRIVATE;
-use super::mapfile::{SHARED, fill, page_of, value, with_mapping, word};
-use super::{BASE, Outcome, in_parallel, several};
+use super::PRIVATE;
+use super::{SHARED, fill, page_of, value, with_mapping, word};
 use crate::selftest::{Failure, TestCtx};
 use crate::space::{Advice, Prot, Space, at};
 use crate::{check, check_eq};

@@ -20,8 +20,8 @@ use mm::pt::PmdRef;
 use mm::stats::Use;
 use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags, Sync};
 
-use super::file::{PAGE, with_disk};
-use super::{Outcome, without_leak};
+use super::super::file::{PAGE, with_disk};
+use super::super::{Outcome, without_leak};
 use crate::selftest::{Failure, TestCtx};
 use place::Place;
 
