@@ -15,22 +15,23 @@ use core::sync::atomic::Ordering;
 
 use algo::pattern::{self, WORDS};
 use arch::upcall::FaultError;
-use arch::{PAGE_SIZE, VirtAddr, thread, user};
+use arch::{VirtAddr, thread, user};
 use fastrand::Rng;
-use mm::file::{self, Opener};
+use mm::file;
 use mm::{MapFlags, MmError};
 
 use super::memory::{Balloon, FileTraffic, free_pages, mib, to_mib};
-use super::page::{Readable, fault};
+use super::page::{Readable, fault, word_at};
 use super::team::{self, Actor, Body, Stop, Team};
-use super::versions::{Book, PAGE, fill};
+use super::versions::{Book, PAGE};
 use super::window::pick;
+use super::worker::Worker;
 use super::{BASE, Env, summary};
 use crate::space::{Advice, Prot, Space, at, refused};
 
 /// Pages of the file, unless the user chose.
 const FILE: u64 = mib(4);
-/// Most pages of one read or write.
+/// Most pages of one access.
 const MOST: usize = 16;
 /// Writers of `writeback` wait above this many pages that are to be written.
 const LIMIT: u64 = 128;
@@ -107,10 +108,10 @@ fn run(env: &Env<'_>, mix: Mix, part: u64) -> Result<(), String> {
     let mut workers = Vec::new();
     for i in 0..actors {
         let space = match workers.get(i & !1) {
-            Some(Worker { space, .. }) if i % 2 == 1 => space.clone(),
+            Some(Mapper { space, .. }) if i % 2 == 1 => space.clone(),
             _ => Space::new().map_err(|e| failed("no address space", e))?,
         };
-        workers.push(Worker::new(&book, space).map_err(|e| failed("mapping the file", e))?);
+        workers.push(Mapper::new(&book, space).map_err(|e| failed("mapping the file", e))?);
     }
     let mut bodies: Vec<Body> = Vec::new();
     for mut one in workers {
@@ -139,7 +140,7 @@ fn run(env: &Env<'_>, mix: Mix, part: u64) -> Result<(), String> {
 /// Everything once more: on the disk, where the flusher or a last sync has brought it, and through an empty cache.
 fn last_look(book: &Arc<Book>, team: &Team) -> Result<(), String> {
     let mut worker = Space::new()
-        .and_then(|space| Worker::new(book, space))
+        .and_then(|space| Mapper::new(book, space))
         .map_err(|e| format!("mapping the file: {e:?}"))?;
     let mut look = || {
         worker.wait_written(team)?;
@@ -147,7 +148,7 @@ fn last_look(book: &Arc<Book>, team: &Team) -> Result<(), String> {
         let space = worker.space.clone();
         let _adopted = space.enter();
         (0..book.size()).try_for_each(|page| {
-            worker.book.look_at_disk(team, page, &mut worker.buffer)?;
+            worker.io.look_at_disk(team, page)?;
             worker.load(team, page, 1)
         })
     };
@@ -157,29 +158,20 @@ fn last_look(book: &Arc<Book>, team: &Team) -> Result<(), String> {
     }
 }
 
-/// One actor: its address space, an opener, and room for what it reads and writes.
-struct Worker {
-    book: Arc<Book>,
+/// One actor, and the address space in which it maps the file.
+struct Mapper {
+    io: Worker,
     space: Space,
-    file: Opener,
-    buffer: Vec<u8>,
 }
 
-impl Worker {
+impl Mapper {
     fn new(book: &Arc<Book>, space: Space) -> Result<Self, MmError> {
-        let mut buffer = Vec::new();
-        buffer
-            .try_reserve_exact(MOST * PAGE)
-            .map_err(|_| MmError::NoMemory)?;
-        buffer.resize(MOST * PAGE, 0);
-        let worker = Self {
-            book: book.clone(),
+        let mapper = Self {
+            io: Worker::new(book)?,
             space,
-            file: file::open(0, book.size() as u32)?,
-            buffer,
         };
-        worker.map(0..book.size())?;
-        Ok(worker)
+        mapper.map(0..book.size())?;
+        Ok(mapper)
     }
 
     /// Maps pages of the file, over what is mapped there: the same, if anything.
@@ -189,14 +181,14 @@ impl Worker {
             pages.len(),
             Prot::RW,
             MapFlags::SHARED,
-            &self.file,
+            &self.io.file,
             pages.start as u32,
         )
     }
 
     fn work(&mut self, actor: &mut Actor, mix: Mix) -> Result<(), Stop> {
         let team = actor.team.clone();
-        let mine = self.book.owned_by(actor.index);
+        let mine = self.io.book.owned_by(actor.index);
         let space = self.space.clone();
         let _adopted = space.enter();
         for page in &mine {
@@ -210,7 +202,7 @@ impl Worker {
         match result {
             // Nothing of it shall be missing on the disk.
             Stop::Over if mix.iter().any(|(op, _)| *op == Op::SyncAll) => {
-                self.sync(0..self.book.size(), Op::Sync)
+                self.io.sync(0..self.io.book.size())
             }
             Stop::Over => Ok(()),
             other => Err(other),
@@ -220,19 +212,20 @@ impl Worker {
     fn step(&mut self, team: &Team, rng: &mut Rng, mine: &[usize], mix: Mix) -> Result<(), Stop> {
         team.go_on()?;
         team.operations.fetch_add(1, Ordering::Relaxed);
-        let all = self.book.size();
+        let all = self.io.book.size();
         let page = rng.usize(..all);
         let n = 1 + rng.usize(..MOST).min(all - page - 1);
         let my = mine[rng.usize(..mine.len())];
-        let my_n = 1 + rng.usize(..self.book.rest_of_chunk(my));
+        let my_n = 1 + rng.usize(..self.io.book.rest_of_chunk(my));
         match pick(mix, rng) {
             Op::Load => self.load(team, page, n),
             Op::Store => self.store(team, my, my_n),
-            Op::Read => self.read(team, page, n),
-            Op::Write => self.write(team, my, my_n),
-            op @ (Op::Msync | Op::Sync) => self.sync(my..my + my_n, op),
-            Op::SyncAll => self.sync(0..all, Op::Msync),
-            Op::LookAtDisk => self.book.look_at_disk(team, my, &mut self.buffer),
+            Op::Read => self.io.read(team, page, n),
+            Op::Write => self.io.write(team, my, my_n, false),
+            Op::Msync => self.msync(my..my + my_n),
+            Op::Sync => self.io.sync(my..my + my_n),
+            Op::SyncAll => self.msync(0..all),
+            Op::LookAtDisk => self.io.look_at_disk(team, my),
             Op::DontNeed => {
                 let done = self.space.advise(at(BASE, page), n, Advice::DontNeed);
                 done.or_else(|e| refused("madvise", e))
@@ -260,7 +253,7 @@ impl Worker {
         what: &str,
         e: FaultError,
     ) -> Result<Readable, Stop> {
-        if e != FaultError::Bus || !self.book.errors_ok() {
+        if e != FaultError::Bus || !self.io.book.errors_ok() {
             return Err(fault(va, what, e));
         }
         team.unreadable.fetch_add(1, Ordering::Relaxed);
@@ -270,19 +263,20 @@ impl Worker {
     /// Reads pages through the mapping.
     fn load(&mut self, team: &Team, page: usize, n: usize) -> Result<(), Stop> {
         for page in page..page + n {
-            let low = self.book.least(page);
+            let low = self.io.book.least(page);
             let mut whole = true;
             for i in 0..WORDS {
-                let va = VirtAddr(at(BASE, page).0 + 8 * i as u64);
+                let va = word_at(at(BASE, page), i);
                 let Some(word) = self.word(team, va)? else {
                     whole = false;
                     break;
                 };
-                self.buffer[8 * i..8 * (i + 1)].copy_from_slice(&word.to_le_bytes());
+                self.io.buffer[8 * i..8 * (i + 1)].copy_from_slice(&word.to_le_bytes());
             }
             if whole {
-                self.book
-                    .verify(team, &self.buffer[..PAGE], page, low, "in the mapping")?;
+                self.io
+                    .book
+                    .verify(team, &self.io.buffer[..PAGE], page, low, "in the mapping")?;
             }
         }
         Ok(())
@@ -291,97 +285,41 @@ impl Worker {
     /// The next version of `n` of the actor's own pages through the mapping, word by word.
     fn store(&mut self, team: &Team, page: usize, n: usize) -> Result<(), Stop> {
         for page in page..page + n {
-            let stamp = self.book.begin(page);
+            let stamp = self.io.book.begin(page);
             for i in 0..WORDS {
-                let va = VirtAddr(at(BASE, page).0 + 8 * i as u64);
+                let va = word_at(at(BASE, page), i);
                 if let Err(e) = user::store(va, pattern::encode(stamp, i)) {
                     self.spoilt(team, va, "a store", e)?;
                     return Ok(());
                 }
             }
-            self.book.done(page..page + 1);
+            self.io.book.done(page..page + 1);
             team.written.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Reads pages with read().
-    fn read(&mut self, team: &Team, page: usize, n: usize) -> Result<(), Stop> {
-        let mut least = [0; MOST];
-        for (low, page) in least.iter_mut().zip(page..page + n) {
-            *low = self.book.least(page);
-        }
-        let pos = page as u64 * PAGE_SIZE;
-        let got = match self.file.read(pos, &mut self.buffer[..n * PAGE]) {
-            Ok(got) => got / PAGE,
-            Err(e) => return self.book.refused("reading", page, e),
-        };
-        if got < n && !self.book.errors_ok() {
-            return Err(Stop::wrong(format!("read {got} pages of {n} at {page:#x}")));
-        }
-        for (i, low) in least[..got].iter().enumerate() {
-            let bytes = &self.buffer[i * PAGE..(i + 1) * PAGE];
-            self.book
-                .verify(team, bytes, page + i, *low, "in the file")?;
-        }
-        Ok(())
-    }
-
-    /// The next version of `n` of the actor's own pages with write().
-    fn write(&mut self, team: &Team, page: usize, n: usize) -> Result<(), Stop> {
-        for i in 0..n {
-            let stamp = self.book.begin(page + i);
-            fill(&mut self.buffer[i * PAGE..(i + 1) * PAGE], stamp);
-        }
-        let pos = page as u64 * PAGE_SIZE;
-        let wrote = match self.file.write(pos, &self.buffer[..n * PAGE]) {
-            Ok(wrote) => wrote / PAGE,
-            Err(e) => return self.book.refused("writing", page, e),
-        };
-        if wrote < n && !self.book.errors_ok() {
-            return Err(Stop::wrong(format!(
-                "wrote {wrote} pages of {n} at {page:#x}"
-            )));
-        }
-        self.book.done(page..page + wrote);
-        team.written.fetch_add(wrote as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Makes what is in these pages durable, with msync or with sync.
-    fn sync(&mut self, pages: Range<usize>, how: Op) -> Result<(), Stop> {
-        let Some(before) = self.book.before_sync(pages.clone()) else {
-            return Ok(());
-        };
-        let done = if how == Op::Msync {
-            self.space.sync(at(BASE, pages.start), pages.len())
-        } else {
-            let (pos, len) = (pages.start as u64 * PAGE_SIZE, pages.len() * PAGE);
-            self.file.sync_range(pos, len as u64)
-        };
-        match done {
-            Ok(()) => {
-                self.book.after_sync(&before);
-                Ok(())
-            }
-            Err(e) => self.book.refused("syncing", pages.start, e),
-        }
+    /// Makes what is in these pages durable with msync.
+    fn msync(&self, pages: Range<usize>) -> Result<(), Stop> {
+        let (first, n) = (pages.start, pages.len());
+        self.io
+            .sync_by(pages, || self.space.sync(at(BASE, first), n))
     }
 
     /// Everything that was stored is on the disk once the flusher has nothing left to do. Nobody syncs, where the disk works.
     fn wait_written(&mut self, team: &Team) -> Result<(), Stop> {
-        let all = 0..self.book.size();
-        let before = self.book.before_sync(all.clone());
-        if self.book.errors_ok() {
+        let all = 0..self.io.book.size();
+        let before = self.io.book.before_sync(all.clone());
+        if self.io.book.errors_ok() {
             // The errors that are expected of the disk are told here at the latest.
-            return self.sync(all, Op::Sync);
+            return self.io.sync(all);
         }
         while file::dirty() + file::under_writeback() > 0 {
             thread::sleep_ns(10_000_000);
         }
         before
             .iter()
-            .for_each(|before| self.book.after_sync(before));
+            .for_each(|before| self.io.book.after_sync(before));
         team.go_on().or(Ok(()))
     }
 }

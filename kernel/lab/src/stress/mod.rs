@@ -30,6 +30,7 @@ pub mod tlb;
 pub mod truncate;
 pub mod versions;
 pub mod window;
+pub mod worker;
 pub mod zap_mkclean;
 
 use team::Team;

@@ -13,7 +13,7 @@ use arch::{VirtAddr, user};
 use super::team::{Stop, Team};
 
 /// The address of word `i` of the page at `va`.
-const fn word_at(va: VirtAddr, i: usize) -> VirtAddr {
+pub const fn word_at(va: VirtAddr, i: usize) -> VirtAddr {
     VirtAddr(va.0 + 8 * i as u64)
 }
 

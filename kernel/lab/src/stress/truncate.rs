@@ -14,14 +14,14 @@ use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use algo::pattern::{self, WORDS};
 use arch::upcall::FaultError;
-use arch::{PAGE_SIZE, VirtAddr, user};
+use arch::{PAGE_SIZE, user};
 use fastrand::Rng;
 use mm::file::{self, Opener};
 use mm::knobs::Knob;
 use mm::{MapFlags, MmError};
 
 use super::memory::{Balloon, free_pages, free_slots, mib, to_mib};
-use super::page::{describe, fault};
+use super::page::{describe, fault, word_at};
 use super::team::{self, Actor, Body, Stop, Team};
 use super::versions::{CHUNK, stamp};
 use super::window::pick;
@@ -237,7 +237,7 @@ fn store(team: &Team, board: &Board, page: usize) -> Result<(), Stop> {
     for i in 0..WORDS {
         let before = p.before();
         let word = pattern::encode(stamp(page, version), i);
-        match user::store(word_of(page, i), word) {
+        match user::store(word_at(at(BASE, page), i), word) {
             Ok(()) => board.allowed(page, &before, "a store")?,
             Err(e) => return board.refused(page, &before, "a store", e),
         }
@@ -257,7 +257,7 @@ fn load(team: &Team, board: &Board, page: usize) -> Result<(), Stop> {
     for i in 0..WORDS {
         let before = p.before();
         let gone = p.gone.load(Ordering::Acquire);
-        let word = match user::load(word_of(page, i)) {
+        let word = match user::load(word_at(at(BASE, page), i)) {
             Ok(word) => word,
             Err(e) => return board.refused(page, &before, "a load", e),
         };
@@ -277,10 +277,6 @@ fn load(team: &Team, board: &Board, page: usize) -> Result<(), Stop> {
     }
     team.verified.fetch_add(1, Ordering::Relaxed);
     Ok(())
-}
-
-fn word_of(page: usize, i: usize) -> VirtAddr {
-    VirtAddr(at(BASE, page).0 + 8 * i as u64)
 }
 
 /// Cuts off, grows and punches.
