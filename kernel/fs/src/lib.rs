@@ -8,8 +8,8 @@
 //!   clusters directly. The crate chains clusters for it and is never asked for content.
 //!
 //! *Two caches over one disk*: a page is either in a file's cache or, as a page of the whole disk, a table's or a
-//! directory's. When a cluster changes sides, the side that it leaves forgets it: a file's pages are cut off before its
-//! clusters are given back, and when a file gets a cluster, the disk's cache drops the pages of it. A new directory's cluster
+//! directory's. When a cluster changes sides, the side that it leaves forgets it: a file's pages are cut off before
+//! anybody else can get its clusters, and when a file gets a cluster, the disk's cache drops the pages of it. A new directory's cluster
 //! is written from end to end; what a file's cluster held does not show.
 //!
 //! *What is durable when*: when [`File::sync`] or [`Volume::sync`] has returned without error. Content goes before the metadata that

@@ -359,8 +359,8 @@ impl Stage {
         })
     }
 
-    /// At the end: nothing of a file is in memory beyond its end, and every word is as it was last stored, in memory or on the disk, and where the memory is taken for a copy
-    /// of the disk, on the disk.
+    /// At the end: nothing of a file is in memory beyond its end; every word is as it was last stored, in memory or on the
+    /// disk; and where the memory is taken for a copy of the disk, on the disk.
     ///
     /// # Errors
     /// The first that is not.

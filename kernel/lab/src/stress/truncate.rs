@@ -109,22 +109,7 @@ fn hunt(env: &Env<'_>) -> Result<(), String> {
     let board = Board::new(pages, actors).map_err(failed)?;
     let board = Arc::new(board);
     let cached = file::cached();
-    let mut bodies: Vec<Body> = Vec::new();
-    let mut space = None;
-    for i in 0..actors {
-        let shared = match space.take() {
-            Some(space) => space,
-            None => {
-                let fresh = Space::new().and_then(|space| board.map(&space).map(|()| space));
-                let fresh = fresh.map_err(failed)?;
-                space = Some(fresh.clone());
-                fresh
-            }
-        };
-        let board = board.clone();
-        bodies.push(Box::new(move |actor| work(actor, &board, &shared, i)));
-    }
-    drop(space);
+    let mut bodies = users(&board).map_err(failed)?;
     let resizing = board.clone();
     bodies.push(Box::new(move |actor| resize(actor, &resizing)));
     // With swap, the file does not fit memory.
@@ -160,6 +145,26 @@ fn hunt(env: &Env<'_>) -> Result<(), String> {
             "{left} pages are left of the file, {cached} before"
         )),
     }
+}
+
+/// The actors that load and store, two to an address space.
+fn users(board: &Arc<Board>) -> Result<Vec<Body>, MmError> {
+    let mut bodies: Vec<Body> = Vec::new();
+    let mut half_used = None;
+    for i in 0..board.actors {
+        let space = match half_used.take() {
+            Some(space) => space,
+            None => {
+                let fresh = Space::new()?;
+                board.map(&fresh)?;
+                half_used = Some(fresh.clone());
+                fresh
+            }
+        };
+        let board = board.clone();
+        bodies.push(Box::new(move |actor| work(actor, &board, &space, i)));
+    }
+    Ok(bodies)
 }
 
 impl Board {

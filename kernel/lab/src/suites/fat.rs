@@ -337,35 +337,62 @@ fn use_all(volume: &Volume, dir: &str, done: &mut u32) -> Result<(), FsError> {
     volume.make_directory(&format!("{dir}/new directory"))
 }
 
-/// Threads in one volume, each with files of its own and all with one.
+/// What a thread does to a file of its own.
+enum Edit<'a> {
+    Write(usize, &'a [u8]),
+    Cut(usize),
+}
+
+/// Calls `edit` with all that thread `i` does; what the file holds then.
+fn own_content(
+    seed: u64,
+    i: usize,
+    mut edit: impl FnMut(u8, &Edit<'_>) -> Outcome,
+) -> Result<Vec<u8>, Failure> {
+    let (mut rng, mut wanted) = (Rng::with_seed(seed ^ i as u64), Vec::new());
+    for round in 0..30 {
+        let pos = rng.usize(..wanted.len() + 1);
+        let data = bytes(pos, rng.usize(1..50_000), round);
+        wanted.resize(wanted.len().max(pos + data.len()), 0);
+        wanted[pos..pos + data.len()].copy_from_slice(&data);
+        edit(round, &Edit::Write(pos, &data))?;
+        if round % 5 == 4 {
+            wanted.truncate(wanted.len() / 3);
+            edit(round, &Edit::Cut(wanted.len()))?;
+        }
+    }
+    Ok(wanted)
+}
+
+/// Threads in one volume, each with files of its own and all with one; what they wrote is there after the next mount.
 fn writers_at_once(ctx: &mut TestCtx<'_>) -> Outcome {
     const SHARED: usize = 64 * PAGE;
+    // Where in the common file a thread writes in a round.
+    const STEP: usize = 2 * PAGE;
     let (threads, seed) = (several(), ctx.seed);
+    let own_name = |i: usize| format!("/own {i}");
+    let part_of = |i: usize, round: u8| {
+        let part = i * SHARED + usize::from(round) * STEP + 7;
+        (part, bytes(part, 5000, i as u8))
+    };
     on_disk(FAT16, || {
         mounted(|volume| {
             make(volume, "/all", &vec![0; SHARED * threads])?;
             let volume = volume.clone();
             in_parallel(threads, move |i, _| {
-                let mut rng = Rng::with_seed(seed ^ i as u64);
-                let (name, mut wanted) = (format!("/own {i}"), Vec::new());
+                let name = own_name(i);
                 let (own, all) = (volume.create(&name)?, volume.open("/all")?);
-                for round in 0..30 {
-                    let pos = rng.usize(..wanted.len() + 1);
-                    let data = bytes(pos, rng.usize(1..50_000), round);
-                    wanted.resize(wanted.len().max(pos + data.len()), 0);
-                    wanted[pos..pos + data.len()].copy_from_slice(&data);
-                    write(&own, pos, &data)?;
-                    if round % 5 == 4 {
-                        wanted.truncate(wanted.len() / 3);
-                        own.truncate(wanted.len() as u64)?;
-                        own.sync()?;
+                let wanted = own_content(seed, i, |round, edit| match *edit {
+                    Edit::Write(pos, data) => {
+                        write(&own, pos, data)?;
+                        let (part, data) = part_of(i, round);
+                        write(&all, part, &data)
                     }
-                    let part = i * SHARED + rng.usize(..SHARED - 5000);
-                    write(&all, part, &bytes(part, 5000, i as u8))?;
-                    let mut found = vec![0; 5000];
-                    check_eq!(all.read(part as u64, &mut found)?, 5000);
-                    same(&found, part, &bytes(part, 5000, i as u8))?;
-                }
+                    Edit::Cut(size) => {
+                        own.truncate(size as u64)?;
+                        Ok(own.sync()?)
+                    }
+                })?;
                 expect(&own, &wanted)?;
                 drop(own);
                 volume.remove(&name)?;
@@ -374,7 +401,15 @@ fn writers_at_once(ctx: &mut TestCtx<'_>) -> Outcome {
         })?;
         mounted(|volume| {
             check_eq!(volume.list("")?.len(), threads + 1);
-            Ok(())
+            let mut common = vec![0; SHARED * threads];
+            for i in 0..threads {
+                let wanted = own_content(seed, i, |_, _| Ok(()))?;
+                expect(&volume.open(&own_name(i))?, &wanted)?;
+                for (part, data) in (0..30).map(|round| part_of(i, round)) {
+                    common[part..part + data.len()].copy_from_slice(&data);
+                }
+            }
+            expect(&volume.open("/all")?, &common)
         })
     })
 }
