@@ -48,6 +48,7 @@ knobs! {
         SyncFlush = "sync_flush", rule 9, "a sync flushes the disk's cache after the writes and before it returns";
         TruncateSize = "truncate_size", rule 10, "truncation sets the size before it unmaps and removes pages";
         TruncateUnmap = "truncate_unmap", rule 10, "truncation unmaps a page once more under its folio lock before it leaves the cache";
+        TruncateCopies = "truncate_copies", rule 10, "truncation takes away what private areas have copied meanwhile";
     }
     variants {
         LateDirty = "late_dirty", "a zapped entry makes its folio dirty after the flush, with the table still locked";

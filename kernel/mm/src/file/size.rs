@@ -150,7 +150,7 @@ impl Opener {
         let (id, last) = (self.0.file_id(), pages.end - 1);
         zap::file_range(id, pages.start, last, even_cows);
         remove_folios(id, pages.start, last);
-        if even_cows {
+        if even_cows && knobs::on(Knob::TruncateCopies) {
             // A fault that held a folio's lock may have copied it since.
             zap::file_range(id, pages.start, last, true);
         }

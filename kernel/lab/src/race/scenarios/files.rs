@@ -254,7 +254,7 @@ pub(super) static PUNCH_VS_FAULT: Play = Play {
 pub(super) static TRUNCATE_VS_COPY: Play = Play {
     name: "truncate-vs-copy",
     about: "A cuts a page of a file off that B makes a private copy of",
-    fixes: &[],
+    fixes: &[Knob::TruncateCopies],
     setup: |stage| {
         stage.open_file(0, 2)?;
         let space = MmRef::new()?;
