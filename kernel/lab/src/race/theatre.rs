@@ -150,12 +150,6 @@ impl Theatre {
         })
     }
 
-    /// The fixes as the actors find them from the next run on.
-    pub fn set_knobs(&mut self, off_or_on: &[(Knob, bool)]) {
-        self.knobs.clear();
-        self.knobs.extend_from_slice(off_or_on);
-    }
-
     /// The seed of whatever is random in the scenario, from the next run on.
     pub fn set_seed(&mut self, seed: u64) {
         STAGE.set_seed(seed);
