@@ -359,8 +359,7 @@ impl Stage {
         })
     }
 
-    /// At the end: nothing of a file is in memory beyond its end; every word is as it was last stored, in memory or on the
-    /// disk; and where the memory is taken for a copy of the disk, on the disk.
+    /// At the end: a file has nothing in memory beyond its end, and each word is as last stored, on the disk too where memory is clean.
     ///
     /// # Errors
     /// The first that is not.
@@ -397,20 +396,18 @@ fn one_word(opener: &Opener, h: &History) -> Result<(), String> {
     let (word, last) = (h.word, h.values[h.done - 1]);
     let name = format!("file {}, byte {:#x}", word.file, word.at);
     let on_disk = DATA.word(word.disk_page(), word.index());
-    let pfn = match explore::file_page(opener, word.page()) {
-        Some(Content::Frame(pfn)) => pfn,
-        elsewhere => {
-            let held = match elsewhere {
-                Some(Content::Slot(slot)) => SWAP.word(slot as usize, word.index()),
-                _ => on_disk,
-            };
-            return match held {
-                Some(v) if v == last => Ok(()),
-                v => Err(format!(
-                    "{name}: the disk holds {v:x?}, memory nothing, stored was {last:#x}"
-                )),
-            };
-        }
+    let page = explore::file_page(opener, word.page());
+    let Some(Content::Frame(pfn)) = page else {
+        let held = match page {
+            Some(Content::Slot(slot)) => SWAP.word(slot as usize, word.index()),
+            _ => on_disk,
+        };
+        return match held {
+            Some(v) if v == last => Ok(()),
+            v => Err(format!(
+                "{name}: the disk holds {v:x?}, memory nothing, stored was {last:#x}"
+            )),
+        };
     };
     let held = arch::frame_words(pfn)[word.index()].load(core::sync::atomic::Ordering::Relaxed);
     if held != last {
@@ -418,10 +415,13 @@ fn one_word(opener: &Opener, h: &History) -> Result<(), String> {
             "{name}: its page holds {held:#x}, stored was {last:#x}"
         ));
     }
-    let unwritten = frame(pfn).flags() & (flag::DIRTY | flag::WRITEBACK) != 0;
-    if !unwritten && on_disk != Some(last) {
+    let copy = match frame(pfn).private() {
+        slot if frame(pfn).has(flag::SWAPCACHE) => SWAP.word(slot as usize - 1, word.index()),
+        _ => on_disk,
+    };
+    if frame(pfn).flags() & (flag::DIRTY | flag::WRITEBACK) == 0 && copy != Some(last) {
         return Err(format!(
-            "{name}: stored was {last:#x}, its page is clean, the disk holds {on_disk:x?}"
+            "{name}: stored was {last:#x}, its page is clean, the disk holds {copy:x?}"
         ));
     }
     Ok(())

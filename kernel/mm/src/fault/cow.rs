@@ -33,10 +33,12 @@ impl Fault<'_> {
             self.take_over(&mut pte);
             return Ok(Step::Done);
         }
+        // While the entry maps it: a page of a file in memory that loses its entry may go to swap, and is anonymous there.
+        let of_file = frame(pfn).is_file();
         // The folio lock comes before the PTL: keep the folio with a reference and let go.
         frame(pfn).get();
         drop(pte);
-        let result = if !frame(pfn).is_file() {
+        let result = if !of_file {
             self.reuse_or_copy(seen, pfn)
         } else if self.vma.has(vm::SHARED) {
             self.shared_protected(seen, pfn)
@@ -92,9 +94,10 @@ impl Fault<'_> {
         let Some(mut pte) = self.lock_same(seen) else {
             return Ok(Step::Retry);
         };
+        // While the entry maps it, as above.
+        let of_file = old.is_some_and(|old| frame(old).is_file());
         self.swap_frames(&mut pte, page);
         drop(pte);
-        let of_file = old.is_some_and(|old| frame(old).is_file());
         if of_file {
             self.mm.file_pages.add(-1);
         }

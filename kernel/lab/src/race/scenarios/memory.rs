@@ -84,3 +84,28 @@ pub(super) static SHMEM_OUT_VS_PUNCH: Play = Play {
     },
     ..Play::NEW
 };
+
+/// A page that a private area shows goes to swap, and is no page of a file there, while the area gets its copy.
+pub(super) static SHMEM_OUT_VS_COPY: Play = Play {
+    name: "shmem-out-vs-copy",
+    about: "A swaps a page of a file in memory out while B makes its private copy of it",
+    fixes: &[],
+    setup: |stage| {
+        stage.open_shmem(0, 2)?;
+        let space = MmRef::new()?;
+        stage.map_file(&space, HOME, 2, 0, 0, MapFlags::NONE)?;
+        stage.fill_file(0, 0, 5)?;
+        mm::fault::handle(space.id(), &space, HOME, Access::Read)
+            .map_err(|_| MmError::NotMapped)?;
+        stage.put(0, space);
+        Ok(())
+    },
+    run: |stage, me| {
+        if me == 0 {
+            return page_out(stage);
+        }
+        must(stage, "store", stage.store(HOME, 2));
+        must(stage, "load", stage.load(HOME));
+    },
+    ..Play::NEW
+};

@@ -39,6 +39,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &memory::SHMEM_OUT_VS_FAULT,
     &memory::SHMEM_IN_VS_IN,
     &memory::SHMEM_OUT_VS_PUNCH,
+    &memory::SHMEM_OUT_VS_COPY,
 ];
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
