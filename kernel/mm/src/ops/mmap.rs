@@ -8,7 +8,6 @@ use super::munmap::{self, OldTables};
 use super::write;
 use crate::error::MmError;
 use crate::file::{self, Opener};
-use crate::frame::NIL;
 use crate::handle::MmRef;
 use crate::vma::set::{MMAP_TOP, VmaSet};
 use crate::vma::{anon, edit, vm, vma};
@@ -175,13 +174,13 @@ fn map(
     let id = edit::create(mm.id(), start, end, what.pgoff(start), flags)?;
     let ready = match what {
         What::Zeroes => edit::attach(set, id),
-        What::File(file, _) => edit::attach_file(id, file.share()),
+        What::File(..) => edit::prepare_file(id),
     };
     if let Err(e) = ready {
         edit::discard(id);
         return Err(e);
     }
-    insert(set, id);
+    insert(set, id, what);
     Ok(())
 }
 
@@ -198,7 +197,7 @@ fn replace(
     let id = edit::create(mm.id(), start, end, what.pgoff(start), flags)?;
     let ready = match what {
         What::Zeroes => anon::prepare(id),
-        What::File(file, _) => edit::attach_file(id, file.share()),
+        What::File(..) => edit::prepare_file(id),
     };
     if let Err(e) = ready.and_then(|()| munmap::unmap(mm, set, range, OldTables::Keep)) {
         edit::discard(id);
@@ -207,18 +206,20 @@ fn replace(
     if what.absorb(set, range, flags) {
         edit::discard(id);
     } else {
-        insert(set, id);
+        insert(set, id, what);
     }
     Ok(())
 }
 
 /// Puts a new area in. One that goes on where a neighbour ends in the same file becomes part of it.
-fn insert(set: &mut VmaSet, id: u32) {
+fn insert(set: &mut VmaSet, id: u32, what: &What<'_>) {
     let (start, end) = (vma(id).start(), vma(id).end());
-    let of_file = vma(id).file() != NIL;
+    let What::File(file, _) = what else {
+        set.insert(id);
+        return;
+    };
+    edit::attach_file(id, file.share());
     set.insert(id);
-    if of_file {
-        edit::heal(set, start);
-        edit::heal(set, end);
-    }
+    edit::heal(set, start);
+    edit::heal(set, end);
 }

@@ -211,16 +211,22 @@ pub(crate) fn attach(set: &VmaSet, id: u32) -> Result<(), MmError> {
     }
 }
 
-/// Gives the new area `id`, which is not in the set yet, its file, and an anon_vma for its private copies.
+/// Gives the area `id`, which is to show a file, an anon_vma for its private copies, if it makes any. [`attach_file`] follows.
 ///
 /// # Errors
 /// [`MmError::NoMemory`].
-pub(crate) fn attach_file(id: u32, opened: OpenFile) -> Result<(), MmError> {
-    if !vma(id).has(super::vm::SHARED) {
-        anon::prepare(id)?;
+pub(crate) fn prepare_file(id: u32) -> Result<(), MmError> {
+    if vma(id).has(super::vm::SHARED) {
+        Ok(())
+    } else {
+        anon::prepare(id)
     }
+}
+
+/// Gives the new area `id`, which is not in the set yet, its file. Its range is free: whoever cuts the file off zaps what he
+/// finds there.
+pub(crate) fn attach_file(id: u32, opened: OpenFile) {
     imap::link(id, opened);
-    Ok(())
 }
 
 /// Areas that were taken out of a set, to be given back once their pages are unmapped.
