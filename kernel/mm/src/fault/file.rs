@@ -16,6 +16,7 @@ use crate::file::mapped::{self, NoPage};
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::pagecache;
+use crate::pagecache::layout::Kind;
 use crate::pt::PteLocked;
 use crate::stats::{Event, Use, count, count_n};
 use crate::vma::vm;
@@ -189,9 +190,9 @@ impl Fault<'_> {
         count(Event::FileMkwrite);
     }
 
-    /// How a fault ends that mapped a page of the file itself.
+    /// How a fault ends that mapped a page of the file itself. Dirty pages in memory wait for no disk.
     fn served(&self) -> Step {
-        if self.write {
+        if self.write && pagecache::file(self.vma.file()).layout.kind() != Kind::Memory {
             Step::Dirtied
         } else {
             Step::Done

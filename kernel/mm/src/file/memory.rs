@@ -94,11 +94,16 @@ fn swap_in(id: u32, index: u32, slot: u32, gfp: Gfp) -> Result<bool, MmError> {
 fn install(id: u32, index: u32, slot: u32, guard: &FolioGuard) {
     // Its way out may not have ended: the slot cannot be given up while it is written.
     folio::wait_writeback(guard.pfn());
-    if file(id).tree.swap_in(id, index, slot, guard.pfn()) {
+    let installed = file(id).tree.swap_in(id, index, slot, guard.pfn());
+    if installed {
         area::put(slot);
-        let dropped = cache::try_drop(guard);
-        debug_assert!(dropped, "slot {slot:#x} has other users than its file");
     }
+    // Also when the page was punched out meanwhile: nobody wants it any more.
+    let dropped = cache::try_drop(guard);
+    debug_assert!(
+        dropped || !installed,
+        "slot {slot:#x} has other users than its file"
+    );
 }
 
 /// Moves the locked folio of a file in memory, which nothing maps, to the swap cache as the content of `slot`, which was allocated
