@@ -143,6 +143,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "statistics of 20,000 evictions")]
     fn most_of_the_last_evictions_are_remembered() {
         let t = table(4096);
         // Two files, read through alternately, as pages of two address ranges.
