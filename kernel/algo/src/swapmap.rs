@@ -65,6 +65,8 @@ pub enum BadStorage {
         /// How many it asks for.
         needed: usize,
     },
+    /// A slot listed as bad lies behind the end of the area.
+    NoSuchSlot(u32),
 }
 
 const ON_FREE: u8 = 0;
@@ -153,11 +155,16 @@ pub struct SwapMap<'a> {
 }
 
 impl<'a> SwapMap<'a> {
-    /// A map with every slot free (mark the header bad). Overwrites what the storage held.
+    /// A map with every slot free but those in `bad`, which are never handed out: the header's page is
+    /// one of them. Overwrites what the storage held.
     ///
     /// # Errors
-    /// [`BadStorage`] when there are too few cluster records, or too many slots.
-    pub fn new(map: &'a [AtomicU8], clusters: &'a [Cluster]) -> Result<Self, BadStorage> {
+    /// [`BadStorage`] when there are too few cluster records, too many slots, or a bad slot that is none.
+    pub fn new(
+        map: &'a [AtomicU8],
+        clusters: &'a [Cluster],
+        bad: impl IntoIterator<Item = u32>,
+    ) -> Result<Self, BadStorage> {
         let slots = u32::try_from(map.len()).map_err(|_| BadStorage::TooManySlots)?;
         if slots == NIL {
             return Err(BadStorage::TooManySlots);
@@ -180,14 +187,19 @@ impl<'a> SwapMap<'a> {
             record.state.store(FULL, Relaxed);
             new.settle(c);
         }
+        for slot in bad {
+            new.mark_bad(slot)
+                .map_err(|_| BadStorage::NoSuchSlot(slot))?;
+        }
         Ok(new)
     }
 
-    /// As new, over the same storage: every slot is free, bad ones too.
-    pub fn reset(&mut self) {
-        if let Ok(new) = Self::new(self.map, self.clusters) {
-            *self = new;
-        }
+    /// As new, over the same storage: every slot is free but those in `bad`.
+    ///
+    /// # Panics
+    /// If a bad slot is none of this map's.
+    pub fn reset(&mut self, bad: impl IntoIterator<Item = u32>) {
+        *self = Self::new(self.map, self.clusters, bad).expect("the storage fitted before");
     }
 
     /// Slots of the area, bad ones included.
@@ -314,8 +326,8 @@ impl<'a> SwapMap<'a> {
         Ok(self.store(slot, old & !HAS_CACHE))
     }
 
-    /// `slot` is never to be allocated again: the header, or a slot whose write failed. A slot in use
-    /// stays in use as "failing". Marking twice is no error.
+    /// `slot` is never to be allocated again: its write failed. A slot in use stays in use as "failing".
+    /// Marking twice is no error.
     ///
     /// # Errors
     /// `OutOfRange`.

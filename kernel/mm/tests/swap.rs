@@ -8,7 +8,8 @@ use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
 use mm::stats::{Event, total};
 use mm::{Advice, MapFlags, MmRef, Prot, reclaim, swap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 const BASE: VirtAddr = VirtAddr(0x4000_0000);
 const RAM: u64 = 32 << 20;
@@ -300,6 +301,60 @@ fn swapoff_fails_cleanly_without_memory() {
         );
         assert!(swap::enabled());
         verify(0..pages, 4);
+    });
+}
+
+/// Reclaim asks for slots all the time: none that the header rules out may be handed out, not even while
+/// the area is being opened or taken away.
+#[test]
+fn an_area_is_opened_without_its_bad_slots() {
+    const PAGES: u64 = 64;
+    const ROUNDS: usize = 300;
+    on_machine(|| {
+        let disk = arch::swap_disk().expect("the machine has a disk");
+        mm::ops::swapoff::swapoff().expect("swapoff");
+        // The second cluster is the first to be filled, because the header lies in the first.
+        let bad: Vec<u32> = (600..900).chain(256..512).collect();
+        swap::mkswap(disk, "bad", &bad).expect("mkswap");
+        let stop = Arc::new(AtomicBool::new(false));
+        let reclaimer = {
+            let stop = stop.clone();
+            let run = move || {
+                let mm = space(PAGES);
+                let _adopted = mm.adopt();
+                while !stop.load(Ordering::Relaxed) {
+                    fill(PAGES, 5);
+                    page_out(&mm, PAGES);
+                }
+                verify(0..PAGES, 5);
+            };
+            let opts = arch::thread::Spawn {
+                name: "reclaimer",
+                cpu: None,
+            };
+            arch::thread::spawn(opts, Box::new(run)).expect("a thread")
+        };
+        let ruled_out = |slot| swap::slot_state(slot).is_some_and(|s| s.is_bad());
+        let check = || {
+            let used: Vec<u32> = bad.iter().copied().filter(|&s| !ruled_out(s)).collect();
+            assert!(used.is_empty(), "bad slots were handed out: {used:?}");
+            assert!(ruled_out(0), "the header was handed out");
+        };
+        for _ in 0..ROUNDS {
+            let header = swap::swapon(disk).expect("swapon");
+            assert_eq!(header.nr_bad as usize, bad.len());
+            check();
+            // It is used, and still none of them.
+            let written = total(Event::PswpOut);
+            while total(Event::PswpOut) == written {
+                arch::thread::yield_now();
+            }
+            check();
+            mm::ops::swapoff::swapoff().expect("swapoff");
+        }
+        stop.store(true, Ordering::Relaxed);
+        reclaimer.join();
+        swap::swapon(disk).expect("swapon");
     });
 }
 

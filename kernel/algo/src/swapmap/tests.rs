@@ -17,7 +17,11 @@ fn storage(slots: u32) -> Storage {
 
 impl Storage {
     fn map(&self) -> SwapMap<'_> {
-        let m = SwapMap::new(&self.0, &self.1).unwrap();
+        self.map_without([])
+    }
+
+    fn map_without(&self, bad: impl IntoIterator<Item = u32>) -> SwapMap<'_> {
+        let m = SwapMap::new(&self.0, &self.1, bad).unwrap();
         m.validate().unwrap();
         m
     }
@@ -35,10 +39,14 @@ fn take(m: &mut SwapMap<'_>, cursor: &mut Cursor, n: usize) -> Vec<u32> {
 fn storage_must_fit() {
     let s = storage(600);
     assert_eq!(
-        SwapMap::new(&s.0, &s.1[..2]).unwrap_err(),
+        SwapMap::new(&s.0, &s.1[..2], []).unwrap_err(),
         BadStorage::TooFewClusters { needed: 3 }
     );
-    let none = SwapMap::new(&[], &[]).unwrap();
+    assert_eq!(
+        SwapMap::new(&s.0, &s.1, [0, 600]).unwrap_err(),
+        BadStorage::NoSuchSlot(600)
+    );
+    let none = SwapMap::new(&[], &[], []).unwrap();
     assert_eq!(
         (none.slots(), none.free(), none.next_in_use(0)),
         (0, 0, None)
@@ -47,10 +55,24 @@ fn storage_must_fit() {
 }
 
 #[test]
+fn a_bad_slot_is_never_handed_out() {
+    let s = storage(600);
+    let bad = [0, 7, 255, 256, 599, 7];
+    let mut m = s.map_without(bad);
+    for _ in 0..2 {
+        assert_eq!((m.free(), m.bad()), (595, 5));
+        let all = take(&mut m, &mut Cursor::new(), 600);
+        assert_eq!(all.len(), 595);
+        assert!(bad.iter().all(|slot| !all.contains(slot)));
+        m.reset(bad);
+        m.validate().unwrap();
+    }
+}
+
+#[test]
 fn each_cursor_gets_consecutive_slots_of_its_own() {
     let s = storage(1024);
-    let mut m = s.map();
-    m.mark_bad(0).unwrap();
+    let mut m = s.map_without([0]);
     let (mut a, mut b) = (Cursor::new(), Cursor::new());
     assert_eq!(take(&mut m, &mut a, 3), [256, 257, 258]);
     assert_eq!(take(&mut m, &mut b, 2), [512, 513]);

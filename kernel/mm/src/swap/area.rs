@@ -4,9 +4,9 @@
 //! cache. Locks: `Rank::SwapMap`, taken in every function here, with nothing inside; it may be taken under
 //! a PTL. Never sleeps, never allocates. The tables are allocated at swapon.
 
-use algo::swapmap::{Cluster, Cursor, Left, SlotState, SwapError, SwapMap};
+use algo::swapmap::{Cursor, Left, SlotState, SwapError, SwapMap};
 use arch::block::BlockDevice;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use sync::point::{self, AccessKind, class};
 use sync::{MAX_CPUS, Rank, SpinLock, cpu};
 
@@ -63,16 +63,16 @@ fn must<R>(slot: u32, r: Option<Result<R, SwapError>>) -> R {
     }
 }
 
-/// Opens an area of `map.len()` slots on `dev`. The caller holds the swapon lock.
+/// Opens an area on `dev`. The caller holds the swapon lock. Slots are handed out from now on, so `map`
+/// comes with its bad slots.
 ///
 /// # Panics
-/// If there is one already.
-pub(super) fn open(
-    dev: &'static dyn BlockDevice,
-    map: &'static [AtomicU8],
-    clusters: &'static [Cluster],
-) {
-    let map = SwapMap::new(map, clusters).expect("swapon sized the tables");
+/// If there is an area already, or slot 0, which is the header, could be handed out.
+pub(super) fn open(dev: &'static dyn BlockDevice, map: SwapMap<'static>) {
+    assert!(
+        map.state(0).is_some_and(SlotState::is_bad),
+        "the swap header could be handed out"
+    );
     let mut area = AREA.lock();
     assert!(area.is_none(), "two swap areas");
     let fresh = Area {
@@ -252,11 +252,7 @@ pub(crate) fn used() -> u32 {
 #[cfg(feature = "lab")]
 pub(crate) fn reset(bad: &[u32]) {
     with(|a| {
-        a.map.reset();
-        for &slot in bad {
-            // Outside of the area there is nothing to mark.
-            let _ = a.map.mark_bad(slot);
-        }
+        a.map.reset(bad.iter().copied());
         a.open = true;
         a.cursors = [Cursor::new(); MAX_CPUS];
     });

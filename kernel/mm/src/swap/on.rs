@@ -7,7 +7,7 @@ use super::header::{self, Header, HeaderError};
 use super::{area, cache, io};
 use crate::buddy::{self, Gfp};
 use crate::stats::Use;
-use algo::swapmap::{Cluster, clusters_for};
+use algo::swapmap::{Cluster, SwapMap, clusters_for};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use arch::Pfn;
@@ -203,12 +203,12 @@ pub fn swapon(dev: &'static dyn BlockDevice) -> Result<Header, SwapOpError> {
     let slots = header.last_page + 1;
     storage.grow(slots as usize)?;
     let tables = cache::tables(slots).ok_or(SwapOpError::NoMemory)?;
+    let bad = core::iter::once(0).chain(header::bad_pages(&page.bytes, &header));
+    let map = SwapMap::new(&storage.map[..slots as usize], storage.clusters, bad)
+        .expect("the tables are large enough and the header was checked");
     cache::install(tables);
-    area::open(dev, &storage.map[..slots as usize], storage.clusters);
-    area::mark_bad(0);
-    for bad in header::bad_pages(&page.bytes, &header) {
-        area::mark_bad(bad);
-    }
+    // Last: reclaim may hand slots out and write to them from here on.
+    area::open(dev, map);
     Ok(header)
 }
 
