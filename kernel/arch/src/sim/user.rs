@@ -1,17 +1,24 @@
 //! Loads and stores in the user half by the running thread, through the simulated MMU.
 //!
-//! A fault runs the `page_fault` upcall with interrupts on and retries; so these may sleep, except for the
-//! `_nofault` ones. Each access is one step and a place where an interrupt may arrive before it. Loads acquire,
-//! stores release, the read-modify-write ones do both.
+//! A thread that has adopted no address space has no user memory, whatever root its CPU has
+//! borrowed. A fault runs the `page_fault` upcall with interrupts on and retries; so these may
+//! sleep, except for the `_nofault` ones. Each access is one step and a place where an interrupt
+//! may arrive before it. Loads acquire, stores release, the read-modify-write ones do both.
 
-use super::mmu;
+use super::{mmu, thread};
 use crate::addr::{USER_TOP, VirtAddr};
 use crate::upcall::{Access, FaultError, upcalls};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+/// An address outside of the user half has no mapping; nor has any without an adopted address
+/// space.
+fn is_user(va: VirtAddr) -> bool {
+    va.0 < USER_TOP && thread::adopted() != 0
+}
+
 fn attempt<R>(va: VirtAddr, want: Access, op: impl Fn(&AtomicU64) -> R) -> Result<R, FaultError> {
-    if va.0 >= USER_TOP {
+    if !is_user(va) {
         return Err(FaultError::Unmapped);
     }
     let word = VirtAddr(va.0 & !7);
@@ -37,7 +44,8 @@ fn aligned(va: VirtAddr) -> VirtAddr {
 /// Loads the word at `va` (8-byte aligned).
 ///
 /// # Errors
-/// What the page-fault upcall says, or [`FaultError::Unmapped`] outside of the user half; so for all below.
+/// What the page-fault upcall says, or [`FaultError::Unmapped`] outside of the user half and for a
+/// thread that has adopted no address space; so for all below.
 pub fn load(va: VirtAddr) -> Result<u64, FaultError> {
     attempt(aligned(va), Access::Read, |w| w.load(Acquire))
 }
@@ -95,7 +103,7 @@ pub fn compare_exchange(va: VirtAddr, old: u64, new: u64) -> Result<u64, FaultEr
 
 /// What the MMU reads at `va` now, without an upcall: `None` where it faults.
 pub fn load_nofault(va: VirtAddr) -> Option<u64> {
-    if va.0 >= USER_TOP {
+    if !is_user(va) {
         return None;
     }
     sync::irq::poll();
@@ -104,7 +112,7 @@ pub fn load_nofault(va: VirtAddr) -> Option<u64> {
 
 /// Stores where the MMU allows it now, without an upcall; whether it did.
 pub fn store_nofault(va: VirtAddr, value: u64) -> bool {
-    if va.0 >= USER_TOP {
+    if !is_user(va) {
         return false;
     }
     sync::irq::poll();

@@ -119,11 +119,17 @@ fn switch_to(cpu: usize, prev: u16, next: u16, leave: Leave, aside: Aside) {
         Leave::Move(to) => AFTER_MOVE + to as u64,
     };
     mine.after.store(after, Ordering::Relaxed);
-    let mm = n.mm.load(Ordering::Relaxed);
-    if mm != p.mm.load(Ordering::Relaxed)
-        && let Some(u) = upcalls()
-    {
-        u.switch_mm(&sync::irq::disable(), mm);
+    let adopted = thread::adopted_on(cpu);
+    let (left, mm) = (
+        adopted.load(Ordering::Relaxed),
+        n.mm.load(Ordering::Relaxed),
+    );
+    p.mm.store(left, Ordering::Relaxed);
+    if mm != left {
+        adopted.store(mm, Ordering::Relaxed);
+        if let Some(u) = upcalls() {
+            u.switch_mm(&sync::irq::disable(), mm);
+        }
     }
     aside.end();
     n.on_cpu.store(true, Ordering::Relaxed);

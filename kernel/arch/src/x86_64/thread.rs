@@ -5,10 +5,13 @@
 //! gone. Locks: see `sched`. `park`, `join` and `sleep` sleep; `unpark` may be called from anywhere.
 
 use alloc::boxed::Box;
+use core::arch::asm;
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
+use sync::cpu::{CPU_LOCALS, CpuLocal};
 use sync::task::{self, MAX_TASKS, current};
 use sync::{CpuMask, TaskId};
 use x86_64::instructions::interrupts;
@@ -42,7 +45,7 @@ pub(super) struct Thread {
     pub(super) allowed: AtomicU32,
     /// The preemption count while it does not run.
     pub(super) preempt_count: AtomicU32,
-    /// The adopted address space, in the memory manager's terms; 0 is none.
+    /// The adopted address space while it does not run, in the memory manager's terms; 0 is none.
     pub(super) mm: AtomicU64,
     /// Cycles used, without the current turn.
     pub(super) time: AtomicU64,
@@ -286,16 +289,48 @@ pub fn unpin() {
         .store(u32::MAX, Ordering::Relaxed);
 }
 
+/// Where in [`CpuLocal::machine`] the running thread's adopted word is.
+const ADOPTED: usize = 0;
+const ADOPTED_OFFSET: usize = offset_of!(CpuLocal, machine) + 8 * ADOPTED;
+
 /// Remembers which address space the calling thread has adopted (0: none). At a switch between threads
 /// whose words differ the scheduler makes the `switch_mm` upcall; this function makes none.
 pub fn set_adopted(mm: u64) {
-    thread(current().0).mm.store(mm, Ordering::Relaxed);
+    // SAFETY: GS base points to this CPU's `CpuLocal`; one aligned store, which no thread switch
+    // can split.
+    unsafe {
+        asm!("mov gs:[{offset}], {mm}", offset = const ADOPTED_OFFSET, mm = in(reg) mm,
+             options(nostack, preserves_flags));
+    }
 }
 
 /// What the calling thread set last.
 #[inline]
 pub fn adopted() -> u64 {
-    thread(current().0).mm.load(Ordering::Relaxed)
+    let mm: u64;
+    // SAFETY: GS base points to this CPU's `CpuLocal`; one aligned load, and a thread switch brings
+    // the word along.
+    unsafe {
+        asm!("mov {mm}, gs:[{offset}]", offset = const ADOPTED_OFFSET, mm = out(reg) mm,
+             options(nostack, preserves_flags, readonly));
+    }
+    mm
+}
+
+/// The calling thread has adopted an address space.
+#[inline]
+pub(super) fn has_adopted() -> bool {
+    // SAFETY: as in `adopted`; the label is an ordinary block of this function.
+    unsafe {
+        asm!("cmp qword ptr gs:[{offset}], 0", "je {none}", offset = const ADOPTED_OFFSET,
+             none = label { return false }, options(nostack, readonly));
+    }
+    true
+}
+
+/// The word of the thread that runs on `cpu`. Interrupts are off there.
+pub(super) fn adopted_on(cpu: usize) -> &'static AtomicU64 {
+    &CPU_LOCALS[cpu].machine[ADOPTED]
 }
 
 /// Cycles that `t` has run on CPUs.

@@ -1,11 +1,14 @@
-//! Loads and stores in the user half by the running actor, with the real MMU.
+//! Loads and stores in the user half by the running thread, with the real MMU.
 //!
-//! A fault runs the `page_fault` upcall on the thread's own stack with interrupts on, and the access is
-//! retried or fails with the upcall's error; so these may sleep, and need interrupts and preemption on. The
-//! `_nofault` ones make no upcall and may be used anywhere. The accesses are single instructions: aligned 8-byte
-//! ones are atomic, with the ordering of plain x86 accesses (loads acquire, stores release; the
-//! read-modify-write ones are sequentially consistent).
+//! A thread that has adopted no address space has no user memory, whatever root its CPU has
+//! borrowed: what that root leads to may have been freed, because a lazy CPU is told of nothing. A
+//! fault runs the `page_fault` upcall on the thread's own stack with interrupts on, and the access
+//! is retried or fails with the upcall's error; so these may sleep, and need interrupts and
+//! preemption on. The `_nofault` ones make no upcall and may be used anywhere. The accesses are
+//! single instructions: aligned 8-byte ones are atomic, with the ordering of plain x86 accesses
+//! (loads acquire, stores release; the read-modify-write ones are sequentially consistent).
 
+use super::thread;
 use crate::addr::{USER_TOP, VirtAddr};
 use crate::upcall::FaultError;
 
@@ -48,10 +51,12 @@ fn checked(status: u64) -> Result<(), FaultError> {
     }
 }
 
-/// An address outside of the user half has no mapping, whatever the kernel's tables say.
+/// An address outside of the user half has no mapping, whatever the kernel's tables say; nor has
+/// any without an adopted address space. (A thread that is switched away from here comes back to
+/// its own root.)
 #[inline]
 fn user(va: VirtAddr) -> Result<u64, FaultError> {
-    if va.0 < USER_TOP {
+    if va.0 < USER_TOP && thread::has_adopted() {
         Ok(va.0)
     } else {
         Err(FaultError::Unmapped)
@@ -70,7 +75,8 @@ fn aligned(va: VirtAddr) -> Result<u64, FaultError> {
 /// Loads the word at `va` (8-byte aligned).
 ///
 /// # Errors
-/// What the page-fault upcall says, or [`FaultError::Unmapped`] outside of the user half; so for all below.
+/// What the page-fault upcall says, or [`FaultError::Unmapped`] outside of the user half and for a
+/// thread that has adopted no address space; so for all below.
 #[inline]
 pub fn load(va: VirtAddr) -> Result<u64, FaultError> {
     let loaded = user_load(aligned(va)?);

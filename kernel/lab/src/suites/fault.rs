@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::upcall::FaultError;
-use arch::user;
+use arch::{VirtAddr, user};
 use mm::stats::{Event, Use, total, use_pages};
 
 use super::{BASE, Outcome, in_parallel, mapped, several, without_leak};
@@ -18,6 +18,7 @@ pub(super) static SUITE: Suite = Suite {
         first_touch_is_zero_and_keeps,
         reads_share_the_zero_page,
         no_mapping_no_access,
+        no_address_space_no_access,
         a_stack_grows_to_its_limit,
         dontneed_forgets,
         one_page_touched_by_many_cpus,
@@ -34,13 +35,13 @@ fn first_touch_is_zero_and_keeps(_: &mut TestCtx<'_>) -> Outcome {
         for i in 0..64 {
             let va = at(BASE, i);
             check_eq!(user::fetch_add(va, i as u64)?, 0);
-            user::store8(arch::VirtAddr(va.0 + 4095), 0x5a)?;
+            user::store8(VirtAddr(va.0 + 4095), 0x5a)?;
         }
         check_eq!(use_pages(Use::Anon) - before, 64);
         check_eq!(space.mm().rss(), 64);
         for i in 0..64 {
             check_eq!(user::load(at(BASE, i))?, i as u64);
-            check_eq!(user::load8(arch::VirtAddr(at(BASE, i).0 + 4095))?, 0x5a);
+            check_eq!(user::load8(VirtAddr(at(BASE, i).0 + 4095))?, 0x5a);
         }
         Ok(())
     })
@@ -68,7 +69,7 @@ fn a_stack_grows_to_its_limit(_: &mut TestCtx<'_>) -> Outcome {
     without_leak(|| {
         let space = Space::new()?;
         let top = at(BASE, 4 * MAX);
-        let below = |pages: usize| arch::VirtAddr(top.0 - bytes(pages));
+        let below = |pages: usize| VirtAddr(top.0 - bytes(pages));
         let stack = mm::MapFlags::FIXED | mm::MapFlags::GROWSDOWN;
         space
             .mm()
@@ -103,12 +104,65 @@ fn no_mapping_no_access(_: &mut TestCtx<'_>) -> Outcome {
     check_eq!(user::store(at(BASE, 1), 1), Err(FaultError::Unmapped));
     check_eq!(user::load_nofault(at(BASE, 1)), None);
     check_eq!(
-        user::load(arch::VirtAddr(arch::USER_TOP)),
+        user::load(VirtAddr(arch::USER_TOP)),
         Err(FaultError::Unmapped)
     );
     space.unmap(BASE, 1)?;
     check_eq!(user::load(BASE), Err(FaultError::Unmapped));
     Ok(())
+}
+
+/// Every kind of access to `va` is refused at once.
+fn refused(va: VirtAddr) -> Outcome {
+    let unmapped = FaultError::Unmapped;
+    check_eq!(user::load(va), Err(unmapped));
+    check_eq!(user::store(va, 1), Err(unmapped));
+    check_eq!(user::load8(va), Err(unmapped));
+    check_eq!(user::store8(va, 1), Err(unmapped));
+    check_eq!(user::fetch_add(va, 1), Err(unmapped));
+    check_eq!(user::compare_exchange(va, 7, 1), Err(unmapped));
+    check_eq!(user::load_nofault(va), None);
+    check!(!user::store_nofault(va, 1));
+    Ok(())
+}
+
+/// A CPU keeps the root that a thread leaves there, and is told of nothing meanwhile. No thread
+/// reaches memory through it: not the one that had adopted it, nor one that never adopted any; nor
+/// when the address space is killed, or gone.
+fn no_address_space_no_access(_: &mut TestCtx<'_>) -> Outcome {
+    let spaces: Arc<[Space]> = (0..several())
+        .map(|_| mapped(1))
+        .collect::<Result<_, _>>()?;
+    let left = spaces.clone();
+    in_parallel(several(), move |i, _| {
+        let space = &left[i];
+        let adopted = space.enter();
+        user::store(BASE, 7)?;
+        drop(adopted);
+        refused(BASE)?;
+        let _adopted = space.enter();
+        check_eq!(user::load(BASE)?, 7);
+        Ok(())
+    })?;
+    let kept = spaces.clone();
+    in_parallel(several(), move |i, _| {
+        refused(BASE)?;
+        let adopted = kept[i].enter();
+        check_eq!(user::load(BASE)?, 7);
+        kept[i].mm().kill();
+        drop(adopted);
+        refused(BASE)
+    })?;
+    drop(spaces);
+    in_parallel(several(), |_, _| {
+        refused(BASE)?;
+        let space = mapped(1)?;
+        let adopted = space.enter();
+        user::store(BASE, 7)?;
+        drop(adopted);
+        drop(space);
+        refused(BASE)
+    })
 }
 
 fn dontneed_forgets(_: &mut TestCtx<'_>) -> Outcome {

@@ -44,7 +44,13 @@ fn a_lazy_cpu_may_keep_stale_translations_but_not_use_them() {
         user::store(VA, 1).unwrap();
         thread_api::set_adopted(0);
         frame_freed(f);
+        assert_eq!(user::store(VA, 2), Err(FaultError::Unmapped));
+        assert_eq!(
+            (user::load_nofault(VA), user::store_nofault(VA, 2)),
+            (None, false)
+        );
         assert_eq!(simctl::take_violations(), []);
+        thread_api::set_adopted(1);
         user::store(VA, 2).unwrap();
         let (cpu, pfn) = (cpu::id(), f);
         let used = Violation::UsedAfterFree { pfn, cpu, va: VA };
