@@ -5,14 +5,20 @@
 //! together lies together on disk; when no cluster is wholly free, partly used ones are filled up. Every
 //! operation but a scan inside one cluster is O(1), near-full areas included.
 //!
+//! A slot's byte counts to [`MAX_COUNT`]; beyond that the count goes on in a page that the caller lends for
+//! the slot's cluster (`more`).
+//!
 //! Locks: the swap map lock, around every call that takes `&mut self`. One slot may be read without it
 //! through [`SlotState::load`]: a relaxed snapshot, good for hints only. Never sleeps.
 
-use crate::{Corrupt, Links, List, NIL, ensure};
+use crate::{Links, List, NIL};
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 
+mod check;
+mod more;
 mod slot;
 
+pub use more::Pages;
 use slot::{BAD, COUNT, FAILING, HAS_CACHE};
 pub use slot::{MAX_COUNT, SlotState};
 
@@ -38,8 +44,9 @@ pub enum SwapError {
     NotCached,
     /// [`SwapMap::put`]: no entry refers to the slot.
     NoReference,
-    /// [`SwapMap::dup`]: [`MAX_COUNT`] entries refer to the slot already. Bring the page in instead.
-    TooManyReferences,
+    /// [`SwapMap::dup`]: [`MAX_COUNT`] is reached, and the slot's cluster has no page to count on in:
+    /// [`SwapMap::make_room`] lends one.
+    NoRoom,
 }
 
 /// What still uses a slot after one user has gone.
@@ -74,7 +81,7 @@ const ON_PARTIAL: u8 = 1;
 const ON_CURRENT: u8 = 2;
 const FULL: u8 = 3;
 
-/// The record of one cluster: 12 bytes, lent to [`SwapMap::new`], which resets it.
+/// The record of one cluster: 20 bytes, lent to [`SwapMap::new`], which resets it.
 #[derive(Debug, Default)]
 pub struct Cluster {
     next: AtomicU32,
@@ -82,6 +89,9 @@ pub struct Cluster {
     /// Slots that cannot be allocated: in use, bad, or behind the end of the area.
     used: AtomicU16,
     state: AtomicU8,
+    /// The page in which its slots' counts go on, and how many of them have a cell in it.
+    more: AtomicU32,
+    continued: AtomicU16,
 }
 
 impl Cluster {
@@ -92,6 +102,8 @@ impl Cluster {
             prev: AtomicU32::new(NIL),
             used: AtomicU16::new(0),
             state: AtomicU8::new(FULL),
+            more: AtomicU32::new(NIL),
+            continued: AtomicU16::new(0),
         }
     }
 
@@ -185,6 +197,8 @@ impl<'a> SwapMap<'a> {
             let real = CLUSTER_SLOTS.min(slots - c * CLUSTER_SLOTS);
             record.used.store((CLUSTER_SLOTS - real) as u16, Relaxed);
             record.state.store(FULL, Relaxed);
+            record.more.store(NIL, Relaxed);
+            record.continued.store(0, Relaxed);
             new.settle(c);
         }
         for slot in bad {
@@ -194,11 +208,12 @@ impl<'a> SwapMap<'a> {
         Ok(new)
     }
 
-    /// As new, over the same storage: every slot is free but those in `bad`.
+    /// As new, over the same storage: every slot is free but those in `bad`. Pages that were lent go back.
     ///
     /// # Panics
     /// If a bad slot is none of this map's.
-    pub fn reset(&mut self, bad: impl IntoIterator<Item = u32>) {
+    pub fn reset<P: Pages>(&mut self, bad: impl IntoIterator<Item = u32>, pages: &P) {
+        self.release_all(pages);
         *self = Self::new(self.map, self.clusters, bad).expect("the storage fitted before");
     }
 
@@ -279,13 +294,15 @@ impl<'a> SwapMap<'a> {
     /// One more entry refers to `slot`.
     ///
     /// # Errors
-    /// `OutOfRange`, `Free`, `Bad`, `TooManyReferences`.
-    pub fn dup(&mut self, slot: u32) -> Result<(), SwapError> {
+    /// `OutOfRange`, `Free`, `Bad`, `NoRoom`.
+    pub fn dup<P: Pages>(&mut self, slot: u32, pages: &P) -> Result<(), SwapError> {
         let (byte, old) = self.in_use(slot)?;
-        if old & COUNT == MAX_COUNT {
-            return Err(SwapError::TooManyReferences);
+        if old & COUNT < MAX_COUNT {
+            byte.store(old + 1, Relaxed);
+            return Ok(());
         }
-        byte.store(old + 1, Relaxed);
+        let carried = self.carry(slot, pages)?;
+        byte.store(old + 1 - carried, Relaxed);
         Ok(())
     }
 
@@ -293,12 +310,16 @@ impl<'a> SwapMap<'a> {
     ///
     /// # Errors
     /// `OutOfRange`, `Free`, `Bad`, `NoReference`.
-    pub fn put(&mut self, slot: u32) -> Result<Left, SwapError> {
+    pub fn put<P: Pages>(&mut self, slot: u32, pages: &P) -> Result<Left, SwapError> {
         let (_, old) = self.in_use(slot)?;
-        if old & COUNT == 0 {
-            return Err(SwapError::NoReference);
+        match old & COUNT {
+            0 => Err(SwapError::NoReference),
+            1 => {
+                let borrowed = self.borrow(slot, pages);
+                Ok(self.store(slot, old - 1 + borrowed, pages))
+            }
+            _ => Ok(self.store(slot, old - 1, pages)),
         }
-        Ok(self.store(slot, old - 1))
     }
 
     /// The swap cache now holds the page of `slot`: whoever succeeds may add it, and reads it in.
@@ -318,12 +339,12 @@ impl<'a> SwapMap<'a> {
     ///
     /// # Errors
     /// `OutOfRange`, `Free`, `Bad`, `NotCached`.
-    pub fn clear_cache(&mut self, slot: u32) -> Result<Left, SwapError> {
+    pub fn clear_cache<P: Pages>(&mut self, slot: u32, pages: &P) -> Result<Left, SwapError> {
         let (_, old) = self.in_use(slot)?;
         if old & HAS_CACHE == 0 {
             return Err(SwapError::NotCached);
         }
-        Ok(self.store(slot, old & !HAS_CACHE))
+        Ok(self.store(slot, old & !HAS_CACHE, pages))
     }
 
     /// `slot` is never to be allocated again: its write failed. A slot in use stays in use as "failing".
@@ -357,7 +378,7 @@ impl<'a> SwapMap<'a> {
     }
 
     /// Stores the state of a slot that one user has left.
-    fn store(&mut self, slot: u32, new: u8) -> Left {
+    fn store<P: Pages>(&mut self, slot: u32, new: u8, pages: &P) -> Left {
         let byte = &self.map[slot as usize];
         let (kept, left) = match new {
             0 => (0, Left::Free),
@@ -366,6 +387,9 @@ impl<'a> SwapMap<'a> {
             _ => (new, Left::CacheOnly),
         };
         byte.store(kept, Relaxed);
+        if matches!(left, Left::Free | Left::Retired) {
+            self.drop_room(slot, pages);
+        }
         match left {
             Left::Free => {
                 self.free += 1;
@@ -450,55 +474,6 @@ impl<'a> SwapMap<'a> {
             list.remove(self.clusters, c);
         }
         state.store(FULL, Relaxed);
-    }
-
-    /// Recounts everything: each slot, each cluster, each list, each counter. O(slots).
-    ///
-    /// # Errors
-    /// The first rule that does not hold; `at` is a cluster where the rule is about one, else a slot.
-    pub fn validate(&self) -> Result<(), Corrupt> {
-        let (mut free, mut bad) = (0, 0);
-        let mut members = [0u32; 3];
-        for (c, record) in (0..).zip(self.clusters) {
-            let begin = c * CLUSTER_SLOTS;
-            let end = self.slots().min(begin + CLUSTER_SLOTS);
-            let mut used = CLUSTER_SLOTS - (end - begin);
-            for slot in begin..end {
-                let byte = self.map[slot as usize].load(Relaxed);
-                let legal = byte == BAD || (byte & COUNT != COUNT && byte != FAILING);
-                ensure(legal, "swap map: impossible slot state", slot)?;
-                bad += u32::from(byte == BAD);
-                free += u32::from(byte == 0);
-                used += u32::from(byte != 0);
-            }
-            ensure(
-                record.used() == used,
-                "swap map: cluster use count wrong",
-                c,
-            )?;
-            let state = record.state.load(Relaxed);
-            let fits = match state {
-                ON_FREE => used == 0,
-                ON_PARTIAL => used > 0 && used < CLUSTER_SLOTS,
-                ON_CURRENT => used < CLUSTER_SLOTS,
-                _ => used == CLUSTER_SLOTS,
-            };
-            ensure(fits, "swap map: cluster in the wrong state", c)?;
-            if let Some(n) = members.get_mut(usize::from(state)) {
-                *n += 1;
-            }
-        }
-        for (state, list) in (0u8..).zip(&self.lists) {
-            list.validate(self.clusters)?;
-            for c in list.iter(self.clusters) {
-                let listed = self.clusters[c as usize].state.load(Relaxed) == state;
-                ensure(listed, "swap map: cluster on the wrong list", c)?;
-            }
-            let all = list.len() == members[usize::from(state)];
-            ensure(all, "swap map: cluster on no list", NIL)?;
-        }
-        ensure(free == self.free, "swap map: free count wrong", NIL)?;
-        ensure(bad == self.bad, "swap map: bad count wrong", NIL)
     }
 }
 

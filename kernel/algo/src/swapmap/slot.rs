@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-/// Most references to one slot.
+/// Most references that a slot's byte counts; more go on elsewhere (see `more`).
 pub const MAX_COUNT: u8 = 0x3e;
 
 pub(super) const COUNT: u8 = 0x3f;
@@ -25,7 +25,8 @@ impl SlotState {
         Self(byte.load(Relaxed))
     }
 
-    /// References by page-table entries, `0..=MAX_COUNT`.
+    /// References by page-table entries, as far as the byte counts them: all of them up to [`MAX_COUNT`], 0 only when
+    /// there are none ([`super::SwapMap::references`] knows the rest).
     #[inline]
     pub const fn count(self) -> u8 {
         if self.is_bad() { 0 } else { self.0 & COUNT }

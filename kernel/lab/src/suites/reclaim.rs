@@ -1,7 +1,11 @@
 //! Swapping out and in, advice about it, and what it does to shared pages.
 
+#[cfg(feature = "lab")]
+use alloc::{format, vec::Vec};
 use arch::{VirtAddr, user};
 use mm::stats::{Event, total};
+#[cfg(feature = "lab")]
+use mm::stats::{Use, use_pages};
 
 use super::{BASE, Outcome, mapped, without_leak};
 use crate::selftest::{Failure, Suite, TestCtx};
@@ -18,6 +22,10 @@ pub(super) static SUITE: Suite = Suite {
         willneed_reads_ahead,
         free_keeps_what_is_written_again,
         slots_are_given_back,
+        #[cfg(feature = "lab")]
+        a_page_of_many_sharers_is_swapped,
+        #[cfg(feature = "lab")]
+        a_swapped_page_gets_many_sharers,
     ],
 };
 
@@ -208,4 +216,91 @@ fn slots_are_given_back(_: &mut TestCtx<'_>) -> Outcome {
     }
     check_eq!(mm::swap::stats().used, used);
     Ok(())
+}
+
+/// More address spaces than the byte of a slot can count.
+#[cfg(feature = "lab")]
+const SHARERS: usize = 150;
+
+/// That many share a page, and reclaim takes it from all of them.
+#[cfg(feature = "lab")]
+fn a_page_of_many_sharers_is_swapped(_: &mut TestCtx<'_>) -> Outcome {
+    many_sharers(|parent| {
+        let pfn = entry_at(parent.mm(), 0).pfn();
+        let all = forked(parent)?;
+        check_eq!(mm::frame::frame(pfn).mapcount(), SHARERS as u32);
+        // Its accessed bits count as use once or twice.
+        for _ in 0..3 {
+            mm::reclaim::one(pfn);
+        }
+        Ok(all)
+    })
+}
+
+/// That many come to share a page that was swapped before: no fork fails.
+#[cfg(feature = "lab")]
+fn a_swapped_page_gets_many_sharers(_: &mut TestCtx<'_>) -> Outcome {
+    many_sharers(|parent| {
+        parent.advise(BASE, 1, Advice::PageOut)?;
+        mm::reclaim::settle();
+        forked(parent)
+    })
+}
+
+/// Forks of forks, [`SHARERS`] in all.
+#[cfg(feature = "lab")]
+fn forked(parent: Space) -> Result<Vec<Space>, Failure> {
+    let mut all = Vec::from([parent]);
+    while all.len() < SHARERS {
+        all.push(all[all.len() / 2].fork()?);
+    }
+    Ok(all)
+}
+
+/// `share` makes [`SHARERS`] of a space whose first page holds words; the page is on the swap disk then. Each gets it back.
+#[cfg(feature = "lab")]
+fn many_sharers(share: impl FnOnce(Space) -> Result<Vec<Space>, Failure>) -> Outcome {
+    need_swap()?;
+    let misc = || use_pages(Use::Misc);
+    let before = misc();
+    without_leak(|| {
+        let parent = mapped(1)?;
+        {
+            let _adopted = parent.enter();
+            fill(1)?;
+        }
+        let mut all = share(parent)?;
+        let slot = entry_at(all[0].mm(), 0);
+        check!(slot.is_swap(), "the page did not go to swap");
+        let slot = slot.swap_slot();
+        check_eq!(mm::swap::references(slot), SHARERS as u64);
+        for space in &all {
+            check_eq!(space.mm().swap_entries.get(), 1);
+        }
+        mm::swap::validate().map_err(|c| Failure::new(format!("{c}")))?;
+        // Back, by loads and stores, and away by exits, in an order that is not that of the forks.
+        for i in 0..SHARERS {
+            let space = all.swap_remove(i * 7 % all.len());
+            if i % 3 == 0 {
+                continue;
+            }
+            let _adopted = space.enter();
+            verify(BASE, 0..1)?;
+            user::store(BASE, i as u64)?;
+            check_eq!(user::load(BASE)?, i as u64);
+        }
+        check_eq!(mm::swap::references(slot), 0);
+        mm::swap::validate().map_err(|c| Failure::new(format!("{c}")))
+    })?;
+    check_eq!(misc(), before);
+    Ok(())
+}
+
+/// The entry of page `i`.
+#[cfg(feature = "lab")]
+fn entry_at(mm: &mm::MmRef, i: usize) -> arch::pte::Entry {
+    let _areas = mm.mmap_lock.read();
+    let pmd = mm::pt::PmdRef::lookup(mm, at(BASE, i));
+    pmd.and_then(|pmd| pmd.peek(at(BASE, i)))
+        .unwrap_or(arch::pte::Entry::NONE)
 }

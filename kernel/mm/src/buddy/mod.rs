@@ -4,12 +4,24 @@
 //! to reclaim (the slow path that `reclaim` registers); freeing never sleeps. No allocation from the heap.
 //!
 //! Watermarks (Linux's formula): below `low` kswapd is woken; ordinary requests stop at `min`; what lies
-//! below is for reclaim itself ([`Gfp::MEMALLOC`]), so that freeing memory never fails for want of memory.
+//! below is for reclaim itself ([`Gfp::MEMALLOC`]), so that freeing memory never fails for want of memory: it takes
+//! a frame where the counts of slots that more address spaces share than a byte can count go on (`swap::area`).
 
 pub mod pcp;
 #[cfg(feature = "lab")]
 pub(crate) mod pocket;
 pub mod poison;
+#[cfg(feature = "lab")]
+pub mod refuse;
+
+#[cfg(not(feature = "lab"))]
+mod refuse {
+    //! Without the lab nothing is refused.
+    #[inline(always)]
+    pub(super) const fn is_this(_: super::Use) -> bool {
+        false
+    }
+}
 
 #[cfg(not(feature = "lab"))]
 mod pocket {
@@ -265,6 +277,9 @@ pub fn free_blocks() -> [u32; MAX_ORDER as usize + 1] {
 /// [`Oom`] when there is none and `gfp` allows no more effort, or the effort was in vain.
 #[inline]
 pub fn alloc(order: u8, usage: Use, gfp: Gfp) -> Result<Page, Oom> {
+    if refuse::is_this(usage) {
+        return Err(Oom);
+    }
     let pfn = match take(order, usage, gfp) {
         Some(pfn) => pfn,
         None => slow(order, usage, gfp)?,

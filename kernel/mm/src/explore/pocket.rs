@@ -186,7 +186,7 @@ impl Pocket {
         let mut from = 0;
         while let Some(slot) = area::next_in_use(from) {
             from = slot + 1;
-            let count = area::state(slot).map_or(0, |s| s.count());
+            let count = area::references(slot);
             leaks.add(format_args!("slot {slot:#x} with {count} entries"));
             if let Some(pfn) = cache::peek(slot) {
                 leaks.add(format_args!("its folio {pfn:?} is in the swap cache"));

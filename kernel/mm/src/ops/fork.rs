@@ -2,7 +2,8 @@
 //!
 //! Takes the parent's `mmap_lock` exclusively, then the child's; per pair of PTE tables the parent's PTL,
 //! then the child's (nobody else knows the child's tables, but for reverse walks, which take one PTL at a
-//! time: no order can be violated). Tables are allocated with no PTL held. Sleeps.
+//! time: no order can be violated). Tables, and frames for the counts of widely shared slots, are allocated with no PTL
+//! held. Sleeps.
 //!
 //! Only tables that the parent has are copied, and no pages of files: the child's faults find those in the page cache. A shared page loses its write bit in both and is no longer
 //! EXCLUSIVE; the parent's CPUs are flushed once, before `mmap_lock` is dropped: from then on a write
@@ -11,6 +12,7 @@
 
 use super::weakened::Weakened;
 use super::write;
+use crate::buddy::Gfp;
 use crate::error::MmError;
 use crate::frame::{flag, frame};
 use crate::handle::MmRef;
@@ -18,18 +20,19 @@ use crate::knobs::Knob;
 use crate::mm::Mm;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{PmdRef, PteLocked, tlb};
-use crate::swap;
+use crate::swap::area;
 use crate::vma::set::VmaSet;
 use crate::vma::{edit, links, pool, vm};
 use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
 use arch::{PAGE_SHIFT, VirtAddr};
+use core::ops::Range;
 
 impl MmRef {
     /// A new address space with the same areas, sharing every page until one side writes it.
     ///
     /// # Errors
-    /// NoMemory: no object or table for the child, or a swapped page has too many sharers. Killed.
+    /// NoMemory: no object or table for the child, or no frame to count the sharers of a swapped page on in. Killed.
     pub fn fork(&self) -> Result<MmRef, MmError> {
         let child = MmRef::new()?;
         let copied = {
@@ -84,32 +87,39 @@ impl Copy<'_> {
         let to = PmdRef::lookup_or_alloc(self.child, va)?;
         to.alloc_pte_table(self.child)?;
         let mut done = Counts::default();
-        let result = match (span.pmd.lock(va), to.lock_nested(va)) {
-            (Some(mut from), Some(mut to)) => {
-                tlb::flush_batched_pending(self.parent.id(), self.parent);
-                self.entries(&mut from, &mut to, span, &mut done)
-            }
-            // `mmap_lock` keeps both tables in place.
-            _ => unreachable!("a table went away under mmap_lock"),
-        };
+        let mut result = Ok(());
+        let mut at = span.start;
+        while result.is_ok()
+            && let Err(Full { va, slot }) = self.entries(at..span.end, span, to, &mut done)
+        {
+            at = va;
+            result = area::make_room(slot, Gfp::RECLAIM);
+        }
         done.add_to(self.child);
-        result
+        Ok(result?)
     }
 
+    /// Copies the entries of `range`, as far as their swap slots can count the child's.
     fn entries(
         &mut self,
-        from: &mut PteLocked,
-        to: &mut PteLocked,
+        range: Range<u64>,
         span: &Span,
+        to: PmdRef,
         done: &mut Counts,
-    ) -> Result<(), MmError> {
-        let mut va = span.start;
-        while va < span.end {
+    ) -> Result<(), Full> {
+        let mut va = range.start;
+        let (Some(mut from), Some(mut to)) =
+            (span.pmd.lock(VirtAddr(va)), to.lock_nested(VirtAddr(va)))
+        else {
+            unreachable!("a table went away under mmap_lock");
+        };
+        tlb::flush_batched_pending(self.parent.id(), self.parent);
+        while va < range.end {
             from.seek(VirtAddr(va));
             let entry = from.get();
             if !entry.is_none() {
                 to.seek(VirtAddr(va));
-                to.set(self.entry(from, VirtAddr(va), entry, done)?);
+                to.set(self.entry(&mut from, VirtAddr(va), entry, done)?);
             }
             va += PAGE_SIZE;
         }
@@ -124,9 +134,10 @@ impl Copy<'_> {
         va: VirtAddr,
         entry: Entry,
         done: &mut Counts,
-    ) -> Result<Entry, MmError> {
+    ) -> Result<Entry, Full> {
         if entry.is_swap() {
-            swap::dup(entry.swap_slot())?;
+            let slot = entry.swap_slot();
+            area::dup(slot).map_err(|area::NoRoom| Full { va: va.0, slot })?;
             done.swapped += 1;
             return Ok(entry);
         }
@@ -153,6 +164,12 @@ impl Copy<'_> {
         done.pages += 1;
         Ok(entry.without(pte::WRITE | pte::ACCESSED))
     }
+}
+
+/// The entry at `va` could not be copied: `slot` cannot count one more. With no PTL held there is help.
+struct Full {
+    va: u64,
+    slot: u32,
 }
 
 /// What was copied from one table.

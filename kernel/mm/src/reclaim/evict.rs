@@ -199,6 +199,12 @@ fn evict(
         Verdict::Evict(how) => how,
         other => return other,
     };
+    if let Replace::Slot(slot) = how
+        && area::make_room_for(slot, guard.frame().mapcount()).is_err()
+    {
+        // It would lose some of its entries in vain.
+        return Verdict::Keep;
+    }
     let gone = try_to_unmap(guard, how, sync_for(mercy), batch);
     if let Replace::Slot(slot) = how
         && !knobs::on(Knob::SlotBeforePte)

@@ -5,7 +5,8 @@
 //! watermarks, `direct` in an allocation that finds nothing free; `oom` ends an address space when all that is in vain;
 //! `advice` is what madvise asks for.
 //!
-//! Nothing here allocates from the heap or needs a frame. Sleeps; called with no spin lock held, possibly with
+//! Nothing here allocates from the heap, or needs a frame but one from the reserve for the counts of widely shared slots
+//! (`swap::area`). Sleeps; called with no spin lock held, possibly with
 //! `mmap_lock`s held, so those are only tried. Folio locks are tried, too, except for folios that reclaim
 //! itself has in hand.
 

@@ -70,7 +70,8 @@ fn unhook(folio: &FolioGuard, mm: &Mm, old: Entry) {
     debug_assert!(!last, "the caller of try_to_unmap holds a reference");
 }
 
-/// Puts an entry that names `slot` in. False when the slot has as many entries as it can count.
+/// Puts an entry that names `slot` in. False when forks have made more entries meanwhile than the caller has made room
+/// for (`area::make_room_for`).
 fn to_slot(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, slot: u32, batch: &mut Batch) -> bool {
     if area::dup(slot).is_err() {
         return false;

@@ -1,12 +1,20 @@
 //! The swap area: the disk, and for each of its slots who uses it.
 //!
 //! One area at a time. A slot is used by the page-table entries that name it (its count) and by the swap
-//! cache. Locks: `Rank::SwapMap`, taken in every function here, with nothing inside; it may be taken under
-//! a PTL. Never sleeps, never allocates. The tables are allocated at swapon.
+//! cache. Locks: `Rank::SwapMap`, taken in every function here, with the page allocator's inside where a page goes back;
+//! it may be taken under a PTL. Never sleeps, and allocates in [`make_room`] only. The tables are allocated at swapon.
+//!
+//! A slot that more entries name than its byte can count needs a frame in which the count goes on, which serves its whole
+//! cluster (`algo::swapmap`). [`make_room`] is called where no spin lock is held: by fork, when [`dup`] has refused an entry,
+//! with any effort that memory takes; by reclaim before it takes the entries of a widely shared folio out, from the reserve
+//! ([`Gfp::MEMALLOC`]): a frame for the counts of up to 256 pages that go.
 
-use algo::swapmap::{Cursor, Left, SlotState, SwapError, SwapMap};
+use crate::buddy::{self, Gfp, Oom};
+use crate::stats::Use;
+use algo::swapmap::{Cursor, Left, MAX_COUNT, Pages, SlotState, SwapError, SwapMap};
+use arch::Pfn;
 use arch::block::BlockDevice;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sync::point::{self, AccessKind, class};
 use sync::{MAX_CPUS, Rank, SpinLock, cpu};
 
@@ -17,6 +25,18 @@ struct Area {
     open: bool,
     /// Where each CPU allocates next.
     cursors: [Cursor; MAX_CPUS],
+}
+
+/// The frames that counts go on in, named by their numbers.
+struct Frames;
+
+impl Pages for Frames {
+    fn cell(&self, page: u32, i: u32) -> &AtomicU64 {
+        &arch::frame_words(Pfn(page))[i as usize]
+    }
+    fn release(&self, page: u32) {
+        buddy::free(Pfn(page), 0);
+    }
 }
 
 static AREA: SpinLock<Option<Area>> = SpinLock::new(Rank::SwapMap, None);
@@ -158,13 +178,17 @@ pub(crate) fn alloc(out: &mut [u32]) -> usize {
     .unwrap_or(0)
 }
 
+/// The slot's count is at its limit, and nothing changed: [`make_room`], then try again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoRoom;
+
 /// One more page-table entry names `slot`.
 ///
 /// # Errors
-/// [`SwapError::TooManyReferences`]: the count is at its limit. Nothing was changed.
-pub(crate) fn dup(slot: u32) -> Result<(), SwapError> {
-    match with(|a| a.map.dup(slot)) {
-        Some(Err(e @ SwapError::TooManyReferences)) => Err(e),
+/// [`NoRoom`]; never after [`make_room`] for a slot that has been in use since.
+pub(crate) fn dup(slot: u32) -> Result<(), NoRoom> {
+    match with(|a| a.map.dup(slot, &Frames)) {
+        Some(Err(SwapError::NoRoom)) => Err(NoRoom),
         other => {
             must(slot, other);
             Ok(())
@@ -172,9 +196,48 @@ pub(crate) fn dup(slot: u32) -> Result<(), SwapError> {
     }
 }
 
+/// Lets the count of `slot` go on beyond what its byte counts, until it is free. No spin lock is held; may sleep
+/// with [`Gfp::RECLAIM`]. A slot that is not in use any more needs no room.
+///
+/// # Errors
+/// [`Oom`].
+pub(crate) fn make_room(slot: u32, gfp: Gfp) -> Result<(), Oom> {
+    let lend = |page: &mut Option<u32>| with(|a| a.map.make_room(slot, page, &Frames));
+    if lend(&mut None) != Some(Err(SwapError::NoRoom)) {
+        return Ok(());
+    }
+    let page = buddy::alloc(0, Use::Misc, gfp)?;
+    let mut lent = Some(page.pfn().0);
+    // Another thread may have lent one to the cluster meanwhile: then this one goes back.
+    let _ = lend(&mut lent);
+    if lent.is_none() {
+        let _ = page.into_pfn();
+    }
+    Ok(())
+}
+
+/// For reclaim, before `more` entries come to name `slot`: from the reserve, at once.
+///
+/// # Errors
+/// [`Oom`]: not all of them could be counted.
+#[inline]
+pub(crate) fn make_room_for(slot: u32, more: u32) -> Result<(), Oom> {
+    // A fork may add sharers meanwhile, so not to the last one.
+    if more < u32::from(MAX_COUNT) / 2 && state(slot).is_none_or(|s| s.count() < MAX_COUNT / 2) {
+        return Ok(());
+    }
+    make_room(slot, Gfp::MEMALLOC)
+}
+
 /// One page-table entry fewer names `slot`.
 pub(crate) fn put(slot: u32) -> Left {
-    must(slot, with(|a| a.map.put(slot)))
+    must(slot, with(|a| a.map.put(slot, &Frames)))
+}
+
+/// References to `slot` by entries and files.
+pub fn references(slot: u32) -> u64 {
+    let area = AREA.lock();
+    area.as_ref().map_or(0, |a| a.map.references(slot, &Frames))
 }
 
 /// Claims the right to put the page of `slot` into the swap cache.
@@ -187,7 +250,7 @@ pub(crate) fn set_cache(slot: u32) -> Result<(), SwapError> {
 
 /// The swap cache no longer has the page of `slot`.
 pub(crate) fn clear_cache(slot: u32) -> Left {
-    must(slot, with(|a| a.map.clear_cache(slot)))
+    must(slot, with(|a| a.map.clear_cache(slot, &Frames)))
 }
 
 /// A write to `slot` failed: it turns bad when nothing uses it any more.
@@ -230,7 +293,9 @@ pub(crate) fn next_in_use(from: u32) -> Option<u32> {
 /// # Errors
 /// What is wrong, and where.
 pub fn validate() -> Result<(), algo::Corrupt> {
-    AREA.lock().as_ref().map_or(Ok(()), |a| a.map.validate())
+    AREA.lock()
+        .as_ref()
+        .map_or(Ok(()), |a| a.map.validate(&Frames))
 }
 
 /// For the explorer: the bad slots, `None` without an area or while slots are in use.
@@ -252,7 +317,7 @@ pub(crate) fn used() -> u32 {
 #[cfg(feature = "lab")]
 pub(crate) fn reset(bad: &[u32]) {
     with(|a| {
-        a.map.reset(bad.iter().copied());
+        a.map.reset(bad.iter().copied(), &Frames);
         a.open = true;
         a.cursors = [Cursor::new(); MAX_CPUS];
     });

@@ -12,26 +12,16 @@ pub mod io;
 mod on;
 pub mod readahead;
 
-pub use area::{free_slots, state as slot_state, total_slots, validate};
+pub use area::{free_slots, references, state as slot_state, total_slots, validate};
 pub use on::{MIN_PAGES, SwapOpError, mkswap, swapon};
 pub(crate) use on::{SWAPON, close};
 
-use crate::error::MmError;
 use crate::stats::{Event, total};
 use algo::swapmap::Left;
 
 /// A swap area is in use.
 pub fn enabled() -> bool {
     total_slots() > 0
-}
-
-/// One more page-table entry names `slot` (fork copies an entry). Under the PTL of an entry that does.
-///
-/// # Errors
-/// [`MmError::NoMemory`] when the count is at its limit (62 address spaces share the page); nothing was
-/// changed.
-pub fn dup(slot: u32) -> Result<(), MmError> {
-    area::dup(slot).map_err(|_| MmError::NoMemory)
 }
 
 /// A page-table entry that named `slot` is gone. When it was the last one, the cached folio goes too, unless
