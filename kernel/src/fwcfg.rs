@@ -20,6 +20,8 @@ const SIGNATURE: u16 = 0;
 /// The list of files: a count, then entries of 64 bytes; numbers are big endian.
 const DIRECTORY: u16 = 0x19;
 const NAME: &[u8] = b"opt/quire/cmdline";
+/// There are not more: a file has a selector of 16 bits.
+const MAX_FILES: u32 = 1 << 16;
 /// Longest command line that is read.
 const MAX_BYTES: u32 = 64 * 1024;
 
@@ -44,7 +46,7 @@ fn find() -> Option<(u16, u32)> {
         return None;
     }
     select(DIRECTORY);
-    let files = u32::from_be_bytes(read());
+    let files = u32::from_be_bytes(read()).min(MAX_FILES);
     (0..files).find_map(|_| {
         let size = u32::from_be_bytes(read());
         let item = u16::from_be_bytes(read());

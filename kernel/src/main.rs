@@ -60,10 +60,10 @@ fn run() -> ! {
         panic!("cannot start: {why}");
     }
     virtio::init(dma_pages);
-    let (running, found) = arch::start_cpus();
+    let cpus = arch::start_cpus();
     mm::cpus_known();
     println!(
-        "cpus: {running} of {found}, tsc {} kHz, icount {}",
+        "cpus: {cpus}, tsc {} kHz, icount {}",
         arch::tsc_hz() / 1000,
         arch::counts_instructions()
     );

@@ -13,6 +13,8 @@ extern crate alloc;
 pub mod actor;
 pub mod addr;
 pub mod block;
+#[cfg(any(target_os = "none", test))]
+mod countdown;
 pub mod pte;
 mod regions;
 mod seen;

@@ -78,13 +78,7 @@ impl<const N: usize> Disk<N> {
             return Err("the device refused an interrupt vector");
         }
         let ring = Queue::<N>::ring(&mut transport).ok_or("no memory for its queue")?;
-        let capacity = || {
-            let low: u32 = transport.read_config_space(0)?;
-            let high: u32 = transport.read_config_space(4)?;
-            Ok(u64::from(high) << 32 | u64::from(low))
-        };
-        let sectors = transport.read_consistent(capacity);
-        let sectors = sectors.map_err(|_| "its size cannot be read")?;
+        let sectors = common::sectors(&transport).ok_or("its size cannot be read")?;
         let doorbell = registers.doorbell(QUEUE);
         transport.finish_init();
         let queue = Queue::new(ring, transport, allocate);
@@ -164,13 +158,17 @@ impl<const N: usize> Driver for Disk<N> {
         let mut queue = self.queue.lock();
         let late = |since: u64| arch::now_ns().saturating_sub(since) > TIMEOUT_NS;
         if !queue.is_dead() && queue.oldest().is_some_and(late) {
-            queue.kill();
+            let stopped = queue.kill();
             drop(queue);
             crate::println!(
                 "{}: no answer for {} s: the disk is given up, its requests fail",
                 self.name,
                 TIMEOUT_NS / 1_000_000_000
             );
+            if !stopped {
+                let reset = common::RESET_NS / 1_000_000_000;
+                crate::println!("{}: its reset does not end within {reset} s", self.name);
+            }
             loop {
                 let given_up = self.queue.lock().abandon();
                 let Some((bio, result)) = given_up else {

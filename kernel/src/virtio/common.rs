@@ -1,11 +1,45 @@
 //! The registers of a modern virtio PCI device that the crate's transport keeps to itself: the queue's
-//! MSI-X vector and its doorbell.
+//! MSI-X vector and its doorbell. And waiting for a device, which has an end.
 //!
 //! Source: virtio 1.1, 4.1.4. Locks: none; set-up is the boot thread's, the doorbell is one store.
 
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction, PCI_CAP_ID_VNDR};
+use virtio_drivers::transport::{DeviceStatus, Transport};
 
 use crate::pci::{ConfigPorts, Root, map_bar};
+
+/// So long a device may take for its reset. Nanoseconds.
+pub(super) const RESET_NS: u64 = 1_000_000_000;
+/// So often its configuration may change while it is read.
+const CONFIG_READS: usize = 1000;
+
+/// Resets the device. False: it does not show within [`RESET_NS`] that the reset is over, so it may
+/// still use memory that it was told of.
+#[must_use]
+pub(super) fn reset(transport: &mut impl Transport) -> bool {
+    transport.set_status(DeviceStatus::empty());
+    let end = arch::now_ns() + RESET_NS;
+    loop {
+        if transport.get_status().is_empty() {
+            return true;
+        }
+        if arch::now_ns() > end {
+            return false;
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// Sectors of a disk: the first field of its configuration, read whole.
+pub(super) fn sectors(transport: &impl Transport) -> Option<u64> {
+    (0..CONFIG_READS).find_map(|_| {
+        let before = transport.read_config_generation();
+        let low: u32 = transport.read_config_space(0).ok()?;
+        let high: u32 = transport.read_config_space(4).ok()?;
+        let whole = transport.read_config_generation() == before;
+        whole.then_some(u64::from(high) << 32 | u64::from(low))
+    })
+}
 
 /// Kinds of capability.
 const COMMON: u8 = 1;

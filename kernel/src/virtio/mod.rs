@@ -10,7 +10,7 @@ use arch::MAX_DISKS;
 use spin::Once;
 use virtio_drivers::transport::pci::bus::DeviceFunction;
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
-use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
+use virtio_drivers::transport::{DeviceType, Transport};
 
 use crate::pci::{self, Root};
 use crate::println;
@@ -85,7 +85,9 @@ fn start(
     let mut transport = PciTransport::new::<KernelHal, _>(root, function)
         .map_err(|_| "its virtio structures are incomplete")?;
     // The firmware may have used the disk, with a smaller queue.
-    transport.set_status(DeviceStatus::empty());
+    if !common::reset(&mut transport) {
+        return Err("it does not end its reset");
+    }
     let vector = arch::irq::allocate(interrupt, n);
     let by_interrupt = vector.is_some_and(|vector| {
         let (address, data) = vector.msi(0);

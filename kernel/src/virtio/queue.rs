@@ -15,8 +15,8 @@ use arch::block::{Bio, Busy, IoError, MAX_SEGMENTS, Op};
 use arch::{PAGE_SIZE, Pfn};
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::pci::PciTransport;
-use virtio_drivers::transport::{DeviceStatus, Transport};
 
+use super::common;
 use super::hal::{Allocate, KernelHal};
 
 /// Requests in flight at most.
@@ -30,8 +30,6 @@ const HEADER: usize = 16;
 const ANSWER: usize = 32;
 /// So long a device may take for it. Nanoseconds.
 const ANSWER_NS: u64 = 5_000_000_000;
-/// Times that the status is read for the end of a reset.
-const RESET_READS: usize = 10_000;
 /// The only queue of a block device that is used.
 pub(super) const QUEUE: u16 = 0;
 
@@ -203,15 +201,12 @@ impl<const N: usize> Queue<N> {
     /// Gives the device up. One that still owes reads is reset first, so that it writes to no frame any more
     /// (QEMU finishes its own I/O before the reset is done). Late writes only reach slots of the disk that
     /// are known as bad by then, or are of file pages that stay dirty in memory, so they need none.
-    pub(super) fn kill(&mut self) {
+    /// False: the device does not end its reset.
+    pub(super) fn kill(&mut self) -> bool {
         self.dead = true;
         let mut in_flight = self.slots.iter().flatten();
-        if in_flight.any(|s| s.bio.op() == Op::Read) {
-            self.transport.set_status(DeviceStatus::empty());
-            let running = |_: &usize| !self.transport.get_status().is_empty();
-            // The spec wants the zero read back; a device that never shows it shall not hang us.
-            let _ = (0..RESET_READS).take_while(running).count();
-        }
+        let reads = in_flight.any(|s| s.bio.op() == Op::Read);
+        !reads || common::reset(&mut self.transport)
     }
 
     /// Takes one request back from a dead device.

@@ -3,6 +3,7 @@
 //! Locks: none; every register is this CPU's own. Interrupts are off between the two halves of an xAPIC
 //! command. Never sleeps.
 
+use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use sync::CpuMask;
@@ -40,9 +41,17 @@ const LOGICAL: u32 = 1 << 11;
 const BUSY: u32 = 1 << 12;
 const ASSERT: u32 = 1 << 14;
 const ALL_OTHERS: u32 = 3 << 18;
+const DELIVERY: u32 = 7 << 8;
 const DELIVER_NMI: u32 = 4 << 8;
 const DELIVER_INIT: u32 = 5 << 8;
 const DELIVER_STARTUP: u32 = 6 << 8;
+
+/// The command register's number with x2APIC.
+pub(super) const X2APIC_COMMAND: u32 = 0x830;
+
+/// Reads of xAPIC's command register before a command is held to be stuck: more than a tenth of a
+/// second, where a command takes microseconds.
+const BUSY_READS: u32 = 1_000_000;
 
 /// Most CPUs in xAPIC's flat logical mode, where one command reaches any set of them.
 const FLAT: usize = 8;
@@ -62,8 +71,7 @@ fn read(register: u32) -> u32 {
     match BASE.load(Ordering::Relaxed) {
         // SAFETY: x2APIC is on, and the register exists in it.
         0 => unsafe { x2apic_msr(register).read() as u32 },
-        // SAFETY: the registers are mapped for good at `base`.
-        base => unsafe { ((base + u64::from(register)) as *const u32).read_volatile() },
+        base => read_at(base, register),
     }
 }
 
@@ -71,9 +79,20 @@ fn write(register: u32, value: u32) {
     match BASE.load(Ordering::Relaxed) {
         // SAFETY: x2APIC is on, and the register exists in it.
         0 => unsafe { x2apic_msr(register).write(u64::from(value)) },
-        // SAFETY: the registers are mapped for good at `base`.
-        base => unsafe { ((base + u64::from(register)) as *mut u32).write_volatile(value) },
+        base => write_at(base, register, value),
     }
+}
+
+/// `base` is [`BASE`], and xAPIC is used.
+fn read_at(base: u64, register: u32) -> u32 {
+    // SAFETY: the registers are mapped for good at `base`.
+    unsafe { ((base + u64::from(register)) as *const u32).read_volatile() }
+}
+
+/// As [`read_at`].
+fn write_at(base: u64, register: u32, value: u32) {
+    // SAFETY: the registers are mapped for good at `base`.
+    unsafe { ((base + u64::from(register)) as *mut u32).write_volatile(value) }
 }
 
 /// The local APIC id of `cpu`.
@@ -118,10 +137,13 @@ pub(super) fn enable(cpu: usize) {
     let x2 = BASE.load(Ordering::Relaxed) == 0;
     let mut base = Msr::new(APIC_BASE);
     // SAFETY: sets the enable bits; the mode matches the interface that `read` and `write` use.
+    // From off to x2APIC there is no way but by xAPIC.
     unsafe {
-        let mode = if x2 { X2APIC_ENABLE } else { 0 };
-        let old = base.read();
-        base.write(old | APIC_ENABLE | mode);
+        let on = base.read() | APIC_ENABLE;
+        base.write(on);
+        if x2 {
+            base.write(on | X2APIC_ENABLE);
+        }
     }
     write(SPURIOUS_VECTOR, ENABLED | u32::from(irq::SPURIOUS));
     write(TASK_PRIORITY, 0);
@@ -151,20 +173,43 @@ pub(super) fn timer_left() -> u32 {
     read(TIMER_CURRENT)
 }
 
+/// Gives a command. What this CPU stored before is visible to what the command interrupts: a store
+/// to device memory (xAPIC) comes after earlier stores, and before a WRMSR there are fences.
+///
+/// # Panics
+/// When an earlier command is stuck; never for an NMI, which is part of a panic.
 fn command(destination: u32, low: u32) {
     let base = BASE.load(Ordering::Relaxed);
     if base == 0 {
-        let value = u64::from(destination) << 32 | u64::from(low);
-        // SAFETY: the x2APIC command register; an interrupt to a CPU of ours.
-        unsafe { x2apic_msr(COMMAND).write(value) };
+        x2apic_command(destination, low);
         return;
     }
     let _off = sync::irq::disable();
-    while read(COMMAND) & BUSY != 0 {
-        core::hint::spin_loop();
+    let idle = (0..BUSY_READS).any(|_| {
+        let idle = read_at(base, COMMAND) & BUSY == 0;
+        if !idle {
+            core::hint::spin_loop();
+        }
+        idle
+    });
+    assert!(
+        idle || low & DELIVERY == DELIVER_NMI,
+        "the local APIC of CPU {} does not deliver a command",
+        sync::cpu::id()
+    );
+    write_at(base, COMMAND_HIGH, destination << 24);
+    write_at(base, COMMAND, low);
+}
+
+/// The command register of x2APIC. WRMSR to it serialises nothing, and MFENCE alone does not hold
+/// it back: it takes MFENCE, then LFENCE (Intel SDM volume 3, "MSR Access in x2APIC Mode"). One
+/// piece of assembly, so that nothing comes between; [`super::audit_commands`] looks for others.
+fn x2apic_command(destination: u32, low: u32) {
+    // SAFETY: the x2APIC command register; an interrupt to a CPU of ours.
+    unsafe {
+        asm!("mov ecx, {msr}", "mfence", "lfence", "wrmsr", msr = const X2APIC_COMMAND,
+             in("eax") low, in("edx") destination, out("ecx") _, options(nostack, preserves_flags));
     }
-    write(COMMAND_HIGH, destination << 24);
-    write(COMMAND, low);
 }
 
 /// Raises `vector` on each CPU of `to` but the calling one. Does not wait for it.

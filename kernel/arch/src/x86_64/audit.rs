@@ -1,12 +1,12 @@
-//! Checks of what the kernel's page tables allow, for the self-tests.
+//! Checks of what the kernel's page tables allow, and of what its code holds, for the self-tests.
 //!
 //! Walks all of the kernel's root. Locks: none; mappings are only ever added meanwhile. Never sleeps.
 
 use core::sync::atomic::Ordering;
 
 use super::frame::pt_cell;
-use super::paging::{in_text, kernel_root};
-use super::stack;
+use super::paging::{in_text, kernel_root, text};
+use super::{apic, stack};
 use crate::addr::{ENTRIES, PAGE_SIZE, Pfn, VirtAddr};
 use crate::pte::{Entry, GLOBAL, NX, USER, WRITE};
 
@@ -114,4 +114,36 @@ fn guards(seen: &mut Audit) -> Result<(), Flaw> {
         }
     }
     Ok(())
+}
+
+/// Checks every write to x2APIC's command register in the kernel's code: MFENCE and LFENCE stand
+/// before the WRMSR, or the interrupt could overtake the stores that it tells of. Returns how many
+/// there are.
+///
+/// # Errors
+/// The first one without its fences.
+pub fn audit_commands() -> Result<usize, Flaw> {
+    const FENCES: [u8; 6] = [0x0f, 0xae, 0xf0, 0x0f, 0xae, 0xe8];
+    const WRMSR: [u8; 2] = [0x0f, 0x30];
+    /// The register's number may be loaded some instructions before.
+    const NEAR: usize = 24;
+    let mut load_number = [0xb9, 0, 0, 0, 0];
+    load_number[1..].copy_from_slice(&apic::X2APIC_COMMAND.to_le_bytes());
+    let mut found = 0;
+    for (at, code) in text().windows(load_number.len() + NEAR).enumerate() {
+        let Some(rest) = code.strip_prefix(&load_number) else {
+            continue;
+        };
+        let Some(wrmsr) = rest.windows(WRMSR.len()).position(|w| w == WRMSR) else {
+            continue;
+        };
+        found += 1;
+        if !rest[..wrmsr].ends_with(&FENCES) {
+            return Err(Flaw {
+                what: "an interrupt command without its fences",
+                va: VirtAddr(text().as_ptr() as u64 + at as u64),
+            });
+        }
+    }
+    Ok(found)
 }

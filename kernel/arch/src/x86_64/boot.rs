@@ -10,7 +10,8 @@ use x86_64::registers::control::{Cr4, Cr4Flags};
 use super::frame::{current_root, zero_frame};
 use super::layout::DIRECT_BASE;
 use super::paging::{NoMemory, kernel_root};
-use super::{acpi, apic, cpu, entry, hooks, ioapic, memory, paging, sched, smp, stack, time};
+use super::smp::{self, StartedCpus};
+use super::{acpi, apic, cpu, entry, hooks, ioapic, memory, paging, sched, stack, time};
 use crate::addr::Pfn;
 use crate::upcall::upcalls;
 
@@ -113,6 +114,7 @@ fn build(boot_root: Pfn) -> Result<u64, NoMemory> {
 }
 
 extern "sysv64" fn entered(next: usize) -> ! {
+    cpu::enable_global_pages();
     cpu::init_segments(0);
     cpu::init_local(0);
     entry::init_idt();
@@ -129,7 +131,7 @@ extern "sysv64" fn entered(next: usize) -> ! {
 /// CPU's idle thread; interrupts are on from here, threads can be spawned, and locks sleep.
 ///
 /// # Errors
-/// Says what of ACPI is missing.
+/// Says what of ACPI is missing, or that there is no clock.
 pub fn init_interrupts() -> Result<(), &'static str> {
     let mut found = acpi::read(rsdp())?;
     let present = found.cpus + found.ignored;
@@ -138,17 +140,16 @@ pub fn init_interrupts() -> Result<(), &'static str> {
         ioapic::init(description);
     }
     FOUND_CPUS.store(found.cpus, Ordering::Relaxed);
-    time::calibrate();
+    time::calibrate()?;
     sched::init_cpu(0);
     hooks::register();
     x86_64::instructions::interrupts::enable();
     Ok(())
 }
 
-/// Starts the other CPUs. Returns how many run and how many the firmware lists (at most 16).
-pub fn start_cpus() -> (usize, usize) {
-    let found = FOUND_CPUS.load(Ordering::Relaxed);
-    (smp::start_all(found), found)
+/// Starts the other CPUs of those that the firmware lists (at most 16).
+pub fn start_cpus() -> StartedCpus {
+    smp::start_all(FOUND_CPUS.load(Ordering::Relaxed))
 }
 
 /// The boot context becomes the boot CPU's idle thread.

@@ -14,6 +14,8 @@ use x86_64::registers::model_specific::GsBase;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
 
+use super::frame::current_root;
+use super::paging::kernel_root;
 use super::{MAX_X86_CPUS, stack};
 
 /// CPU features that the kernel uses or reports.
@@ -84,7 +86,8 @@ impl fmt::Display for Features {
     }
 }
 
-/// Turns on what protects the kernel from itself: NX, write protection in ring 0, SMEP, SMAP; and global pages.
+/// Turns on what protects the kernel from itself: NX, write protection in ring 0, SMEP, SMAP.
+/// Global pages are off from here to [`enable_global_pages`].
 ///
 /// # Panics
 /// Without NX: the kernel's page tables rely on it.
@@ -95,15 +98,39 @@ pub(super) fn init_control() {
         "this CPU has no NX bit; QEMU: -cpu max or -cpu host"
     );
     let mut cr4 = Cr4Flags::empty();
-    cr4.set(Cr4Flags::PAGE_GLOBAL, has.pge);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, has.smep);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, has.smap);
     // SAFETY: each bit is supported, and forbids only what the kernel does not do.
     unsafe {
         Efer::update(|e| e.insert(EferFlags::NO_EXECUTE_ENABLE));
         Cr0::update(|c| c.insert(Cr0Flags::WRITE_PROTECT));
-        Cr4::update(|c| c.insert(cr4));
+        Cr4::update(|c| {
+            c.remove(Cr4Flags::PAGE_GLOBAL);
+            c.insert(cr4);
+        });
     }
+}
+
+/// Lets translations of the kernel outlive a change of the root, on this CPU. The change of the bit
+/// drops every translation there is, global ones and those of the tables' upper levels included.
+///
+/// # Panics
+/// On other page tables than the kernel's: a global translation of the firmware's or of the
+/// trampoline's would never be dropped again.
+pub(super) fn enable_global_pages() {
+    assert!(
+        current_root() == kernel_root() && !Cr4::read().contains(Cr4Flags::PAGE_GLOBAL),
+        "global pages were turned on before the kernel's own page tables"
+    );
+    if features().pge {
+        // SAFETY: the bit is supported, and all that is marked global is in every root.
+        unsafe { Cr4::update(|c| c.insert(Cr4Flags::PAGE_GLOBAL)) };
+    }
+}
+
+/// This CPU keeps global translations across a change of the root.
+pub fn global_pages() -> bool {
+    Cr4::read().contains(Cr4Flags::PAGE_GLOBAL)
 }
 
 struct Gdt {

@@ -26,9 +26,6 @@ static HALTING: [AtomicBool; MAX_X86_CPUS] = [const { AtomicBool::new(false) }; 
 /// What was stored before is visible to the upcall.
 #[inline]
 pub(crate) fn send_tlb_ipi(to: CpuMask) {
-    // The command is a store to device memory, which x86 keeps behind earlier stores; x2APIC's WRMSR is
-    // not serialising, hence the fence.
-    fence(Ordering::SeqCst);
     apic::send(to, irq::TLB);
 }
 
@@ -131,7 +128,6 @@ pub fn call_on(to: CpuMask, f: fn(usize), arg: usize) {
         call.arg.store(arg, Ordering::Relaxed);
         // Release: pairs with the Acquire in `call_interrupt`, which then sees the function.
         call.pending.store(others, Ordering::Release);
-        fence(Ordering::SeqCst);
         apic::send(others, irq::CALL);
     }
     if to.contains(me) {

@@ -15,6 +15,7 @@ mod disk;
 mod entry;
 mod frame;
 mod hooks;
+mod identity;
 mod ioapic;
 mod ipi;
 pub mod irq;
@@ -32,21 +33,23 @@ mod time;
 mod trap;
 pub mod user;
 
-pub use audit::{Audit, Flaw, audit};
+pub use audit::{Audit, Flaw, audit, audit_commands};
 pub use boot::{BootError, idle, init_interrupts, kernel_frame, rsdp, start, start_cpus};
-pub use cpu::{Features, features};
+pub use cpu::{Features, features, global_pages};
 pub use disk::{DATA_SERIAL, MAX_DISKS, data_disk, register_disk, swap_disk};
 pub(crate) use frame::{
     copy_frame, fill_frame, flush_local, frame_freed, invlpg, switch_root, zero_frame,
 };
 pub use frame::{current_root, frame_ptr, frame_words, pt_cell};
+#[cfg(feature = "lab")]
+pub use identity::{Identity, identity_seen};
 pub use ipi::call_on;
 pub(crate) use ipi::{kick, send_tlb_ipi, wait_for};
 pub use layout::{HEAP_BASE, HEAP_MAX, heap_window};
 pub use memory::{memory_map, ram_bytes};
 pub use paging::{NoMemory, kernel_root, map_kernel_page, map_mmio, phys_ptr, translate};
 pub use power::{backtrace, exit, fatal, halt, panic_begin};
-pub use smp::{nr_cpus, online};
+pub use smp::{CpuFault, StartedCpus, nr_cpus, online, started_with_global_pages};
 pub use time::{counts_instructions, cycles, now_ns, tsc_hz};
 
 /// Most CPUs that are started.

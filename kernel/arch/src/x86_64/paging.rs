@@ -264,6 +264,15 @@ pub fn phys_ptr(phys: PhysAddr, len: u64) -> *mut u8 {
     map_mmio(phys, len)
 }
 
+/// The kernel's code.
+pub(super) fn text() -> &'static [u8] {
+    let start = &raw const __text_start;
+    let len = &raw const __text_end as usize - start as usize;
+    // SAFETY: the linker puts nothing but code between the two; it is mapped for good, and changes
+    // only before other CPUs run (`entry::enable_smap`).
+    unsafe { core::slice::from_raw_parts(start, len) }
+}
+
 /// Whether `va` lies in the kernel's code.
 pub(super) fn in_text(va: u64) -> bool {
     let [(start, end, _), ..] = image_sections();

@@ -1,22 +1,23 @@
 //! Which CPUs there are, and starting them.
 //!
 //! The boot CPU starts the others one after the other: INIT to all, 10 ms, then a start-up command each, with
-//! the parameters of the one CPU that starts now in the trampoline page. Locks: none. Runs before there are
-//! threads; the frames of stacks come from [`super::kernel_frame`].
+//! the parameters of the one CPU that starts now in the trampoline page. A CPU turns on paging, and
+//! only then global pages. Locks: none. Runs before there are threads; the frames of stacks come
+//! from [`super::kernel_frame`].
 
 use core::arch::global_asm;
+use core::fmt;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use sync::{AtomicCpuMask, CpuMask};
-use x86_64::registers::control::{Cr0, Cr4, Efer, EferFlags};
+use x86_64::registers::control::{Cr0, Cr4, Cr4Flags, Efer, EferFlags};
 
-use super::frame::{flush_local, frame_ptr, pt_cell};
+use super::frame::frame_ptr;
 use super::memory::TRAMPOLINE;
-use super::paging::{NoMemory, kernel_root, translate};
-use super::{MAX_X86_CPUS, apic, cpu, entry, sched, stack, time};
-use crate::addr::{ENTRIES, PhysAddr, VirtAddr};
-use crate::pte::{ACCESSED, Entry, WRITE};
+use super::paging::{NoMemory, kernel_root};
+use super::{MAX_X86_CPUS, apic, cpu, entry, identity, sched, stack, time};
+use crate::addr::PhysAddr;
 
 static ONLINE: AtomicCpuMask = AtomicCpuMask::new();
 static COUNT: AtomicUsize = AtomicUsize::new(1);
@@ -127,31 +128,6 @@ unsafe extern "C" {
     static trampoline_end: u8;
 }
 
-/// Page tables that show the trampoline page at its physical address.
-#[repr(C, align(4096))]
-struct Tables([[AtomicU64; ENTRIES]; 3]);
-
-static IDENTITY: Tables = Tables([const { [const { AtomicU64::new(0) }; ENTRIES] }; 3]);
-
-/// Shows the trampoline page, read-only and executable, in the lower half of the kernel's root.
-fn map_identity() {
-    let mut below = Entry::new(PhysAddr(TRAMPOLINE).pfn(), ACCESSED);
-    for (level, table) in IDENTITY.0.iter().enumerate() {
-        let index = VirtAddr(TRAMPOLINE).table_index(level as u32);
-        table[index].store(below.0, Ordering::Relaxed);
-        let va = VirtAddr(table.as_ptr() as u64);
-        let phys = translate(va).expect("the kernel's data is mapped");
-        below = Entry::new(phys.pfn(), ACCESSED | WRITE);
-    }
-    // Release: the other CPUs' MMUs see complete tables.
-    pt_cell(kernel_root(), 0).store(below.0, Ordering::Release);
-}
-
-fn unmap_identity() {
-    pt_cell(kernel_root(), 0).store(0, Ordering::Release);
-    flush_local();
-}
-
 fn copy_trampoline() {
     let start = &raw const trampoline_start;
     let len = &raw const trampoline_end as usize - start as usize;
@@ -159,51 +135,106 @@ fn copy_trampoline() {
     unsafe { core::ptr::copy_nonoverlapping(start, frame_ptr(PhysAddr(TRAMPOLINE).pfn()), len) };
 }
 
-fn write_params(stack_top: u64) {
+/// The parameters' place in the trampoline page.
+fn params() -> *mut Params {
     let offset = &raw const trampoline_params as usize - &raw const trampoline_start as usize;
+    frame_ptr(PhysAddr(TRAMPOLINE).pfn())
+        .wrapping_add(offset)
+        .cast()
+}
+
+fn write_params(stack_top: u64) {
     let efer = Efer::read() - EferFlags::LONG_MODE_ACTIVE;
     let params = Params {
-        cr4: Cr4::read_raw(),
+        // Global pages come after paging, and after the identity page: in `ap_entry`.
+        cr4: (Cr4::read() - Cr4Flags::PAGE_GLOBAL).bits(),
         cr3: kernel_root().phys().0,
         efer: efer.bits(),
         cr0: Cr0::read_raw(),
         stack: stack_top,
         entry: ap_entry as *const () as u64,
     };
-    // SAFETY: the parameters' place in the trampoline page, 8-byte aligned.
-    unsafe {
-        let at = frame_ptr(PhysAddr(TRAMPOLINE).pfn()).add(offset);
-        at.cast::<Params>().write_volatile(params);
+    // SAFETY: the page is the kernel's, and no CPU reads it now; the place is 8-byte aligned.
+    unsafe { self::params().write_volatile(params) };
+}
+
+/// For a self-test: global pages were on in what the trampoline loaded last, before paging.
+pub fn started_with_global_pages() -> bool {
+    // SAFETY: the parameters' place in the trampoline page, which keeps what `write_params` left.
+    let cr4 = unsafe { (*params()).cr4 };
+    cr4 & Cr4Flags::PAGE_GLOBAL.bits() != 0
+}
+
+/// Why a CPU stays off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuFault {
+    /// There was no memory for its stacks.
+    NoMemory,
+    /// It did not answer its start-up command.
+    NoAnswer,
+}
+
+/// What became of starting the other CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StartedCpus {
+    /// CPUs that run.
+    pub running: usize,
+    /// CPUs that the firmware lists, at most [`MAX_X86_CPUS`].
+    pub listed: usize,
+    /// Why there are fewer of the one than of the other: the first CPU that stays off, with those
+    /// after it.
+    pub fault: Option<CpuFault>,
+}
+
+impl fmt::Display for StartedCpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.running, self.listed)?;
+        let cpu = self.running;
+        match self.fault {
+            None => return Ok(()),
+            Some(CpuFault::NoMemory) => write!(f, " (no memory for the stacks of CPU {cpu}"),
+            Some(CpuFault::NoAnswer) => {
+                let id = apic::id_of(cpu);
+                write!(f, " (CPU {cpu}, APIC id {id}, does not answer")
+            }
+        }?;
+        write!(f, "; it and those after it stay off)")
     }
 }
 
-/// Starts CPUs 1 to `cpus`, stopping at the first that does not answer or has no memory for its stacks.
-/// Returns how many run.
-pub(super) fn start_all(cpus: usize) -> usize {
-    let cpus = cpus.min(MAX_X86_CPUS);
+/// Starts CPUs 1 to `listed`, stopping at the first that does not answer or has no memory for its
+/// stacks.
+pub(super) fn start_all(listed: usize) -> StartedCpus {
+    let listed = listed.min(MAX_X86_CPUS);
     copy_trampoline();
-    map_identity();
-    for cpu in 1..cpus {
+    identity::map();
+    for cpu in 1..listed {
         apic::send_init(cpu);
     }
-    if cpus > 1 {
+    if listed > 1 {
         time::delay_us(10_000);
     }
-    for cpu in 1..cpus {
-        if start(cpu).is_err() || !ONLINE.load(Ordering::Acquire).contains(cpu) {
+    let fault = (1..listed).find_map(|cpu| {
+        let fault = start(cpu).err();
+        match fault {
+            None => COUNT.store(cpu + 1, Ordering::Release),
             // It must not arrive late, when the page that it starts on is gone.
-            apic::send_init(cpu);
-            break;
+            Some(_) => apic::send_init(cpu),
         }
-        COUNT.store(cpu + 1, Ordering::Release);
+        fault
+    });
+    identity::unmap();
+    StartedCpus {
+        running: nr_cpus(),
+        listed,
+        fault,
     }
-    unmap_identity();
-    nr_cpus()
 }
 
-fn start(cpu: usize) -> Result<(), NoMemory> {
-    stack::map_exception_stacks(cpu)?;
-    write_params(stack::idle_stack(cpu)?);
+fn start(cpu: usize) -> Result<(), CpuFault> {
+    let no_memory = |NoMemory| CpuFault::NoMemory;
+    stack::map_exception_stacks(cpu).map_err(no_memory)?;
+    write_params(stack::idle_stack(cpu).map_err(no_memory)?);
     STARTING.store(cpu, Ordering::Release);
     // A second command only where the first was lost, as old hardware may.
     for wait_ms in [100, 1000] {
@@ -217,13 +248,14 @@ fn start(cpu: usize) -> Result<(), NoMemory> {
             core::hint::spin_loop();
         }
     }
-    Ok(())
+    Err(CpuFault::NoAnswer)
 }
 
 /// Where a started CPU arrives, on its idle thread's stack with the kernel's page tables.
 extern "C" fn ap_entry() -> ! {
     let cpu = STARTING.load(Ordering::Acquire);
     cpu::init_control();
+    cpu::enable_global_pages();
     cpu::init_segments(cpu);
     cpu::init_local(cpu);
     entry::init_idt();

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use x86_64::instructions::port::Port;
 
 use super::apic;
+use crate::countdown::{Stopped, wait_ticks};
 
 /// TSC ticks per second.
 static TSC_HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
@@ -76,22 +77,30 @@ fn detect_icount() -> bool {
 }
 
 /// Measures both rates. On the boot CPU with its local APIC on.
-pub(super) fn calibrate() {
+///
+/// # Errors
+/// Says that there is no clock to measure by.
+pub(super) fn calibrate() -> Result<(), &'static str> {
     if detect_icount() {
         ICOUNT.store(true, Ordering::Relaxed);
         START.store(cycles(), Ordering::Relaxed);
-        return;
+        return Ok(());
     }
     // A run in which this CPU lost its host core for longer than the PIT takes to wrap looks like a faster
     // TSC, never a slower one.
-    let runs = [measure(), measure(), measure()];
-    let (hz, timer_hz) = runs.into_iter().min().unwrap_or((1, 1));
+    let no_clock = |Stopped| {
+        "the timer chip (PIT) does not count; a PC's is needed to measure the CPU's clock \
+         (QEMU: without -machine pit=off)"
+    };
+    let run = || measure().map_err(no_clock);
+    let (hz, timer_hz) = run()?.min(run()?).min(run()?);
     TSC_HZ.store(hz, Ordering::Relaxed);
     let ns = (1_000_000_000u128 << 32) / u128::from(hz.max(1));
     NS_PER_TICK.store(ns as u64, Ordering::Relaxed);
     let per_ns = (u128::from(timer_hz) << 32) / 1_000_000_000;
     TIMER_PER_NS.store(per_ns as u64, Ordering::Relaxed);
     START.store(cycles(), Ordering::Relaxed);
+    Ok(())
 }
 
 /// The three clocks at one moment.
@@ -128,7 +137,7 @@ fn read_pit() -> u16 {
 }
 
 /// TSC and APIC timer ticks per second, by about 20 ms of PIT channel 2, which counts down and wraps.
-fn measure() -> (u64, u64) {
+fn measure() -> Result<(u64, u64), Stopped> {
     const GATE: u8 = 1;
     const SPEAKER: u8 = 2;
     let mut control = Port::<u8>::new(0x61);
@@ -143,15 +152,15 @@ fn measure() -> (u64, u64) {
     }
     apic::start_timer(u32::MAX);
     let first = sample();
-    while first.pit.wrapping_sub(read_pit()) < PIT_TICKS {}
+    wait_ticks(first.pit, PIT_TICKS, read_pit)?;
     let last = sample();
     apic::start_timer(0);
     let pit = u64::from(first.pit.wrapping_sub(last.pit)).max(1);
     let hz = |ticks: u64| ticks * PIT_HZ / pit;
-    (
+    Ok((
         hz(last.tsc - first.tsc),
         hz(u64::from(first.timer - last.timer)),
-    )
+    ))
 }
 
 /// Waits `us` microseconds by the TSC: for boot, before threads.

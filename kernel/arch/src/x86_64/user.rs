@@ -138,6 +138,12 @@ pub fn load_nofault(va: VirtAddr) -> Option<u64> {
     (loaded.status == 0).then_some(loaded.value)
 }
 
+/// This CPU's MMU translates `va` (8-byte aligned) for reading, under whatever root is loaded.
+#[cfg(feature = "lab")]
+pub(super) fn reads(va: u64) -> bool {
+    user_load_nofault(va).status == 0
+}
+
 /// Stores where the MMU allows it now, without an upcall; whether it did.
 #[inline]
 pub fn store_nofault(va: VirtAddr, value: u64) -> bool {

@@ -21,6 +21,9 @@ pub(super) static SUITE: Suite = Suite {
         kernel_mappings_allow_what_they_must,
         memory_map_is_sorted_and_apart,
         kernel_half_is_no_user_memory,
+        interrupt_commands_are_fenced,
+        global_pages_came_last,
+        the_trampoline_page_is_gone_everywhere,
         time_runs_forward,
         a_busy_thread_is_preempted,
         calls_cross,
@@ -76,6 +79,52 @@ fn kernel_half_is_no_user_memory(_: &mut TestCtx<'_>) -> Outcome {
         check!(!user::store_nofault(va, 1));
     }
     Ok(())
+}
+
+fn interrupt_commands_are_fenced(_: &mut TestCtx<'_>) -> Outcome {
+    match arch::audit_commands() {
+        Ok(found) => {
+            check!(found > 0, "the code that sends an interrupt was not found");
+            Ok(())
+        }
+        Err(flaw) => Err(Failure::new(format!("{:?}: {}", flaw.va, flaw.what))),
+    }
+}
+
+/// Every CPU has them, and none was started with them on: they come after paging.
+fn global_pages_came_last(_: &mut TestCtx<'_>) -> Outcome {
+    static WITH: AtomicUsize = AtomicUsize::new(0);
+    WITH.store(0, Ordering::Relaxed);
+    let count = |_| {
+        WITH.fetch_add(usize::from(arch::global_pages()), Ordering::Relaxed);
+    };
+    arch::call_on(arch::online(), count, 0);
+    let wanted = if arch::features().pge {
+        arch::nr_cpus()
+    } else {
+        0
+    };
+    check_eq!(WITH.load(Ordering::Relaxed), wanted);
+    if arch::nr_cpus() > 1 {
+        check!(
+            !arch::started_with_global_pages(),
+            "CPUs turn global pages on before paging"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(feature = "lab")]
+fn the_trampoline_page_is_gone_everywhere(_: &mut TestCtx<'_>) -> Outcome {
+    let seen = arch::identity_seen();
+    check_eq!(seen.shown, arch::online());
+    check_eq!(seen.stale, sync::CpuMask::empty());
+    Ok(())
+}
+
+#[cfg(not(feature = "lab"))]
+fn the_trampoline_page_is_gone_everywhere(_: &mut TestCtx<'_>) -> Outcome {
+    Err(Failure::Skip("this build does not look".into()))
 }
 
 fn time_runs_forward(_: &mut TestCtx<'_>) -> Outcome {
