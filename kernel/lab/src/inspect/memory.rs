@@ -37,8 +37,9 @@ fn print_meminfo(out: &dyn Out) -> bool {
     line(out, "Inactive(anon)", anon.inactive);
     line(out, "Active(file)", file.active);
     line(out, "Inactive(file)", file.inactive);
-    line(out, "Dirty", mm::file::dirty());
-    line(out, "Writeback", mm::file::under_writeback());
+    let waiting = mm::file::unwritten();
+    line(out, "Dirty", waiting.dirty);
+    line(out, "Writeback", waiting.writeback);
     line(out, "SwapCached", swap.cached);
     line(out, "SwapTotal", swap.total);
     line(out, "SwapFree", swap.total - swap.used);

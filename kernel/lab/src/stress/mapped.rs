@@ -314,7 +314,7 @@ impl Mapper {
             // The errors that are expected of the disk are told here at the latest.
             return self.io.sync(all);
         }
-        while file::dirty() + file::under_writeback() > 0 {
+        while file::unwritten().all() > 0 {
             thread::sleep_ns(10_000_000);
         }
         before

@@ -144,7 +144,11 @@ fn errors_for_ever_lose_nothing(_: &mut TestCtx<'_>) -> Outcome {
                 check_eq!(users.one.sync(), Err(MmError::Io));
                 check_eq!(users.other.sync(), Err(MmError::Io));
                 check_eq!(users.msync(), Err(MmError::Io));
-                check!(file::dirty() >= 4, "{} pages are dirty", file::dirty());
+                check!(
+                    file::unwritten().dirty >= 4,
+                    "{} pages are dirty",
+                    file::unwritten().dirty
+                );
                 users.expect(round - 1)?;
                 // They go on being stored to.
                 users.store(round)?;
@@ -178,7 +182,11 @@ fn unmapped_pages_are_not_lost_either(_: &mut TestCtx<'_>) -> Outcome {
                 }
                 check_eq!(users.one.sync(), Err(MmError::Io));
                 file::drop_caches();
-                check!(file::dirty() >= 4, "{} pages are dirty", file::dirty());
+                check!(
+                    file::unwritten().dirty >= 4,
+                    "{} pages are dirty",
+                    file::unwritten().dirty
+                );
                 Ok(())
             })?;
             for page in 0..DIRTY {

@@ -196,10 +196,10 @@ fn pageout_writes_a_mapping_and_drops_it(_: &mut TestCtx<'_>) -> Outcome {
                     user::store(VirtAddr(at(BASE, i).0 + w), value(i, 2))?;
                 }
             }
-            check_eq!(file::dirty(), N as u64);
+            check_eq!(file::unwritten().dirty, N as u64);
             space.advise(BASE, N, Advice::PageOut)?;
             check_eq!(space.mm().file_pages.get(), 0);
-            check_eq!(file::dirty() + file::under_writeback(), 0);
+            check_eq!(file::unwritten().all(), 0);
             // The flusher may have had some in hand.
             empty_cache()?;
             check_eq!(use_pages(Use::File), 0);
@@ -312,7 +312,7 @@ fn what_cannot_be_written_stays(_: &mut TestCtx<'_>) -> Outcome {
                         user::store(word(BASE, i), value(i, round))?;
                     }
                     space.advise(BASE, N, Advice::PageOut)?;
-                    check_eq!(file::dirty() + file::under_writeback(), N as u64);
+                    check_eq!(file::unwritten().all(), N as u64);
                     for i in 0..N {
                         check_eq!(user::load(word(BASE, i))?, value(i, round));
                     }

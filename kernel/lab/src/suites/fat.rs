@@ -55,7 +55,7 @@ fn on_disk(size: u64, f: impl FnOnce() -> Outcome) -> Outcome {
     let result = f();
     empty_cache()?;
     result?;
-    check_eq!(file::dirty() + file::under_writeback(), 0);
+    check_eq!(file::unwritten().all(), 0);
     check_eq!(use_pages(Use::File), 0);
     file::check().map_err(Failure::new)
 }

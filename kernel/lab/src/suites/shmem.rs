@@ -104,7 +104,7 @@ fn what_was_never_written_is_zeroes(_: &mut TestCtx<'_>) -> Outcome {
         write(&file, size as usize, &[3])?;
         check_eq!(file.size(), size + 1);
         check_eq!(file.sync(), Ok(()));
-        check_eq!(file::dirty(), 0);
+        check_eq!(file::unwritten().dirty, 0);
         check_eq!(file::shmem(u64::MAX).err(), Some(MmError::Invalid));
         Ok(())
     })?;
@@ -136,7 +136,7 @@ fn who_maps_it_shares_it(_: &mut TestCtx<'_>) -> Outcome {
         expect(file, PAGE, &77_u64.to_le_bytes())?;
         check_eq!(private.mm().anon_pages.get(), 1);
         // Neither the flusher's nor the disk's.
-        check_eq!(file::dirty(), 0);
+        check_eq!(file::unwritten().dirty, 0);
         check_eq!(space.sync(BASE, PAGES), Ok(()));
         Ok(())
     })

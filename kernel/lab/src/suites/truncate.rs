@@ -404,7 +404,7 @@ fn nothing_left(_: &Opener, spaces: &[Space; 2]) -> Outcome {
         check_eq!((mm.file_pages.get(), mm.anon_pages.get()), (0, 0));
     }
     check_eq!(use_pages(Use::File), 0);
-    check!(file::dirty() == 0, "a page that is gone is dirty");
+    check!(file::unwritten().dirty == 0, "a page that is gone is dirty");
     Ok(())
 }
 

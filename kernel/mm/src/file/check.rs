@@ -27,7 +27,8 @@ pub fn check() -> Result<(), String> {
         dirty += u64::from(census.dirty);
         writeback += u64::from(census.writeback);
     }
-    let counted = (use_pages(Use::File), tree::dirty(), tree::writeback());
+    let waiting = tree::unwritten();
+    let counted = (use_pages(Use::File), waiting.dirty, waiting.writeback);
     if (folios, dirty, writeback) != counted {
         return Err(format!(
             "file pages, dirty, in writeback: the caches hold {:?}, the counters say {counted:?}",

@@ -45,7 +45,11 @@ static ROOM: WaitQueue = WaitQueue::new();
 /// The limits now. By default a fifth of what files could have: free memory and what the cache holds.
 pub fn limits() -> Limits {
     let hard = match HARD.load(Ordering::Relaxed) {
-        0 => ((u64::from(buddy::free_pages()) + tree::cached()) / 5).max(LEAST),
+        0 => {
+            // In this order: what a file takes meanwhile is missed, not counted twice.
+            let cached = tree::cached();
+            ((u64::from(buddy::free_pages()) + cached) / 5).max(LEAST)
+        }
         set => set,
     };
     Limits {
@@ -99,13 +103,13 @@ pub(super) fn pause() -> MutexGuard<'static, ()> {
     PASS.lock()
 }
 
-/// Nothing waits to be written or is being written.
+/// Nothing waits to be written.
 fn all_clean() -> bool {
-    tree::dirty() == 0
+    tree::unwritten().dirty == 0
 }
 
 fn too_much() -> bool {
-    tree::dirty() > limits().background
+    tree::unwritten().dirty > limits().background
 }
 
 fn run() {
@@ -155,7 +159,7 @@ fn failed() -> u64 {
 /// For reclaim that has found nothing: where there is something to write, waits for more than `seen` pages written, for a
 /// while. False when none were. Sleeps.
 pub(crate) fn wait_written(seen: u64) -> bool {
-    let none_left = || all_clean() && tree::writeback() == 0;
+    let none_left = || tree::unwritten().all() == 0;
     if !none_left() {
         wake();
         ROOM.wait_until_timeout(PERIOD_NS, || written() != seen || none_left());
@@ -164,7 +168,7 @@ pub(crate) fn wait_written(seen: u64) -> bool {
 }
 
 fn below() -> bool {
-    tree::dirty() + tree::writeback() < limits().hard
+    tree::unwritten().all() < limits().hard
 }
 
 /// Waits while too much is dirty. Sleeps; the caller holds no lock that the flusher needs.
@@ -172,16 +176,16 @@ fn below() -> bool {
 /// # Errors
 /// [`MmError::Io`] when the disk takes nothing.
 pub(super) fn wait_room() -> Result<(), MmError> {
-    let waiting = tree::dirty() + tree::writeback();
+    let waiting = tree::unwritten();
     // Below every limit that is not set by hand.
-    if waiting < LEAST / 2 && HARD.load(Ordering::Relaxed) == 0 {
+    if waiting.all() < LEAST / 2 && HARD.load(Ordering::Relaxed) == 0 {
         return Ok(());
     }
     let limits = limits();
-    if tree::dirty() > limits.background {
+    if waiting.dirty > limits.background {
         IDLE.wake_one();
     }
-    if waiting < limits.hard {
+    if waiting.all() < limits.hard {
         return Ok(());
     }
     wait_below()

@@ -47,7 +47,7 @@ pub(crate) fn lend(disk: &'static dyn BlockDevice) -> Result<Lent, MmError> {
         }
         arch::thread::sleep_ns(TICK_NS);
     }
-    if pagecache::dirty() + pagecache::writeback() + u64::from(io::in_flight()) != 0 {
+    if pagecache::unwritten().all() + u64::from(io::in_flight()) != 0 {
         return Err(MmError::Io);
     }
     drop_caches();

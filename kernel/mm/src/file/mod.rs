@@ -25,7 +25,7 @@ use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
 
 pub use crate::pagecache::layout::Extent;
-pub use crate::pagecache::{cached, dirty, writeback as under_writeback};
+pub use crate::pagecache::{Unwritten, cached, unwritten};
 pub use check::check;
 #[cfg(feature = "lab")]
 pub(crate) use evict::discard;

@@ -27,7 +27,7 @@ use layout::{Extent, Kind, Layout};
 use sync::point::{self, AccessKind, class};
 use sync::{Mutex, MutexGuard, Rank, RwSem};
 
-pub use tree::{cached, dirty, writeback};
+pub use tree::{Unwritten, cached, unwritten};
 
 /// What a file's error sequence holds when the disk failed.
 const EIO: NonZeroU8 = NonZeroU8::new(5).unwrap();

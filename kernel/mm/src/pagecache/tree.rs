@@ -10,7 +10,7 @@ use crate::buddy::Page;
 use crate::folio;
 use crate::frame::{flag, frame};
 use crate::lru;
-use crate::stats::{Gauge, Use, use_pages};
+use crate::stats::{Use, use_pages};
 use crate::workingset;
 use algo::radix::{Mark, Node, Nodes, Radix, Refused, Spare};
 use arch::Pfn;
@@ -20,9 +20,11 @@ use sync::{IrqSpinLock, Rank};
 
 mod census;
 mod slots;
+mod unwritten;
 
 pub(crate) use census::census;
 pub(crate) use slots::Held;
+pub use unwritten::{Unwritten, unwritten};
 
 impl Slot for Node {
     fn link(&self) -> &AtomicU32 {
@@ -47,23 +49,10 @@ impl Nodes for Pool {
     }
 }
 
-/// Folios that are dirty, and that are being written, in all files.
-static DIRTY: Gauge = Gauge::new();
-static WRITEBACK: Gauge = Gauge::new();
-
 /// Folios in the cache of all files.
 pub fn cached() -> u64 {
     use_pages(Use::File)
 }
-/// Folios that are newer than the disk, and not being written.
-pub fn dirty() -> u64 {
-    DIRTY.get()
-}
-/// Folios that are being written.
-pub fn writeback() -> u64 {
-    WRITEBACK.get()
-}
-
 /// In the tree's value: it is a swap slot. (Frame numbers are smaller.)
 const SLOT: u32 = 1 << 31;
 
@@ -183,32 +172,40 @@ impl Inner {
         folio::Ref::new(pfn)
     }
 
-    /// Sets or clears DIRTY, flag and mark.
-    fn set_dirty(&mut self, pfn: Pfn, on: bool) {
+    /// Sets or clears DIRTY, flag and mark; how many more folios are dirty now, for the caller to account for.
+    fn mark(&mut self, pfn: Pfn, dirty: bool) -> i64 {
         let f = frame(pfn);
         if f.has(flag::SWAPBACKED) {
             // Reclaim's, not the flusher's: it is not counted.
-            if on {
+            if dirty {
                 f.set(flag::DIRTY);
             } else {
                 f.clear(flag::DIRTY);
             }
-            return;
+            return 0;
         }
-        if f.has(flag::DIRTY) == on {
-            return;
+        if f.has(flag::DIRTY) == dirty {
+            return 0;
         }
-        if on {
+        if dirty {
             self.radix.set_mark(&Pool, f.index(), Mark::Dirty);
             f.set(flag::DIRTY);
             self.dirty += 1;
-            DIRTY.add(1);
+            1
         } else {
             f.clear(flag::DIRTY);
             self.radix.clear_mark(&Pool, f.index(), Mark::Dirty);
             self.radix.clear_mark(&Pool, f.index(), Mark::ToWrite);
             self.dirty -= 1;
-            DIRTY.add(-1);
+            -1
+        }
+    }
+
+    /// As [`Inner::mark`], accounted for: nothing else of the folio changes.
+    fn set_dirty(&mut self, pfn: Pfn, dirty: bool) {
+        let more = self.mark(pfn, dirty);
+        if more != 0 {
+            unwritten::change(more, 0);
         }
     }
 }
@@ -336,11 +333,11 @@ impl Cache {
         if !f.has(flag::DIRTY) || f.has(flag::WRITEBACK) {
             return false;
         }
-        inner.set_dirty(pfn, false);
+        let dirty = inner.mark(pfn, false);
         inner.radix.set_mark(&Pool, f.index(), Mark::Writeback);
         f.set(flag::WRITEBACK);
         inner.writeback += 1;
-        WRITEBACK.add(1);
+        unwritten::change(dirty, 1);
         true
     }
 
@@ -351,16 +348,17 @@ impl Cache {
         let mut inner = self.0.lock();
         inner.radix.clear_mark(&Pool, f.index(), Mark::Writeback);
         inner.writeback -= 1;
-        WRITEBACK.add(-1);
-        match result {
+        let dirty = match result {
             Ok(()) => {
                 f.clear(flag::ERROR | flag::SUSPECT);
+                0
             }
             Err(failed) => {
                 f.set(failed);
-                inner.set_dirty(pfn, true);
+                inner.mark(pfn, true)
             }
-        }
+        };
+        unwritten::change(dirty, -1);
     }
 
     /// Marks what is dirty from `from` to `last` to be written, a bounded number in one go; where to go on.
@@ -421,8 +419,7 @@ impl Cache {
     /// Nothing is in it, whatever became of what was.
     pub(crate) fn abandon(&self) {
         let mut inner = self.0.lock();
-        DIRTY.add(-i64::from(inner.dirty));
-        WRITEBACK.add(-i64::from(inner.writeback));
+        unwritten::change(-i64::from(inner.dirty), -i64::from(inner.writeback));
         *inner = Inner::EMPTY;
     }
 }

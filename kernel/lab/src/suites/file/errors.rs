@@ -1,6 +1,7 @@
 //! When the disk fails: who is told, and that nothing is lost. Tests of suite `file`.
 
 use alloc::vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use arch::PAGE_SIZE;
 use arch::block::Op;
@@ -8,7 +9,7 @@ use mm::MmError;
 use mm::file;
 use mm::stats::{Event, total};
 
-use super::super::Outcome;
+use super::super::{Outcome, in_parallel};
 use super::{
     PAGE, PAGES, bytes, empty_cache, expect, expect_on_disk, opened, same, with_errors, with_file,
     with_limit, write,
@@ -54,7 +55,11 @@ pub(super) fn nothing_is_lost_until_the_disk_recovers(_: &mut TestCtx<'_>) -> Ou
             for _ in 0..3 {
                 check_eq!(file.sync(), Err(MmError::Io));
                 file::drop_caches();
-                check!(file::dirty() >= 40, "{} pages are dirty", file::dirty());
+                check!(
+                    file::unwritten().dirty >= 40,
+                    "{} pages are dirty",
+                    file::unwritten().dirty
+                );
                 expect(file, 0, &data)?;
             }
             Ok(())
@@ -114,6 +119,38 @@ pub(super) fn a_failed_flush_is_told(_: &mut TestCtx<'_>) -> Outcome {
             check_eq!(file.sync(), Ok(()));
             Ok(())
         })
+    })
+}
+
+/// Pages that cannot be written go back and forth between dirty and being written, and are counted at every moment.
+pub(super) fn what_cannot_be_written_is_always_counted(_: &mut TestCtx<'_>) -> Outcome {
+    const SYNCS: usize = 100;
+    with_file(PAGES, |file| {
+        with_errors(Op::Write, 0..PAGES, u64::MAX, || {
+            write(file, 0, &bytes(0, PAGES as usize * PAGE, 16))?;
+            let done = AtomicBool::new(false);
+            in_parallel(2, move |me, meeting| {
+                let file = opened(PAGES)?;
+                meeting.wait(0)?;
+                if me == 0 {
+                    for _ in 0..SYNCS {
+                        // Told of errors or not: the flusher may have been faster.
+                        let _ = file.sync();
+                    }
+                    done.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
+                while !done.load(Ordering::Relaxed) && !meeting.is_broken() {
+                    let waiting = file::unwritten();
+                    check_eq!((waiting.all(), waiting), (u64::from(PAGES), waiting));
+                }
+                Ok(())
+            })
+        })?;
+        // The disk is whole again.
+        file.sync().or_else(|_| file.sync())?;
+        check_eq!(file::unwritten().all(), 0);
+        Ok(())
     })
 }
 

@@ -25,7 +25,8 @@ use crate::{check, check_eq, tests};
 #[cfg(feature = "lab")]
 use errors::{
     a_failed_flush_is_told, a_failed_read_is_the_readers, a_failed_write_is_told_once,
-    nothing_is_lost_until_the_disk_recovers, writers_are_told_when_nothing_can_be_written,
+    nothing_is_lost_until_the_disk_recovers, what_cannot_be_written_is_always_counted,
+    writers_are_told_when_nothing_can_be_written,
 };
 
 pub(super) static SUITE: Suite = Suite {
@@ -49,6 +50,8 @@ pub(super) static SUITE: Suite = Suite {
         a_failed_read_is_the_readers,
         #[cfg(feature = "lab")]
         a_failed_flush_is_told,
+        #[cfg(feature = "lab")]
+        what_cannot_be_written_is_always_counted,
         #[cfg(feature = "lab")]
         writers_are_told_when_nothing_can_be_written,
         #[cfg(not(target_os = "none"))]
@@ -85,7 +88,7 @@ pub(super) fn with_disk(pages: u32, f: impl FnOnce() -> Outcome) -> Outcome {
     }
     f()?;
     empty_cache()?;
-    check_eq!(file::dirty() + file::under_writeback(), 0);
+    check_eq!(file::unwritten().all(), 0);
     check_eq!(use_pages(Use::File), 0);
     file::check().map_err(Failure::new)
 }
@@ -248,7 +251,7 @@ fn neighbours_share_requests(_: &mut TestCtx<'_>) -> Outcome {
         );
         // Four of 32 pages, a flush, and what others send.
         check!(requests <= 16, "{requests} requests for 128 pages");
-        check_eq!(file::dirty(), 0);
+        check_eq!(file::unwritten().dirty, 0);
         Ok(())
     })
 }
@@ -306,7 +309,7 @@ fn writers_wait_at_the_limit(_: &mut TestCtx<'_>) -> Outcome {
         with_limit(32, || {
             for page in 0..PAGES as usize {
                 write(file, page * PAGE, &bytes(page * PAGE, PAGE, 8))?;
-                let waiting = file::dirty() + file::under_writeback();
+                let waiting = file::unwritten().all();
                 check!(waiting <= 33, "{waiting} pages wait to be written");
             }
             expect(file, 0, &bytes(0, PAGES as usize * PAGE, 8))

@@ -33,10 +33,10 @@ pub(super) fn a_synced_page_is_clean_until_it_is_stored_to(_: &mut TestCtx<'_>) 
                 user::store(word(BASE, 1), value(1, round))?;
                 // The first store of a round finds the entry read-only, no other does.
                 check_eq!(total(Event::FileMkwrite) - made, u64::from(!flush));
-                check_eq!(mm::file::dirty(), 1);
+                check_eq!(mm::file::unwritten().dirty, 1);
             }
             space.sync(BASE, 4)?;
-            check_eq!(mm::file::dirty(), 0);
+            check_eq!(mm::file::unwritten().dirty, 0);
             let mut page = page_of(1, 1);
             page[..8].copy_from_slice(&value(1, round).to_le_bytes());
             page[PAGE - 8..].copy_from_slice(&value(1, round).to_le_bytes());
@@ -51,7 +51,7 @@ pub(super) fn stores_wait_at_the_limit(_: &mut TestCtx<'_>) -> Outcome {
         with_limit(32, || {
             for i in 0..PAGES as usize {
                 user::store(at(BASE, i), value(i, 2))?;
-                let waiting = mm::file::dirty() + mm::file::under_writeback();
+                let waiting = mm::file::unwritten().all();
                 check!(waiting <= 33, "{waiting} pages wait to be written");
             }
             for i in 0..PAGES as usize {

@@ -125,7 +125,7 @@ fn loads_show_the_file(_: &mut TestCtx<'_>) -> Outcome {
             load_all()?;
             let faults = total(Event::PgFault) - before;
             check!(faults <= 8, "{faults} faults for 64 pages in a row");
-            check_eq!(mm::file::dirty(), 0);
+            check_eq!(mm::file::unwritten().dirty, 0);
             Ok(())
         })?;
     }
@@ -161,12 +161,12 @@ fn shared_stores_are_the_files(_: &mut TestCtx<'_>) -> Outcome {
         for i in 0..32_usize {
             expect(file, (i + 1) * PAGE - 8, &shows(i).to_le_bytes())?;
         }
-        check_eq!(mm::file::dirty(), 11);
+        check_eq!(mm::file::unwritten().dirty, 11);
         // What is written to the file is there to load.
         write(file, 5 * PAGE, &[7; 8])?;
         check_eq!(user::load(at(BASE, 5))?, 0x0707_0707_0707_0707);
         space.sync(BASE, 32)?;
-        check_eq!(mm::file::dirty() + mm::file::under_writeback(), 0);
+        check_eq!(mm::file::unwritten().all(), 0);
         for i in 0..32_usize {
             let mut page = page_of(i, 1);
             if i == 5 {
@@ -204,7 +204,7 @@ fn private_stores_are_not(_: &mut TestCtx<'_>) -> Outcome {
             user::store(word(BASE, i), value(i, 2))?;
             check_eq!(user::load(at(BASE, i))?, value(i, 1));
         }
-        check_eq!(mm::file::dirty(), 0);
+        check_eq!(mm::file::unwritten().dirty, 0);
         check_eq!(space.mm().anon_pages.get(), 11);
         // A page without a copy goes on showing the file.
         write_words(file, 32, 3)?;
