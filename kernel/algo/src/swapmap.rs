@@ -24,6 +24,8 @@ pub use slot::{MAX_COUNT, SlotState};
 
 /// Slots in a cluster.
 pub const CLUSTER_SLOTS: u32 = 256;
+/// Most slots of a map: whole clusters, so that the end of the last one is a `u32` too.
+pub const MAX_SLOTS: u32 = u32::MAX - u32::MAX % CLUSTER_SLOTS;
 /// Cluster records needed for an area of `slots` slots.
 pub const fn clusters_for(slots: u32) -> usize {
     slots.div_ceil(CLUSTER_SLOTS) as usize
@@ -65,7 +67,7 @@ pub enum Left {
 /// [`SwapMap::new`] was lent storage that does not fit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadStorage {
-    /// More slots than a `u32` can name.
+    /// More slots than [`MAX_SLOTS`].
     TooManySlots,
     /// Fewer cluster records than [`clusters_for`] asks for.
     TooFewClusters {
@@ -177,10 +179,8 @@ impl<'a> SwapMap<'a> {
         clusters: &'a [Cluster],
         bad: impl IntoIterator<Item = u32>,
     ) -> Result<Self, BadStorage> {
-        let slots = u32::try_from(map.len()).map_err(|_| BadStorage::TooManySlots)?;
-        if slots == NIL {
-            return Err(BadStorage::TooManySlots);
-        }
+        let slots = u32::try_from(map.len()).ok().filter(|&n| n <= MAX_SLOTS);
+        let slots = slots.ok_or(BadStorage::TooManySlots)?;
         let needed = clusters_for(slots);
         let clusters = clusters
             .get(..needed)

@@ -2,12 +2,12 @@
 //!
 //! One machine per process: the tests take turns on it.
 
-use arch::block::{Op, SECTOR};
+use arch::block::{Bio, BlockDevice, Busy, Op, SECTOR};
 use arch::simctl::{self, Config, DiskFault, FaultKind};
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
-use mm::stats::{Event, total};
-use mm::{Advice, MapFlags, MmRef, Prot, reclaim, swap};
+use mm::stats::{Event, Use, total, use_pages};
+use mm::{Advice, MapFlags, MmRef, Prot, buddy, reclaim, swap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -354,6 +354,63 @@ fn an_area_is_opened_without_its_bad_slots() {
         }
         stop.store(true, Ordering::Relaxed);
         reclaimer.join();
+        swap::swapon(disk).expect("swapon");
+    });
+}
+
+/// A disk that claims to be larger than it is.
+struct Claims {
+    disk: &'static dyn BlockDevice,
+    sectors: u64,
+}
+
+impl BlockDevice for Claims {
+    fn name(&self) -> &str {
+        self.disk.name()
+    }
+    fn sectors(&self) -> u64 {
+        self.sectors
+    }
+    fn submit(&self, bio: &'static Bio) -> Result<(), Busy> {
+        self.disk.submit(bio)
+    }
+    fn completed(&self) -> u64 {
+        self.disk.completed()
+    }
+}
+
+#[test]
+fn an_area_whose_tables_do_not_fit_is_refused_and_takes_nothing() {
+    on_machine(|| {
+        let disk = arch::swap_disk().expect("the machine has a disk");
+        mm::ops::swapoff::swapoff().expect("swapoff");
+        // Pages that must not be lost or killed for it.
+        let mm = space(500);
+        let _adopted = mm.adopt();
+        fill(500, 6);
+        let huge: &'static Claims = Box::leak(Box::new(Claims {
+            disk,
+            sectors: (64 << 30) / SECTOR,
+        }));
+        swap::mkswap(huge, "huge", &[]).expect("mkswap");
+        let uses = || {
+            buddy::pcp::drain();
+            Use::ALL.map(|(usage, _)| use_pages(usage))
+        };
+        let (before, kills) = (uses(), total(Event::OomKill));
+        for _ in 0..3 {
+            let refused = swap::swapon(huge).expect_err("80 MB of tables in 32 MiB");
+            assert!(
+                matches!(refused, swap::SwapOpError::NoRoom { needed, room }
+                    if needed > 80 << 20 && room < RAM),
+                "{refused:?}"
+            );
+            assert!(refused.to_string().contains(" kB of memory, and "));
+            assert!(!swap::enabled());
+        }
+        assert_eq!((uses(), total(Event::OomKill)), (before, kills));
+        verify(0..500, 6);
+        swap::mkswap(disk, "test", &[]).expect("mkswap");
         swap::swapon(disk).expect("swapon");
     });
 }

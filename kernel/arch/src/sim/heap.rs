@@ -43,7 +43,7 @@ pub fn heap_window() -> (VirtAddr, u64) {
 }
 
 /// Maps `pfn` at `va` in the window, readable and writable. `alloc` gives frames for page tables (one for every
-/// 2 MiB), which are never given back. Serialised by the caller.
+/// 2 MiB), which go back with [`unmap_kernel_spans`]. Serialised by the caller.
 ///
 /// # Errors
 /// [`NoMemory`] when `alloc` gives nothing.
@@ -68,4 +68,35 @@ pub fn map_kernel_page(
     let old = lock(&heap.mapped).insert(va.page().0, pfn);
     assert!(old.is_none(), "{va:?} is mapped already");
     Ok(())
+}
+
+/// Takes everything out that [`map_kernel_page`] has mapped in `spans` whole spans of 2 MiB from `va` on; then
+/// `freed` gets each frame, and each page table. Serialised by the caller.
+///
+/// # Safety
+/// Nobody uses an address of these spans any more, nor will before it is mapped again.
+///
+/// # Panics
+/// When the spans do not lie in the window, or `va` is no multiple of 2 MiB from its begin.
+pub unsafe fn unmap_kernel_spans(va: VirtAddr, spans: u64, freed: &mut dyn FnMut(Pfn)) {
+    sync::might_wait_for_ipi();
+    let heap = &machine().heap;
+    let base = heap.base();
+    let at = va.0.wrapping_sub(base);
+    let end = at.saturating_add(spans * PMD_SIZE);
+    assert!(
+        end <= SIZE && at.is_multiple_of(PMD_SIZE),
+        "unmap_kernel_spans: {va:?} and {spans} spans of 2 MiB are not the heap window's"
+    );
+    let pages: Vec<Pfn> = {
+        let mut mapped = lock(&heap.mapped);
+        let inside = |page: &u64, _: &mut Pfn| (at..end).contains(&(page - base));
+        mapped.extract_if(inside).map(|(_, pfn)| pfn).collect()
+    };
+    let tables: Vec<Pfn> = {
+        let mut tables = lock(&heap.tables);
+        let inside = |slot: &u64, _: &mut Pfn| (at..end).contains(&(slot * PMD_SIZE));
+        tables.extract_if(inside).map(|(_, pfn)| pfn).collect()
+    };
+    pages.into_iter().chain(tables).for_each(freed);
 }

@@ -30,7 +30,7 @@ mod volatile;
 pub use board::{exit, fatal, kernel_root, memory_map, ram_bytes};
 pub use clock::{cycles, now_ns};
 pub use disk::{data_disk, swap_disk};
-pub use heap::{NoMemory, heap_window, map_kernel_page};
+pub use heap::{NoMemory, heap_window, map_kernel_page, unmap_kernel_spans};
 pub use ipi::{call_on, nr_cpus, online};
 pub(crate) use ipi::{kick, send_tlb_ipi, wait_for};
 pub use mmu::current_root;

@@ -6,6 +6,8 @@
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
+use x86_64::registers::control::{Cr4, Cr4Flags};
+
 use super::layout::DIRECT_BASE;
 use crate::addr::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, Pfn, VirtAddr};
 
@@ -92,6 +94,19 @@ pub(crate) fn flush_local() {
     // SAFETY: reloads the root that is loaded.
     unsafe {
         asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags));
+    }
+}
+
+/// Drops all translations of this CPU, the kernel's global ones and those of tables too.
+pub(super) fn flush_global() {
+    let cr4 = Cr4::read();
+    if !cr4.contains(Cr4Flags::PAGE_GLOBAL) {
+        return flush_local();
+    }
+    // SAFETY: off and on again, with nothing in between: a change of the bit drops everything (Intel SDM 3A 4.10.4.1).
+    unsafe {
+        Cr4::write(cr4.difference(Cr4Flags::PAGE_GLOBAL));
+        Cr4::write(cr4);
     }
 }
 

@@ -47,7 +47,9 @@ pub use ipi::call_on;
 pub(crate) use ipi::{kick, send_tlb_ipi, wait_for};
 pub use layout::{HEAP_BASE, HEAP_MAX, heap_window};
 pub use memory::{memory_map, ram_bytes};
-pub use paging::{NoMemory, kernel_root, map_kernel_page, map_mmio, phys_ptr, translate};
+pub use paging::{
+    NoMemory, kernel_root, map_kernel_page, map_mmio, phys_ptr, translate, unmap_kernel_spans,
+};
 pub use power::{backtrace, exit, fatal, halt, panic_begin};
 pub use smp::{CpuFault, StartedCpus, nr_cpus, online, started_with_global_pages};
 pub use time::{counts_instructions, cycles, now_ns, tsc_hz};

@@ -2,21 +2,22 @@
 //!
 //! [`build`] makes them out of early frames while the bootloader's still run; [`map_kernel_page`] adds to
 //! the heap and stack windows afterwards. Upper-half PGD entries never change once built, so a new
-//! root copies them and is complete. Mappings here are only ever added: no flush, no shootdown.
+//! root copies them and is complete. Mappings are added without a flush; what [`unmap_kernel_spans`] takes out is
+//! flushed on every CPU before its frames are anybody's.
 //!
-//! Locks: [`map_kernel_page`] takes none; its caller serialises calls for the same window.
+//! Locks: none; the caller serialises calls for the same window.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
 
-use super::frame::{frame_words, pt_cell, zero_frame};
+use super::frame::{flush_global, frame_words, pt_cell, zero_frame};
 use super::layout::{
     DIRECT_BASE, HEAP_BASE, HEAP_MAX, IMAGE_BASE, MMIO_BASE, MMIO_SIZE, STACK_BASE,
 };
 use super::{cpu, memory};
 use crate::addr::{PAGE_SIZE, PGD_SIZE, PMD_SIZE, PUD_SIZE, Pfn, PhysAddr, VirtAddr};
-use crate::pte::{ACCESSED, DIRTY, Entry, GLOBAL, HUGE, NX, WRITE};
+use crate::pte::{ACCESSED, DIRTY, Entry, GLOBAL, HUGE, NX, PRESENT, WRITE};
 
 /// Cache disable: device registers.
 const UNCACHED: u64 = 1 << 4 | 1 << 3;
@@ -85,7 +86,7 @@ fn map_at(
 }
 
 /// Maps `pfn` at `va`, readable and writable, not executable, in the heap or stack window. `alloc` gives
-/// frames for page tables, which are never given back. Serialised by the caller.
+/// frames for page tables, of which those of whole spans go back with [`unmap_kernel_spans`]. Serialised by the caller.
 ///
 /// # Errors
 /// [`NoMemory`] when `alloc` gives nothing; tables made so far stay and are used by the next call.
@@ -101,6 +102,51 @@ pub fn map_kernel_page(
         || (STACK_BASE..STACK_BASE + PGD_SIZE).contains(&va.0);
     assert!(inside, "map_kernel_page: {va:?} is in no window");
     map_at(va.0, 0, Entry::new(pfn, KERNEL_RW), alloc)
+}
+
+/// The PMD entry of `va` in the kernel's tables, if there is a table for it.
+fn pmd_cell(va: VirtAddr) -> Option<&'static AtomicU64> {
+    let below = |table, level| {
+        let entry = Entry(pt_cell(table, va.table_index(level)).load(Ordering::Relaxed));
+        entry.is_present().then(|| entry.pfn())
+    };
+    let pmd = below(below(kernel_root(), 3)?, 2)?;
+    Some(pt_cell(pmd, va.table_index(1)))
+}
+
+/// Takes everything out that [`map_kernel_page`] has mapped in `spans` whole spans of 2 MiB from `va` on, in the
+/// heap window, and flushes every CPU; then `freed` gets each frame, and each page table. Interrupts are on. Serialised
+/// by the caller.
+///
+/// # Safety
+/// Nobody uses an address of these spans any more, nor will before it is mapped again.
+///
+/// # Panics
+/// When the spans do not lie in the heap window, or `va` is no multiple of 2 MiB.
+pub unsafe fn unmap_kernel_spans(va: VirtAddr, spans: u64, freed: &mut dyn FnMut(Pfn)) {
+    assert!(
+        va.0 >= HEAP_BASE && va.0 + spans * PMD_SIZE <= HEAP_MAX && va.0.is_multiple_of(PMD_SIZE),
+        "unmap_kernel_spans: {va:?} and {spans} spans of 2 MiB are not the heap window's"
+    );
+    let cells = || (0..spans).filter_map(|i| pmd_cell(VirtAddr(va.0 + i * PMD_SIZE)));
+    for cell in cells() {
+        // The number of the table stays, for below.
+        cell.fetch_and(!PRESENT, Ordering::Relaxed);
+    }
+    super::call_on(super::online(), |_| flush_global(), 0);
+    for cell in cells() {
+        let table = Entry(cell.swap(0, Ordering::Relaxed));
+        if table.is_none() {
+            continue;
+        }
+        for entry in frame_words(table.pfn()) {
+            let entry = Entry(entry.load(Ordering::Relaxed));
+            if entry.is_present() {
+                freed(entry.pfn());
+            }
+        }
+        freed(table.pfn());
+    }
 }
 
 /// The entry of `root`'s tables that maps `va` and the level it was found at, if one is present.

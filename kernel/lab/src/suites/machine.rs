@@ -5,13 +5,17 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use arch::thread::{self, JoinHandle, Spawn};
 use arch::upcall::FaultError;
 use arch::{RegionKind, USER_TOP, VirtAddr, user};
 
-use super::Outcome;
+use mm::MmError;
+use mm::stats::{Use, use_pages};
+
+use super::{Outcome, in_parallel, several};
 use crate::selftest::{Failure, Suite, TestCtx};
 use crate::{check, check_eq, tests};
 
@@ -29,6 +33,7 @@ pub(super) static SUITE: Suite = Suite {
         calls_cross,
         threads_move,
         wakeups_and_timeouts_race,
+        large_blocks_of_the_heap_go_back,
     ],
 };
 
@@ -125,6 +130,45 @@ fn the_trampoline_page_is_gone_everywhere(_: &mut TestCtx<'_>) -> Outcome {
 #[cfg(not(feature = "lab"))]
 fn the_trampoline_page_is_gone_everywhere(_: &mut TestCtx<'_>) -> Outcome {
     Err(Failure::Skip("this build does not look".into()))
+}
+
+/// A block of the heap that is large enough for pages of its own, and gives them back: no CPU may go on using them at
+/// the address, where another block is then.
+fn large_blocks_of_the_heap_go_back(_: &mut TestCtx<'_>) -> Outcome {
+    const WORDS: usize = (1 << 20) / 8;
+    let frames = || use_pages(Use::Heap);
+    // What the first round needs beside the block stays: a table of tables, and room for small blocks.
+    let mut before = None;
+    let mut places = Vec::with_capacity(20);
+    for round in 0..20 {
+        let had = frames();
+        let mut block = Vec::new();
+        block
+            .try_reserve_exact(WORDS)
+            .map_err(|_| MmError::NoMemory)?;
+        block.extend((0..WORDS).map(|i| AtomicUsize::new(i * 100 + round)));
+        check!(frames() >= had + 256, "the block has no pages of its own");
+        let block = Arc::new(block);
+        places.push(block.as_ptr());
+        let shared = block.clone();
+        in_parallel(several(), move |_, _| {
+            for i in (0..WORDS).step_by(64) {
+                check_eq!(shared[i].load(Ordering::Relaxed), i * 100 + round);
+            }
+            Ok(())
+        })?;
+        check_eq!(Arc::strong_count(&block), 1);
+        drop(block);
+        check_eq!(frames(), *before.get_or_insert(frames()));
+        // Other frames for the next one.
+        let page = mm::buddy::alloc(0, Use::Misc, mm::buddy::Gfp::NOWAIT);
+        let _held = page.map_err(|_| MmError::NoMemory)?;
+    }
+    check!(
+        places.iter().all(|&p| p == places[0]),
+        "not the same address"
+    );
+    Ok(())
 }
 
 fn time_runs_forward(_: &mut TestCtx<'_>) -> Outcome {

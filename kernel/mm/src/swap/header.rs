@@ -5,6 +5,7 @@
 //! and a label of 16 bytes each; from byte 1536 the bad page numbers; the magic ends the page. (Format:
 //! swapon(8), mkswap(8) and Linux's description of `union swap_header`.)
 
+use algo::swapmap::MAX_SLOTS;
 use arch::addr::PAGE_SIZE;
 use core::fmt;
 
@@ -23,13 +24,16 @@ pub const LABEL: usize = 16;
 /// Most bad pages that a header can list.
 pub const MAX_BAD: usize = (MAGIC_AT - BAD_AT) / 4;
 
+/// Most pages of an area, a little less than 2^32.
+pub const MAX_PAGES: u64 = MAX_SLOTS as u64;
+
 /// The bytes of a header page.
 pub type Bytes = [u8; PAGE];
 
 /// What a header says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
-    /// Number of the area's last page; page 0 is the header.
+    /// Number of the area's last page, below [`MAX_PAGES`]; page 0 is the header.
     pub last_page: u32,
     /// Number of bad pages listed.
     pub nr_bad: u32,
@@ -37,6 +41,13 @@ pub struct Header {
     pub uuid: [u8; 16],
     /// Its name, padded with zeros.
     pub label: [u8; LABEL],
+}
+
+impl Header {
+    /// Pages of the area, the header's included.
+    pub fn pages(&self) -> u32 {
+        self.last_page + 1
+    }
 }
 
 /// Why a page is no usable header.
@@ -55,10 +66,17 @@ pub enum HeaderError {
         /// Pages on the disk.
         disk: u64,
     },
+    /// The header claims more pages than an area can have.
+    TooManyPages {
+        /// Pages that the header claims.
+        claimed: u64,
+    },
     /// More bad pages than a header can list.
     TooManyBad(u32),
     /// A listed bad page is not in the area.
     BadPage(u32),
+    /// Every page besides the header is listed as bad.
+    AllBad,
 }
 
 impl fmt::Display for HeaderError {
@@ -79,6 +97,12 @@ impl fmt::Display for HeaderError {
                     "swap header claims {claimed} pages, but the disk has {disk}"
                 )
             }
+            Self::TooManyPages { claimed } => {
+                write!(
+                    f,
+                    "swap header claims {claimed} pages: at most {MAX_PAGES} are accepted"
+                )
+            }
             Self::TooManyBad(n) => {
                 write!(
                     f,
@@ -88,6 +112,10 @@ impl fmt::Display for HeaderError {
             Self::BadPage(p) => write!(
                 f,
                 "swap header lists bad page {p}, which is not in the area"
+            ),
+            Self::AllBad => write!(
+                f,
+                "swap header lists every page as bad: at least one good page is needed"
             ),
         }
     }
@@ -124,6 +152,9 @@ pub fn parse(page: &Bytes, disk_pages: u64) -> Result<Header, HeaderError> {
             disk: disk_pages,
         });
     }
+    if claimed > MAX_PAGES {
+        return Err(HeaderError::TooManyPages { claimed });
+    }
     let nr_bad = word(page, NR_BAD_AT);
     if nr_bad as usize > MAX_BAD {
         return Err(HeaderError::TooManyBad(nr_bad));
@@ -136,6 +167,11 @@ pub fn parse(page: &Bytes, disk_pages: u64) -> Result<Header, HeaderError> {
     };
     if let Some(outside) = bad_pages(page, &header).find(|&p| p == 0 || p > last_page) {
         return Err(HeaderError::BadPage(outside));
+    }
+    // A page may be listed twice.
+    let is_bad = |page_number| bad_pages(page, &header).any(|p| p == page_number);
+    if last_page <= nr_bad && (1..=last_page).all(is_bad) {
+        return Err(HeaderError::AllBad);
     }
     header.uuid.copy_from_slice(&page[UUID_AT..UUID_AT + 16]);
     header
@@ -173,6 +209,9 @@ pub fn format(page: &mut Bytes, header: &Header, bad: &[u32]) -> Result<(), Head
 #[cfg(test)]
 mod tests {
     use super::*;
+    use algo::swapmap::{Cluster, SwapMap, clusters_for};
+    use core::sync::atomic::AtomicU8;
+    use proptest::prelude::*;
 
     const HEADER: Header = Header {
         last_page: 99,
@@ -222,6 +261,31 @@ mod tests {
     }
 
     #[test]
+    fn an_area_has_a_bounded_size_and_a_good_page() {
+        // On a disk that does have so many pages.
+        let claims = |last_page| {
+            let mut p = page();
+            put_word(&mut p, LAST_PAGE_AT, last_page);
+            parse(&p, 1 << 32).map(|h| h.pages())
+        };
+        for last_page in [u32::MAX, u32::MAX - 1, MAX_SLOTS] {
+            let claimed = u64::from(last_page) + 1;
+            assert_eq!(
+                claims(last_page),
+                Err(HeaderError::TooManyPages { claimed })
+            );
+        }
+        assert_eq!(claims(MAX_SLOTS - 1), Ok(MAX_SLOTS));
+        let few = Header {
+            last_page: 3,
+            ..HEADER
+        };
+        let with = |bad: &[u32]| format(&mut [0; PAGE], &few, bad);
+        assert_eq!(with(&[3, 1, 2]), Err(HeaderError::AllBad));
+        assert_eq!(with(&[3, 1, 3, 1]), Ok(()));
+    }
+
+    #[test]
     fn format_refuses_what_parse_would() {
         let mut page = [0; PAGE];
         assert_eq!(
@@ -232,5 +296,49 @@ mod tests {
             format(&mut page, &HEADER, &[1; MAX_BAD + 1]),
             Err(HeaderError::TooManyBad(MAX_BAD as u32 + 1))
         );
+    }
+
+    /// Numbers as a disk may hold them: small, at a limit, or anything.
+    fn number() -> impl Strategy<Value = u32> {
+        prop_oneof![
+            0u32..12,
+            620u32..650,
+            (0u32..4).prop_map(|n| u32::MAX - n),
+            any::<u32>()
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_makes_an_area(
+            last_page in number(),
+            nr_bad in number(),
+            version in prop_oneof![9 => Just(1u32), 1 => any::<u32>()],
+            bad in prop_oneof![
+                7 => prop::collection::vec(number(), 0..20),
+                1 => prop::collection::vec(number(), MAX_BAD)
+            ],
+            disk in prop_oneof![(0u64..700), Just(1u64 << 32), any::<u64>()],
+        ) {
+            let mut page = page();
+            put_word(&mut page, VERSION_AT, version);
+            put_word(&mut page, LAST_PAGE_AT, last_page);
+            put_word(&mut page, NR_BAD_AT, nr_bad);
+            for (i, &p) in bad.iter().enumerate() {
+                put_word(&mut page, BAD_AT + 4 * i, p);
+            }
+            let Ok(header) = parse(&page, disk) else {
+                return Ok(());
+            };
+            prop_assert!(u64::from(header.pages()) <= disk.min(MAX_PAGES));
+            if header.pages() > 10_000 {
+                return Ok(());
+            }
+            let bytes: Vec<_> = (0..header.pages()).map(|_| AtomicU8::new(0)).collect();
+            let clusters: Vec<_> = (0..clusters_for(header.pages())).map(|_| Cluster::new()).collect();
+            let bad = core::iter::once(0).chain(bad_pages(&page, &header));
+            let map = SwapMap::new(&bytes, &clusters, bad);
+            prop_assert!(map.is_ok_and(|m| m.free() > 0), "an area without a slot");
+        }
     }
 }

@@ -6,6 +6,7 @@
 use super::header::{self, Header, HeaderError};
 use super::{area, cache, io};
 use crate::buddy::{self, Gfp};
+use crate::heap;
 use crate::stats::Use;
 use algo::swapmap::{Cluster, SwapMap, clusters_for};
 use alloc::boxed::Box;
@@ -30,6 +31,13 @@ pub enum SwapOpError {
     Header(HeaderError),
     /// The disk failed.
     Io,
+    /// The area's tables do not fit into memory.
+    NoRoom {
+        /// Bytes that they take.
+        needed: u64,
+        /// Bytes that can be had.
+        room: u64,
+    },
     /// No memory for the tables, or (swapoff) for the pages that are on disk.
     NoMemory,
 }
@@ -44,6 +52,13 @@ impl fmt::Display for SwapOpError {
             }
             Self::Header(e) => e.fmt(f),
             Self::Io => f.write_str("the disk failed"),
+            Self::NoRoom { needed, room } => write!(
+                f,
+                "the tables of an area of this size take {} kB of memory, and {} kB can be had: \
+                 a smaller area is accepted (mkswap on a smaller disk)",
+                needed.div_ceil(1024),
+                room / 1024
+            ),
             Self::NoMemory => f.write_str("not enough memory"),
         }
     }
@@ -58,7 +73,7 @@ impl From<buddy::Oom> for SwapOpError {
 /// Smallest area, with its header.
 pub const MIN_PAGES: u64 = 10;
 
-/// The tables of the last area. They are `'static`, so they are kept for the next one.
+/// The map and the clusters of the last area. They are `'static`, so they are kept for the next one.
 pub(crate) struct Storage {
     map: &'static [AtomicU8],
     clusters: &'static [Cluster],
@@ -73,25 +88,56 @@ pub(crate) static SWAPON: Mutex<Storage> = Mutex::new(
     },
 );
 
-impl Storage {
-    /// Makes the tables large enough for `slots` slots.
-    fn grow(&mut self, slots: usize) -> Result<(), SwapOpError> {
-        if self.map.len() < slots {
-            self.map = leaked(slots, || AtomicU8::new(0))?;
+/// The tables of an area of `slots` slots, which are nobody's yet: dropping them gives them back.
+struct Tables {
+    /// None where those of the last area do.
+    map: Option<Box<[AtomicU8]>>,
+    clusters: Option<Box<[Cluster]>>,
+    cache: Vec<Vec<u32>>,
+}
+
+impl Tables {
+    /// # Errors
+    /// NoRoom, NoMemory; nothing is taken then.
+    fn new(slots: u32, storage: &Storage) -> Result<Self, SwapOpError> {
+        let clusters = clusters_for(slots);
+        let (n, m) = (u64::from(slots), clusters as u64);
+        let needed = n * 5 + m * size_of::<Cluster>() as u64;
+        let room = heap::room_without_swap();
+        if needed > room {
+            return Err(SwapOpError::NoRoom { needed, room });
         }
-        let clusters = clusters_for(slots as u32);
-        if self.clusters.len() < clusters {
-            self.clusters = leaked(clusters, Cluster::new)?;
+        let larger = |has, wants| if has < wants { wants } else { 0 };
+        Ok(Self {
+            map: boxed(larger(storage.map.len(), slots as usize), || {
+                AtomicU8::new(0)
+            })?,
+            clusters: boxed(larger(storage.clusters.len(), clusters), Cluster::new)?,
+            cache: cache::tables(slots).ok_or(SwapOpError::NoMemory)?,
+        })
+    }
+
+    /// Puts them in place; the cache's are for the caller to install.
+    fn keep(self, storage: &mut Storage) -> Vec<Vec<u32>> {
+        if let Some(map) = self.map {
+            storage.map = Box::leak(map);
         }
-        Ok(())
+        if let Some(clusters) = self.clusters {
+            storage.clusters = Box::leak(clusters);
+        }
+        self.cache
     }
 }
 
-fn leaked<T>(n: usize, mut make: impl FnMut() -> T) -> Result<&'static [T], SwapOpError> {
+/// `n` of them, None for 0.
+fn boxed<T>(n: usize, make: impl FnMut() -> T) -> Result<Option<Box<[T]>>, SwapOpError> {
+    if n == 0 {
+        return Ok(None);
+    }
     let mut v = Vec::new();
     v.try_reserve_exact(n).map_err(|_| SwapOpError::NoMemory)?;
-    v.extend((0..n).map(|_| make()));
-    Ok(Box::leak(v.into_boxed_slice()))
+    v.extend(core::iter::repeat_with(make).take(n));
+    Ok(Some(v.into_boxed_slice()))
 }
 
 fn disk_pages(dev: &dyn BlockDevice) -> u64 {
@@ -154,7 +200,7 @@ pub fn mkswap(dev: &'static dyn BlockDevice, label: &str, bad: &[u32]) -> Result
     if pages < MIN_PAGES {
         return Err(SwapOpError::TooSmall(pages));
     }
-    let last_page = (pages - 1).min(u64::from(u32::MAX) - 2) as u32;
+    let last_page = (pages.min(header::MAX_PAGES) - 1) as u32;
     let mut name = [0; header::LABEL];
     for (to, from) in name.iter_mut().zip(label.bytes()) {
         *to = from;
@@ -200,9 +246,8 @@ pub fn swapon(dev: &'static dyn BlockDevice) -> Result<Header, SwapOpError> {
     let mut page = HeaderPage::new()?;
     page.read(dev)?;
     let header = header::parse(&page.bytes, pages).map_err(SwapOpError::Header)?;
-    let slots = header.last_page + 1;
-    storage.grow(slots as usize)?;
-    let tables = cache::tables(slots).ok_or(SwapOpError::NoMemory)?;
+    let slots = header.pages();
+    let tables = Tables::new(slots, &storage)?.keep(&mut storage);
     let bad = core::iter::once(0).chain(header::bad_pages(&page.bytes, &header));
     let map = SwapMap::new(&storage.map[..slots as usize], storage.clusters, bad)
         .expect("the tables are large enough and the header was checked");

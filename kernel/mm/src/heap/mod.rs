@@ -1,19 +1,24 @@
-//! The kernel heap: `linked_list_allocator` in a window of kernel addresses that grows by mapping frames.
+//! The kernel heap: `linked_list_allocator` in a window of kernel addresses that grows by mapping frames, and
+//! beside it [`large`] blocks, whose pages go back when they are freed.
 //!
 //! It serves what is allocated rarely: object-cache chunks, drivers, the console. Fault, zap, reclaim and
 //! shootdown paths never come here. Locks: `Rank::Heap`; frames are allocated and mapped outside it, so
 //! that growing may reclaim where the caller may sleep. Growing maps none → present: no flush is needed.
+//! Small blocks keep what they have mapped: it is less than [`large::FROM`] for each time that they find no room.
 //!
 //! The host's binaries use the host's allocator and never call [`init`].
 
+mod large;
+
 use crate::buddy::{self, Gfp};
-use crate::stats::Use;
+use crate::lru;
+use crate::stats::{Use, use_pages};
 use arch::addr::{PAGE_SIZE, page_align_up};
 use arch::{Pfn, VirtAddr};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
 use linked_list_allocator::Heap;
-use sync::{Mutex, Rank, SpinLock};
+use sync::{Mutex, MutexGuard, Rank, SpinLock};
 
 /// The heap grows by at least this much.
 const STEP: u64 = 16 * PAGE_SIZE;
@@ -37,14 +42,35 @@ static STATE: SpinLock<State> = SpinLock::new(
 /// One grower at a time, so that the window stays contiguous: who may not sleep only tries, and fails while
 /// another one grows.
 static GROW: Mutex<()> = Mutex::new(Rank::HeapGrow, ());
+/// The right to map and unmap in the window.
+type Growing = MutexGuard<'static, ()>;
 
 /// The kernel's global allocator.
 pub struct KernelHeap;
 
 /// (bytes mapped, bytes in use).
 pub fn usage() -> (u64, u64) {
+    let large = large::usage();
     let state = STATE.lock();
-    (state.mapped, state.heap.used() as u64)
+    (state.mapped + large, state.heap.used() as u64 + large)
+}
+
+/// Frames that reclaim could have freed at best if `reclaimable` of those in use can go, above the watermark.
+fn at_best(reclaimable: u64) -> u64 {
+    let free = use_pages(Use::Free) + use_pages(Use::Pcp);
+    (free + reclaimable).saturating_sub(u64::from(buddy::watermarks().0))
+}
+
+/// More frames than a request which may reclaim can have, whatever is swapped out for it. A hint.
+fn frames_to_be_had() -> u64 {
+    let [anon, files] = lru::counts();
+    at_best(anon.active + anon.inactive + files.active + files.inactive)
+}
+
+/// Bytes that large blocks can have while nothing can be swapped out. A hint, to be asked before anything is taken.
+pub(crate) fn room_without_swap() -> u64 {
+    let [_, files] = lru::counts();
+    at_best(files.active + files.inactive) * PAGE_SIZE
 }
 
 /// Opens the window; the first bytes are mapped at once. Boot CPU alone.
@@ -56,8 +82,9 @@ pub(crate) fn init() -> Result<(), buddy::Oom> {
     {
         let mut state = STATE.lock();
         state.base = base.0;
-        state.limit = len;
+        state.limit = len / 2;
     }
+    large::init(base.0 + len / 2, len / 2);
     grow(STEP, Gfp::NOWAIT)
 }
 
@@ -126,6 +153,9 @@ fn first_fit(layout: Layout) -> Option<NonNull<u8>> {
 // mapped window, and goes back to it with the same layout; the spin lock serialises it.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= large::FROM && may_sleep() {
+            return large::alloc(layout, &GROW.lock()).map_or(null_mut(), NonNull::as_ptr);
+        }
         if let Some(p) = first_fit(layout) {
             return p.as_ptr();
         }
@@ -152,6 +182,10 @@ unsafe impl GlobalAlloc for KernelHeap {
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         let Some(ptr) = NonNull::new(ptr) else { return };
+        let growing = || may_sleep().then(|| GROW.try_lock()).flatten();
+        if layout.size() >= large::FROM && large::free(ptr, growing) {
+            return;
+        }
         // SAFETY: the caller passes a block of this heap with its layout (GlobalAlloc's contract).
         unsafe { STATE.lock().heap.deallocate(ptr, layout) };
     }
