@@ -28,6 +28,7 @@ pub mod out;
 pub mod race;
 pub mod selftest;
 pub mod shell;
+pub mod shutdown;
 pub mod space;
 pub mod startup;
 pub mod stress;

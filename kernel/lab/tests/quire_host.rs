@@ -46,7 +46,7 @@ fn an_image_is_the_data_disk() {
     let image = std::env::temp_dir().join(format!("quire-host-{}.img", std::process::id()));
     let path = image.to_str().expect("the folder's name is text");
     std::fs::write(&image, vec![0; 2 << 20]).expect("the image can be made");
-    let run = |commands, status, part| {
+    let run = |commands: &str, status, part: &str| {
         expect(&["--data-image", path, "--exec", commands], status, part);
     };
     run("mount", 1, "no boot signature");
@@ -54,6 +54,15 @@ fn an_image_is_the_data_disk() {
     run("mount; cat '/A FILE'", 0, "kept");
     run("ls", 1, "no volume is mounted");
     run("cat", 2, "FILE is missing");
+    // However the commands end, what was written stays.
+    for (i, end) in ["", "; poweroff", "; exit; help", "; cat /none"]
+        .iter()
+        .enumerate()
+    {
+        let status = i32::from(i == 3);
+        run(&format!("mount; write /end {i}{end}"), status, "");
+        run("mount; cat /end", 0, &format!("bytes\n{i}\n"));
+    }
     std::fs::remove_file(&image).expect("the image can be removed");
 }
 
@@ -72,6 +81,20 @@ fn memory_that_runs_out_ends_one_actor() {
     );
 }
 
+/// What a disk does not take is lost: that is said, and it is a status.
+#[cfg(feature = "lab")]
+#[test]
+fn a_volume_that_cannot_be_unmounted_is_a_failure() {
+    let run = "mkfs; mount; write /a lost; fault-inject data write";
+    expect(
+        &["--exec", run],
+        1,
+        "what was written to it since the last sync is lost",
+    );
+    let first = "meminf; mkfs; mount; write /a lost; fault-inject data write; exit";
+    expect(&["--exec", first], 2, "the volume cannot be unmounted");
+}
+
 /// Unreadable pages: an error of their users, and a status unless it is accepted.
 #[cfg(feature = "lab")]
 #[test]
@@ -86,7 +109,7 @@ fn a_disk_with_read_errors_fails_the_run_that_needs_it() {
         "stress swap: ok",
     );
     let none = "fault-inject data read";
-    expect(&["--exec", none], 2, "no such disk");
+    expect(&["--data", "0", "--exec", none], 2, "no such disk");
     let writes = "fault-inject write --times 40; stress swap --secs 1; swap";
     expect(
         &[&machine[..], &[writes]].concat(),

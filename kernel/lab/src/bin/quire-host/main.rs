@@ -79,6 +79,10 @@ impl Options {
 
 /// Runs in a kernel thread.
 fn session(options: &Options) -> Status {
+    lab::shutdown::end(&Stdout, commands(options))
+}
+
+fn commands(options: &Options) -> Status {
     let shell = lab::shell();
     if let Mode::Exec(commands) = &options.mode {
         return shell.run(commands, &Stdout, &cancel::CONSOLE).status;

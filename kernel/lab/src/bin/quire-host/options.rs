@@ -11,7 +11,7 @@ Runs Quire's memory manager on a simulated machine in this process.
   --cpus N      CPUs for the commands, 1 to 16 (4); the simulator adds some for kernel threads
   --mem SIZE    RAM, 16M to 64G (256M)
   --swap SIZE   swap disk, 0 or 1M to 64G (64M)
-  --data SIZE   data disk, 0 or 1M to 64G (0)
+  --data SIZE   data disk, 0 or 1M to 64G (64M)
   --data-image FILE  the data disk holds what this file holds, and the file what the disk holds at the end
   --seed S      seed of the simulator's choices (1)
   --evict N     after N of 1024 accesses the TLB forgets the entry used, 0 to 1024 (0)
@@ -67,7 +67,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Options, Usag
         cpus: 4,
         mem: 256 << 20,
         swap: 64 << 20,
-        data: 0,
+        data: 64 << 20,
         data_image: None,
         seed: 1,
         evict: 0,
