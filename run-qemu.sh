@@ -11,7 +11,8 @@ usage() {
     cat <<'END'
 Usage: ./run-qemu.sh [OPTIONS] [-- QEMU-ARGS]
 
-What to do (default: an interactive console; Ctrl-] x ends QEMU, Ctrl-] h lists more escapes):
+What to do (default: an interactive console; Ctrl-] x ends QEMU, Ctrl-] h lists more escapes. Commands from a file or a pipe on
+standard input are run line by line, and their end is the machine's):
   --exec 'CMD; CMD'  boot, run console commands, print what they print, power off
   --test [PATTERN]   all tests: host tests, then the kernel's self-tests in QEMU (PATTERN: those only);
                      KTAP on standard output, then one line "N passed, N failed"
@@ -28,14 +29,15 @@ The machine:
   --disk-errors LIST the swap disk fails these 512-byte sectors (1024 at most): read@SECTOR[+COUNT],write@SECTOR[+COUNT],...
                      each may end in :enospc (no space left, instead of an I/O error) and :once (each sector one time);
                      flushes@N: after N flushes the disk is whole again
-  --data SIZE        a fresh sparse data disk for files, 1M to 64G (default: none, 64M with --test)
+  --data SIZE        a fresh sparse data disk for files, 1M to 64G (default 64M, none with --bench); 0: no data disk
   --data-image FILE  use this raw image as the data disk, and write to it
   --data-errors LIST as --disk-errors, for the data disk
   --data-slow N      the data disk writes at most N times a second, and keeps the rest waiting
   --uefi             boot by UEFI (OVMF) instead of BIOS; needs 48M
   --release          optimised build, no debug assertions
-  --no-lab           build without the lab's broken twins and switches
+  --no-lab           build without the lab: no broken twins, no races, and the rules that `fix` switches are compiled in
   --icount           count instructions: TSC ticks become guest instructions; slower, one thread
+  --pid-file FILE    keep QEMU's process id in this file while it runs
   --gdb              wait for a debugger on port 1234
   --display          show the VGA screen
   --timeout SECS     give up after SECS (default: 600 with --exec and --bench, 1800 for each machine of --test; 0: never)
@@ -43,7 +45,7 @@ The machine:
 
 Exit status: 0 all passed; 1 a test, command or oracle failed; 2 wrong usage; 3 kernel panic, or the machine
 ended without a verdict; 4 QEMU or a tool is missing and could not be installed, or QEMU refused to start;
-124 time-out.
+124 time-out; 130, 141, 143 ended by Ctrl-C, because nobody reads the output any more, or by a signal.
 END
 }
 
@@ -100,7 +102,7 @@ check_errors() { # OPTION LIST
 
 mode=console exec='' pattern='' bench='' host=no
 cpus='' mem=512M swap='' disk='' disk_errors='' data='' data_image='' data_errors='' data_slow=''
-uefi=no profile=dev lab=yes icount=no gdb=no display=no timeout='' qemu_args=()
+uefi=no profile=dev lab=yes icount=no gdb=no display=no timeout='' pid_file='' qemu_args=()
 
 set_mode() {
     [[ $mode == console ]] || wrong "--$mode and --$1 exclude each other"
@@ -111,7 +113,7 @@ parse() {
     while (($#)); do
         local option=$1 value=${2-}
         case $option in
-            --exec | --cpus | --mem | --swap | --disk | --disk-errors | --data | --data-image | --data-errors | --data-slow | --timeout)
+            --exec | --cpus | --mem | --swap | --disk | --disk-errors | --data | --data-image | --data-errors | --data-slow | --timeout | --pid-file)
                 (($# >= 2)) || wrong "$option needs a value"
                 shift
                 ;;
@@ -141,6 +143,7 @@ parse() {
             --release) profile=fast ;;
             --no-lab) lab=no ;;
             --icount) icount=yes ;;
+            --pid-file) pid_file=$value ;;
             --gdb) gdb=yes ;;
             --display) display=yes ;;
             --timeout) check_number $option "$value" 0 999999; timeout=$((10#$value)) ;;
@@ -170,8 +173,8 @@ check_combination() {
         [[ $mode != @(console|setup) ]] || wrong "--host needs --exec, --test or --bench"
         [[ $uefi$icount$gdb$display == *yes* && $mode != bench ]] &&
             wrong "--uefi, --icount, --gdb and --display do not go with --host"
-        [[ -z $disk$disk_errors$data_errors && ${#qemu_args[@]} == 0 ]] ||
-            wrong "--disk, --disk-errors, --data-errors and QEMU-ARGS do not go with --host"
+        [[ -z $disk$disk_errors$data_errors$pid_file && ${#qemu_args[@]} == 0 ]] ||
+            wrong "--disk, --disk-errors, --data-errors, --pid-file and QEMU-ARGS do not go with --host"
     fi
     # OVMF and the bootloader tread on each other in less.
     [[ $uefi == no ]] || (($(bytes "$mem") >= $(bytes $MIN_UEFI_MEM))) ||
@@ -182,7 +185,7 @@ check_combination() {
     [[ -z $data_image ]] || data_image=$(realpath "$data_image")
     [[ -z $disk || $disk != "$data_image" ]] || wrong "--disk and --data-image name the same image"
     [[ -n $swap ]] || swap=256M
-    [[ -n $data ]] || { [[ $mode == test ]] && data=64M || data=0; }
+    [[ -n $data ]] || { [[ $mode == bench ]] && data=0 || data=64M; }
     [[ -z $disk_errors || -n $disk || $(bytes "$swap") != 0 ]] || wrong "--disk-errors needs a swap disk"
     [[ -z $data_errors || -n $data_image || $(bytes "$data") != 0 ]] || wrong "--data-errors needs a data disk"
     [[ -z $data_slow || -n $data_image || $(bytes "$data") != 0 ]] || wrong "--data-slow needs a data disk"
@@ -195,6 +198,18 @@ check_combination() {
 
 # --- Build ------------------------------------------------------------------------------------------------
 
+# One build at a time: what is built stays what it is until this run has taken it into its own
+# folder. A build without the lab has a target folder of its own, so that neither kind replaces the
+# other's programs.
+locked() { # COMMAND...
+    exec {lock}>target/lock
+    flock -n "$lock" || { say "waiting for another build in this checkout"; flock "$lock"; }
+    "$@" {lock}>&-
+    local status=$?
+    exec {lock}>&-
+    return $status
+}
+
 build() { # cargo arguments; a warm build says nothing
     local quiet=-q
     [[ -x target/debug/boot || ! -t 2 ]] || quiet=
@@ -202,28 +217,32 @@ build() { # cargo arguments; a warm build says nothing
     cargo build $quiet "$@" >&2 || die $E_FAILED "the build failed: cargo build $*"
 }
 
-# Sets elf (with symbols) and image. The image is made from a stripped copy: BIOS loads it sector by sector,
-# and the debug information would take several seconds. It is replaced by a rename, so that a machine that
-# still runs from the old one keeps it.
+# Makes elf (with symbols) and image in this run's folder. The image is made from a stripped copy:
+# BIOS loads it sector by sector, and the debug information would take several seconds. It is
+# replaced by a rename, so that a machine that still runs from the old one keeps it.
 build_kernel() {
     [[ -x target/debug/boot ]] || say "first build: the bootloader takes a few minutes"
     build -p boot
-    local features=() variant=$profile
-    [[ $lab == yes ]] || features=(--no-default-features) variant+=-nolab
-    build -p kernel --target x86_64-unknown-none --profile "$profile" "${features[@]}"
-    local built=target/x86_64-unknown-none/${profile/dev/debug}/kernel firmware=()
+    local variant=$profile built=$target/x86_64-unknown-none/${profile/dev/debug}/kernel firmware=()
+    [[ $lab == yes ]] || variant+=-nolab
+    build -p kernel --target x86_64-unknown-none --target-dir "$target" --profile "$profile" "${features[@]}"
     [[ $uefi == no ]] || firmware=(--uefi) variant+=-uefi
-    # The ELF that matches this run, also when another build replaces the one in cargo's folder.
-    elf=$run/kernel.elf
-    cp "$built" "$elf"
-    image=target/quire-$variant.img
-    if [[ ! -e $image || $built -nt $image || target/debug/boot -nt $image ]] || ! cmp -s "$built" "$image.elf"; then
-        "$tools/llvm-strip" -o "$run/stripped" "$elf" &&
-            target/debug/boot "$run/stripped" "$run/image" "${firmware[@]}" >&2 ||
+    cp "$built" "$run/kernel.elf"
+    local made=target/quire-$variant.img
+    if [[ ! -e $made || $built -nt $made || target/debug/boot -nt $made ]] || ! cmp -s "$built" "$made.elf"; then
+        "$tools/llvm-strip" -o "$run/stripped" "$built" &&
+            target/debug/boot "$run/stripped" "$run/new" "${firmware[@]}" >&2 ||
             die $E_FAILED "no disk image could be made from $built"
-        mv "$run/image" "$image"
-        cp "$built" "$image.elf"
+        mv "$run/new" "$made"
+        cp "$built" "$made.elf"
     fi
+    ln "$made" "$image"
+}
+
+# Makes host_program in this run's folder: the simulator.
+build_host() {
+    build -p lab --bin quire-host --target-dir "$target" --profile "$profile" "${features[@]}"
+    cp "$target/${profile/dev/debug}/quire-host" "$host_program"
 }
 
 # --- The machine ------------------------------------------------------------------------------------------
@@ -242,6 +261,9 @@ kvm_works() {
     } 2>/dev/null
     (($? == 33))
 }
+
+# A path as a value in QEMU's options, where a comma ends the value.
+value() { printf '%s' "${1//,/,,}"; }
 
 # Fills the array `machine`.
 #
@@ -275,16 +297,16 @@ describe_machine() {
     machine=(qemu-system-x86_64 -name quire -no-user-config -nodefaults -machine q35 "${accel[@]}" -cpu "$cpu"
         -smp "$cpus" -m "$(($(bytes "$mem") >> 20))M" -no-reboot -vga std
         -device isa-debug-exit,iobase=0xf4,iosize=0x04
-        -fw_cfg "name=opt/quire/cmdline,file=$run/cmdline"
-        -drive "if=none,id=boot,format=raw,snapshot=on,file=$image" -device ide-hd,drive=boot,bootindex=0
-        -pidfile "$run/qemu.pid")
+        -fw_cfg "name=opt/quire/cmdline,file=$(value "$run/cmdline")"
+        -drive "if=none,id=boot,format=raw,snapshot=on,file=$(value "$image")" -device ide-hd,drive=boot,bootindex=0
+        -pidfile "$pid_file")
     # More than the host may promise, as long as it is not used.
     (($(bytes "$mem") <= 8 << 30)) ||
         machine+=(-object "memory-backend-ram,id=ram,size=$(bytes "$mem"),reserve=off" -machine memory-backend=ram)
     [[ $display == yes ]] || machine+=(-display none)
     [[ $gdb == no ]] || machine+=(-gdb tcp::1234 -S)
-    [[ $uefi == no ]] || machine+=(-drive "if=pflash,format=raw,readonly=on,file=$ovmf_code"
-        -drive "if=pflash,format=raw,snapshot=on,file=$ovmf_vars")
+    [[ $uefi == no ]] || machine+=(-drive "if=pflash,format=raw,readonly=on,file=$(value "$ovmf_code")"
+        -drive "if=pflash,format=raw,snapshot=on,file=$(value "$ovmf_vars")")
     add_disk swap "$disk" "$swap" "$disk_errors" ''
     add_disk data "$data_image" "$data" "$data_errors" "$data_slow"
     machine+=("${qemu_args[@]}")
@@ -292,7 +314,7 @@ describe_machine() {
 
 # A fresh disk dies with this run: its flushes need not reach the host's disk.
 add_disk() { # swap|data IMAGE SIZE ERRORS WRITES-A-SECOND
-    local name=$1 file=$2 errors=$4 slow=$5 flush=off
+    local name=$1 file=$2 errors=$4 slow=$5 flush=off driver=file
     if [[ -z $file ]]; then
         [[ $(bytes "$3") != 0 ]] || return 0
         file=$run/$name flush=on
@@ -302,7 +324,8 @@ add_disk() { # swap|data IMAGE SIZE ERRORS WRITES-A-SECOND
             truncate -s "$(bytes "$3")" "$file"
         fi || die $E_FAILED "no $name disk could be made"
     fi
-    machine+=(-blockdev "driver=file,node-name=${name}file,filename=$file,cache.no-flush=$flush")
+    [[ ! -b $file ]] || driver=host_device
+    machine+=(-blockdev "driver=$driver,node-name=${name}file,filename=$(value "$file"),cache.no-flush=$flush")
     local below=${name}file merging=on
     if [[ -n $errors ]]; then
         machine+=(-blockdev "{\"driver\":\"blkdebug\",\"node-name\":\"${name}err\",\"image\":\"$below\",\"inject-error\":[$(
@@ -359,7 +382,23 @@ state_rules() { # LIST
 # Ends our QEMU, and only that one.
 stop_guest() {
     local pid
-    pid=$(cat "$run/qemu.pid" 2>/dev/null) && kill "$pid" 2>/dev/null
+    pid=$(cat "$pid_file" 2>/dev/null) && kill "$pid" 2>/dev/null
+}
+
+# This run's folder. It is locked as long as anything of the run lives; what killed runs have left,
+# goes.
+make_run_folder() {
+    local old held all
+    { mkdir -p target && exec {all}>target/runs && run=$(mktemp -d "$ROOT/target/run.XXXXXX"); } 2>/dev/null ||
+        die $E_SETUP "nothing can be written to $ROOT/target: run-qemu.sh needs a checkout that it can write to"
+    # Nobody takes the folder for a leftover before it is locked.
+    flock "$all"
+    exec {held}>"$run/held"
+    flock "$held"
+    for old in target/run.*; do
+        [[ $old -ef $run ]] || { [[ -e $old/held ]] && ! flock -n "$old/held" true; } || rm -rf "$old"
+    done
+    exec {all}>&-
 }
 
 cleanup() {
@@ -368,34 +407,33 @@ cleanup() {
     rm -rf "$run"
 }
 
-# Boots with COMMANDS on the command line (none: the interactive console); the guest's filtered output goes
-# to standard output. Returns our exit status.
+# Boots with COMMANDS on the command line, or with those of our standard input: of a terminal, a
+# file or a pipe. The guest's filtered output goes to standard output. Returns our exit status.
 boot_guest() { # [COMMANDS]
-    local input=/dev/null raw=() status
-    : >"$run/cmdline"
-    if (($#)); then
-        printf 'exec=%s\n' "${1//$'\n'/;}" >"$run/cmdline"
-    fi
+    local input=$null how=() line
+    printf 'lab=%s\n' "$lab" >"$run/cmdline"
     describe_machine
-    if (($#)); then
-        machine+=(-chardev stdio,id=tty -serial chardev:tty -monitor none)
-    else
+    if (($# == 0)) && [[ -t 3 ]]; then
         # signal=off: Ctrl-C is a key for the guest. mux: Ctrl-] x, and the monitor behind Ctrl-] c (QEMU's own
         # Ctrl-A is a key of the line editor).
-        input=/dev/fd/3 raw=(--raw)
+        input=3 how=(--raw)
         machine+=(-chardev stdio,id=tty,mux=on,signal=off -serial chardev:tty -mon chardev=tty -echr 0x1d)
-        [[ ! -t 0 ]] || say "Ctrl-] x ends QEMU, Ctrl-] h lists the other escapes"
+        say "Ctrl-] x ends QEMU, Ctrl-] h lists the other escapes"
+    else
+        machine+=(-chardev stdio,id=tty -serial chardev:tty -monitor none)
+        if (($#)); then
+            while IFS= read -r line; do
+                printf 'exec=%s\n' "$line"
+            done <<<"$1" >>"$run/cmdline"
+        else
+            input=3 how=(--pipe)
+            echo 'input=pipe' >>"$run/cmdline"
+        fi
     fi
     [[ $gdb == no ]] || say "waiting for a debugger: gdb -ex 'target remote :1234' $elf"
-    {
-        timeout --foreground -k 5 "$timeout" "${machine[@]}" <$input
-        status=$?
-        # Gone when the script was interrupted.
-        [[ ! -d $run ]] || echo $status >"$run/status"
-    } | target/debug/console "$elf" "${raw[@]}" &
+    target/debug/console "$elf" "${how[@]}" timeout --foreground -k 5 "$timeout" "${machine[@]}" <&"$input" &
     wait $!
-    status=$(cat "$run/status" 2>/dev/null) || status=$E_PANIC
-    verdict "$status"
+    verdict $?
 }
 
 # Our exit status for QEMU's. The kernel writes 16 + its status to isa-debug-exit: 33 + 2 * status.
@@ -415,18 +453,21 @@ verdict() {
             say "no verdict after $timeout seconds: QEMU was ended"
             return $E_TIMEOUT
             ;;
+        141) return 141 ;;
         1 | 126 | 127) say "QEMU could not start the machine"; return $E_SETUP ;;
         *) say "QEMU ended with status $status"; return $E_PANIC ;;
     esac
 }
 
-# One phase of the tests as one test of the overall report, with its own tests below it.
-phase() { # NAME REPORT-OPTION COMMAND...
-    local name=$1 option=$2 status failed result='not ok'
+# One phase of the tests as one test of the overall report, with its own tests below it. COMMAND
+# prints KTAP, or is `cargo test`.
+phase() { # NAME ktap|cargo COMMAND...
+    local name=$1 tests=() status failed result='not ok'
+    # The plan comes first, so they are counted first.
+    [[ $2 == ktap ]] || tests=(--cargo "$("${@:3}" --list 2>/dev/null | grep -c ': test$')")
     shift 2
     phases=$((phases + 1))
-    printf '# %s\n' "$name"
-    "$@" | target/debug/report "$run/totals" $option
+    "$@" | target/debug/report "$run/totals" "$name" "${tests[@]}"
     status=${PIPESTATUS[0]}
     failed=$(tail -n 1 "$run/totals" | cut -d ' ' -f 2)
     ((status == 0 && failed == 0)) && result=ok
@@ -442,13 +483,13 @@ phase() { # NAME REPORT-OPTION COMMAND...
     fi
 }
 
-host_command() { # quire-host's arguments
-    local features=() files=(--data "$data")
-    [[ $lab == yes ]] || features=(--no-default-features)
+host_command() { # quire-host's arguments; without --exec and --test it reads commands
+    local files=(--data "$data") input=$null
+    [[ $* == *--* ]] || input=3
     [[ -z $data_image ]] || files=(--data-image "$data_image")
-    cargo build -q -p lab --bin quire-host --profile "$profile" "${features[@]}" >&2 || return $E_FAILED
-    timeout --foreground -k 5 "$timeout" "target/${profile/dev/debug}/quire-host" \
-        --cpus "$cpus" --mem "$mem" --swap "$swap" "${files[@]}" "$@" </dev/null
+    locked build_host || return
+    timeout --foreground -k 5 "$timeout" "$host_program" \
+        --cpus "$cpus" --mem "$mem" --swap "$swap" "${files[@]}" "$@" <&"$input"
 }
 
 failing_disk_test() { # ERRORS
@@ -458,37 +499,67 @@ failing_disk_test() { # ERRORS
 }
 
 crash_test() { # its options; it runs this script for each machine that it kills
-    cargo build -q -p lab --bin quire-host >&2 || return $E_FAILED
-    timeout --foreground -k 5 "$timeout" target/debug/quire-host crash --script "$ROOT/run-qemu.sh" "$@" </dev/null
+    locked build_host || return
+    timeout --foreground -k 5 "$timeout" "$host_program" crash --script "$ROOT/run-qemu.sh" "$@" <&"$null"
+}
+
+# The README's first session, as it stands: each line is a test. It ends well; or with status 1,
+# where its comment says that it fails, and only there. The console names each line that does not
+# end well.
+session_test() { # COMMAND..., which runs the commands on descriptor 3 and prints what they print
+    local lines line status want=0 n=0 failed
+    mapfile -t lines < <(sed -n '/^## A first session/,/^## /{/^```/,/^```/{/^```/!p}}' README.md)
+    printf '%s\n' "${lines[@]}" >"$run/session"
+    printf 'KTAP version 1\n1..%d\n' "${#lines[@]}"
+    [[ ${lines[*]} != *"# fails"* ]] || want=$E_FAILED
+    "$@" 3<"$run/session" | tee "$run/said" | sed -u 's/^/# /'
+    status=${PIPESTATUS[0]}
+    for line in "${lines[@]}"; do
+        n=$((n + 1)) failed=$(sed -n "s/^# line $n: status //p" "$run/said")
+        # Of a session that ended in another way nobody knows how far it came.
+        if ((status == want)) && [[ $line == *"# fails"* && $failed == "$E_FAILED" || $line != *"# fails"* && -z $failed ]]; then
+            printf 'ok %d - %s\n' $n "${line%%  *}"
+        else
+            printf 'not ok %d - %s\n' $n "${line%%  *}"
+        fi
+    done
+    ((status == want))
 }
 
 run_tests() {
-    local members=(--workspace --exclude kernel) worst=0 phases=0 total=4 sums crash=no failing=no
+    local members=(--workspace --exclude kernel) worst=0 phases=0 total=3 sums crash=no failing=no session=no
     if [[ $host == yes ]]; then
-        members=() total=3
+        members=()
         # Without the disk images, which need the bootloader.
         build -p boot --bin report --no-default-features
     else
-        build_kernel
+        locked build_kernel
+        total=$((total + 1))
         [[ crash != *"$pattern"* ]] || crash=yes total=$((total + 1))
         [[ the_machines_own_errors != *"$pattern"* ]] || failing=yes total=$((total + 2))
     fi
+    [[ a_first_session != *"$pattern"* ]] || session=yes total=$((total + 1))
+    [[ $host$session != noyes ]] || total=$((total + 1))
     members+=(--features algo/explore)
     local model=(-p sync --features loom --test loom)
     cargo test -q "${members[@]}" --no-run >&2 && cargo test -q "${model[@]}" --no-run >&2 ||
         die $E_FAILED "the host tests do not build"
     printf 'KTAP version 1\n1..%d\n' "$total"
-    phase "unit and property tests" --cargo timeout --foreground -k 5 "$timeout" \
+    phase "unit and property tests" cargo timeout --foreground -k 5 "$timeout" \
         cargo test "${members[@]}" --no-fail-fast -- ${pattern:+"$pattern"}
-    phase "locks and queues under loom" --cargo timeout --foreground -k 5 "$timeout" \
+    phase "locks and queues under loom" cargo timeout --foreground -k 5 "$timeout" \
         cargo test "${model[@]}" -- ${pattern:+"$pattern"}
-    phase "self-tests on the simulator" '' host_command --test ${pattern:+"$pattern"}
-    [[ $host == yes ]] || phase "self-tests in QEMU" '' boot_guest "selftest run${pattern:+ $pattern}"
-    if [[ $failing == yes ]]; then
-        phase "a data disk that fails for a while, in QEMU" '' failing_disk_test write@88+8,write@120+8:enospc,flushes@6
-        phase "a data disk that fails once, in QEMU" '' failing_disk_test write@120:enospc:once
+    phase "self-tests on the simulator" ktap host_command --test ${pattern:+"$pattern"}
+    [[ $host == yes ]] || phase "self-tests in QEMU" ktap boot_guest "selftest run${pattern:+ $pattern}"
+    if [[ $session == yes ]]; then
+        phase "the README's first session, on the simulator" ktap session_test host_command
+        [[ $host == yes ]] || phase "the README's first session, in QEMU" ktap session_test boot_guest
     fi
-    [[ $crash == no ]] || phase "promises kept when QEMU is killed" '' crash_test --runs 4
+    if [[ $failing == yes ]]; then
+        phase "a data disk that fails for a while, in QEMU" ktap failing_disk_test write@88+8,write@120+8:enospc,flushes@6
+        phase "a data disk that fails once, in QEMU" ktap failing_disk_test write@120:enospc:once
+    fi
+    [[ $crash == no ]] || phase "promises kept when QEMU is killed" ktap crash_test --runs 4
     sums=$(awk '{ p += $1; f += $2; s += $3 } END { printf "%d %d %d", p, f, s }' "$run/totals")
     read -r passed failed skipped <<<"$sums"
     ((skipped == 0)) || printf '# %d skipped\n' "$skipped"
@@ -508,19 +579,23 @@ main() {
     check_combination
     need_tools
     [[ $mode != setup ]] || { need_fat_tools; exit 0; }
-    mkdir -p target
-    exec 3<&0
-    terminal=$(stty -g 2>/dev/null)
-    run=$(mktemp -d "$ROOT/target/run.XXXXXX") || exit $E_SETUP
+    { exec 3<&0; } 2>/dev/null || exec 3</dev/null
+    exec {null}</dev/null
+    terminal=$(stty -g <&3 2>/dev/null)
+    make_run_folder
     trap cleanup EXIT
+    elf=$run/kernel.elf image=$run/image host_program=$run/quire-host
+    [[ -n $pid_file ]] || pid_file=$run/qemu.pid
+    target=target features=()
+    [[ $lab == yes ]] || target=target/nolab features=(--no-default-features)
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     case $mode/$host in
         test/*) run_tests ;;
         */yes) run_host ;;
-        console/no) build_kernel && boot_guest ;;
-        exec/no) build_kernel && boot_guest "$exec" ;;
-        bench/no) build_kernel && boot_guest "bench${bench:+ $bench}" ;;
+        console/no) locked build_kernel && boot_guest ;;
+        exec/no) locked build_kernel && boot_guest "$exec" ;;
+        bench/no) locked build_kernel && boot_guest "bench${bench:+ $bench}" ;;
     esac
 }
 

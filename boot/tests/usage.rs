@@ -70,8 +70,10 @@ fn disks() {
         &["--data-image", "/nonexistent.img"],
         &["/nonexistent.img", "does not exist"],
     );
-    refused(&["--data-errors", "read@4"], &["needs a data disk"]);
-    refused(&["--data-slow", "9"], &["needs a data disk"]);
+    for option in [["--data-errors", "read@4"], ["--data-slow", "9"]] {
+        let none = ["--data", "0", option[0], option[1]];
+        refused(&none, &[option[0], "needs a data disk"]);
+    }
     refused(&["--data", "1M", "--data-slow", "0"], &["--data-slow: '0'"]);
     refused(
         &["--data-errors", "read@1+2000"],
@@ -124,7 +126,7 @@ fn help_lists_every_option() {
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
     for option in "--exec --test --bench --host --cpus --mem --swap --disk --uefi --release --no-lab --icount \
-                   --gdb --display --timeout --setup --disk-errors --data --data-image --data-errors --data-slow"
+                   --gdb --display --timeout --setup --disk-errors --data --data-image --data-errors --data-slow --pid-file"
         .split_whitespace()
     {
         assert!(text.contains(&format!("  {option} ")) || text.contains(&format!(" {option}\n")), "{option}");

@@ -4,8 +4,11 @@
 //! once threads exist.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use lab::cancel::CONSOLE;
+use lab::console::{self, Terminal};
+use lab::shell::{Shell, Status};
 
 use crate::serial::Console;
 use crate::{fwcfg, println, serial, virtio};
@@ -15,6 +18,10 @@ const READY: &str = "=== ready ===";
 
 /// Never returns: the machine goes off when the commands are done.
 pub(crate) fn main() {
+    if let Some(why) = fwcfg::options("lab").find_map(wrong_kernel) {
+        println!("quire: {why}");
+        arch::exit(Status::Failed as u8);
+    }
     serial::enable_interrupts();
     background("disks", || {
         loop {
@@ -28,22 +35,47 @@ pub(crate) fn main() {
         println!("quire: {why}");
     }
     let shell = lab::shell();
-    let status = match fwcfg::option("exec") {
-        // Commands that were to run with swap must not pass without it.
-        Some(line) if swap.is_err() && !line.contains("swap mkswap") => lab::shell::Status::Usage,
-        Some(line) => shell.run(line, &Console, &CONSOLE).status,
-        None => {
-            println!("Quire. `help` lists the commands, `poweroff` ends.");
-            lab::console::run(
-                &shell,
-                &mut || Some(serial::wait_key()),
-                &Console,
-                &CONSOLE,
-                lab::console::Terminal::Raw,
-            )
+    let commands: Vec<&str> = fwcfg::options("exec").collect();
+    let status = if commands.is_empty() {
+        keyboard(&shell, swap.is_ok())
+    } else {
+        let text = commands.join("\n");
+        if swap.is_ok() || text.contains("swap mkswap") {
+            shell.run(&text, &Console, &CONSOLE).status
+        } else {
+            WITHOUT_SWAP
         }
     };
-    arch::exit(status as u8)
+    arch::exit(lab::shutdown::end(&Console, status) as u8)
+}
+
+/// Commands that were to run with swap must not pass without it.
+const WITHOUT_SWAP: Status = Status::Usage;
+
+/// Commands from the serial port: of somebody at a terminal, or from a file or pipe of the host.
+fn keyboard(shell: &Shell, swap_is_good: bool) -> Status {
+    let piped = fwcfg::options("input").next() == Some("pipe");
+    let terminal = if piped {
+        Terminal::Absent
+    } else {
+        println!("Quire. `help` lists the commands, `exit` ends.");
+        Terminal::Raw
+    };
+    let mut keys = || Some(serial::wait_key());
+    let status = console::run(shell, &mut keys, &Console, &CONSOLE, terminal);
+    match status {
+        Status::Ok if piped && !swap_is_good => WITHOUT_SWAP,
+        status => status,
+    }
+}
+
+/// Why this is not the kernel that was asked for: with the lab (`yes`), or without.
+fn wrong_kernel(lab: &str) -> Option<&'static str> {
+    match (lab, cfg!(feature = "lab")) {
+        ("yes", false) => Some("this kernel was built without the lab; one with it was asked for"),
+        ("no", true) => Some("this kernel was built with the lab; one without was asked for"),
+        _ => None,
+    }
 }
 
 fn background(name: &'static str, body: fn()) {

@@ -2,7 +2,9 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `exec` | console commands, separated by `;`: run them, then power off |
+//! | `exec` | a line of console commands; several are run in their order, then the machine powers off |
+//! | `lab` | `yes` or `no`: whether a kernel with the lab was asked for; any other powers off with a message |
+//! | `input` | `pipe`: nobody is at the serial port, commands come from a file or a pipe until Ctrl-D; else a terminal is there |
 //!
 //! Read once at boot through the port interface: a selector picks a file, its bytes come one by one.
 //! Format: QEMU's docs/specs/fw_cfg. Locks: none, the boot CPU reads it. Never sleeps.
@@ -69,10 +71,10 @@ pub(crate) fn init() {
     });
 }
 
-/// The value of `key`, if the command line has it.
-pub(crate) fn option(key: &str) -> Option<&'static str> {
-    let lines = COMMAND_LINE.get()?.lines();
+/// The values of `key` on the command line, in their order.
+pub(crate) fn options(key: &str) -> impl Iterator<Item = &'static str> {
+    let lines = COMMAND_LINE.get().map_or("", String::as_str).lines();
     lines
         .filter_map(|line| line.split_once('='))
-        .find_map(|(k, value)| (k == key).then_some(value))
+        .filter_map(move |(k, value)| (k == key).then_some(value))
 }

@@ -10,6 +10,8 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use lab::cancel::CONSOLE;
+use lab::console::CTRL_C;
 use sync::{IrqSpinLock, Rank, SpinLock, WaitQueue, irq, threads};
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::IER;
@@ -21,10 +23,9 @@ const COM1: u16 = 0x3f8;
 const COM1_LINE: u8 = 4;
 /// Bytes written with interrupts off at a time.
 const CHUNK: usize = 64;
-/// Bytes of input kept for a reader that is busy. More are dropped.
-const RING: usize = 256;
-/// What Ctrl-C sends.
-const CTRL_C: u8 = 3;
+/// Bytes of input kept for a reader that is busy. More stay with the UART, which tells the sender
+/// to wait; a Ctrl-C behind them is not heard until then.
+const RING: usize = 4096;
 /// How often the port is looked at where there is no interrupt.
 const POLL_NS: u64 = 20_000_000;
 
@@ -37,25 +38,40 @@ struct Port {
 }
 
 impl Port {
-    /// Moves what the UART received into the ring. Returns whether a key came, and whether Ctrl-C did.
-    fn receive(&mut self) -> (bool, bool) {
-        let (mut any, mut interrupt) = (false, false);
-        while let Ok(byte) = self.uart.try_receive_byte() {
-            any = true;
-            interrupt |= byte == CTRL_C;
-            if self.put - self.taken < RING {
-                self.keys[self.put % RING] = byte;
-                self.put += 1;
-            }
-        }
-        (any, interrupt)
+    fn is_full(&self) -> bool {
+        self.put - self.taken == RING
     }
 
+    /// Moves what the UART received into the ring, as long as there is room. Returns whether a key
+    /// came. Ctrl-C drops what was typed before it, and is in the ring when the running command
+    /// hears of it.
+    fn receive(&mut self) -> bool {
+        let before = self.put;
+        while !self.is_full()
+            && let Ok(byte) = self.uart.try_receive_byte()
+        {
+            if byte == CTRL_C {
+                self.taken = self.put;
+                CONSOLE.request();
+            }
+            self.keys[self.put % RING] = byte;
+            self.put += 1;
+        }
+        self.put != before
+    }
+
+    /// The next key. With the room that it leaves a full ring takes what waits in the UART: for
+    /// that no interrupt comes.
     fn take(&mut self) -> Option<u8> {
-        (self.taken < self.put).then(|| {
-            self.taken += 1;
-            self.keys[(self.taken - 1) % RING]
-        })
+        if self.taken == self.put {
+            return None;
+        }
+        let (key, was_full) = (self.keys[self.taken % RING], self.is_full());
+        self.taken += 1;
+        if was_full {
+            self.receive();
+        }
+        Some(key)
     }
 }
 
@@ -108,10 +124,7 @@ pub(crate) fn enable_interrupts() {
 /// Fetches received bytes; the interrupt handler, and the fall-back without one.
 fn poll() {
     // The port's lock is dropped before anybody is woken: wait queues rank outside of it.
-    let (any, interrupt) = PORT.lock().receive();
-    if interrupt {
-        lab::cancel::CONSOLE.request();
-    }
+    let any = PORT.lock().receive();
     if any {
         KEYS.wake_all();
     }

@@ -1,8 +1,10 @@
-//! Embeds one phase of the tests into the overall KTAP report: `report TOTALS [--cargo]`, from standard
+//! Embeds one phase of the tests into the overall KTAP report: `report TOTALS NAME [--cargo
+//! PLANNED]`, from standard
 //! input to standard output.
 //!
-//! Indents a KTAP stream by one level, or with `--cargo` makes one of what `cargo test` prints, and
-//! appends `PASSED FAILED SKIPPED` to the file TOTALS. Only leaves count: the result of a test that has
+//! Indents a KTAP stream by one level, or with `--cargo` makes one of what `cargo test` prints
+//! about PLANNED tests; its subtest line, which follows its version line, says NAME. Appends
+//! `PASSED FAILED SKIPPED` to the file TOTALS. Only leaves count: the result of a test that has
 //! subtests says nothing new.
 
 use std::fs::OpenOptions;
@@ -75,28 +77,59 @@ fn convert(line: &str, totals: &mut Totals, number: &mut u64) -> String {
     format!("    {verdict} {number} - {name}{skip}\n")
 }
 
-fn run(path: &str, cargo: bool) -> io::Result<()> {
+/// The line that begins a KTAP document.
+const VERSION: &str = "KTAP version 1";
+
+/// Turns the phase's output into what belongs into the overall report, line by line.
+struct Phase<'a> {
+    name: &'a str,
+    cargo: bool,
+    leaves: Leaves,
+    number: u64,
+    begun: bool,
+}
+
+impl<'a> Phase<'a> {
+    fn new(name: &'a str, cargo: bool) -> Self {
+        Self {
+            name,
+            cargo,
+            leaves: Leaves::default(),
+            number: 0,
+            begun: false,
+        }
+    }
+
+    /// The lines before the first one of a `cargo test` with so many tests.
+    fn cargo_head(&self, planned: u64) -> String {
+        let name = self.name;
+        format!("    {VERSION}\n    # Subtest: {name}\n    1..{planned}\n")
+    }
+
+    fn line(&mut self, line: &str) -> String {
+        if self.cargo {
+            return convert(line, &mut self.leaves.totals, &mut self.number);
+        }
+        self.leaves.line(line);
+        let first = line == VERSION && !std::mem::replace(&mut self.begun, true);
+        match first {
+            true => format!("    {line}\n    # Subtest: {}\n", self.name),
+            false => format!("    {line}\n"),
+        }
+    }
+}
+
+fn run(path: &str, name: &str, planned: Option<u64>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let mut leaves = Leaves::default();
-    let mut totals = Totals::default();
-    let mut number = 0;
-    if cargo {
-        writeln!(out, "    KTAP version 1")?;
+    let mut phase = Phase::new(name, planned.is_some());
+    if let Some(planned) = planned {
+        out.write_all(phase.cargo_head(planned).as_bytes())?;
     }
     for line in io::stdin().lock().lines() {
-        let line = line?;
-        if cargo {
-            out.write_all(convert(&line, &mut totals, &mut number).as_bytes())?;
-        } else {
-            leaves.line(&line);
-            totals = leaves.totals;
-            writeln!(out, "    {line}")?;
-        }
+        out.write_all(phase.line(&line?).as_bytes())?;
         out.flush()?;
     }
-    if cargo {
-        writeln!(out, "    1..{number}")?;
-    }
+    let totals = phase.leaves.totals;
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
     writeln!(
         file,
@@ -107,15 +140,16 @@ fn run(path: &str, cargo: bool) -> io::Result<()> {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let (path, cargo) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [path] => (path, false),
-        [path, "--cargo"] => (path, true),
+    let planned = |n: &str| n.parse::<u64>().ok();
+    let (path, name, planned) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [path, name] => (path, name, None),
+        [path, name, "--cargo", n] if planned(n).is_some() => (path, name, planned(n)),
         _ => {
-            eprintln!("usage: report TOTALS [--cargo]");
+            eprintln!("usage: report TOTALS NAME [--cargo PLANNED]");
             return ExitCode::from(2);
         }
     };
-    match run(path, cargo) {
+    match run(path, name, planned) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("report: {e}");
@@ -140,6 +174,81 @@ mod tests {
             skipped: 1,
         };
         assert_eq!(leaves.totals, want);
+    }
+
+    /// What is printed for a phase with this output.
+    fn shown(name: &str, planned: Option<u64>, output: &str) -> String {
+        let mut phase = Phase::new(name, planned.is_some());
+        let head = planned.map(|n| phase.cargo_head(n)).unwrap_or_default();
+        output
+            .lines()
+            .fold(head, |shown, line| shown + &phase.line(line))
+    }
+
+    const GUEST: &str = "# from the guest\nKTAP version 1\n1..1\n  KTAP version 1\n  # Subtest: fork\n  1..1\n  ok 1 a\n\
+                         ok 1 fork\n1 passed, 0 failed\n";
+
+    #[test]
+    fn a_phase_is_a_subtest_that_is_named_within() {
+        assert_eq!(
+            shown("in QEMU", None, GUEST),
+            "    # from the guest\n    KTAP version 1\n    # Subtest: in QEMU\n    1..1\n      KTAP version 1\n      \
+             # Subtest: fork\n      1..1\n      ok 1 a\n    ok 1 fork\n    1 passed, 0 failed\n"
+        );
+    }
+
+    /// The parser's rules: a nested document is named by a subtest line right after its version
+    /// line and before its plan, and has as many results as planned, numbered from 1; the name is
+    /// that of the result that sums it up, which comes next. Returns how many results there are.
+    fn parse<'a>(lines: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>) -> usize {
+        let depth_of = |line: &str| line.len() - line.trim_start().len();
+        let is_result = |line: &str| line.starts_with("ok ") || line.starts_with("not ok ");
+        let first = lines.find(|l| l.trim_start() == VERSION).unwrap();
+        let depth = depth_of(first);
+        let mut next = || lines.next().unwrap().trim_start();
+        let mut line = next();
+        let name = line.strip_prefix("# Subtest: ");
+        assert_eq!(name.is_some(), depth > 0, "{line}");
+        if name.is_some() {
+            line = next();
+        }
+        let planned: usize = line.strip_prefix("1..").unwrap().parse().unwrap();
+        let (mut done, mut results) = (0, 0);
+        while let Some(line) = lines.peek() {
+            let (at, text) = (depth_of(line), line.trim_start());
+            let expected = [format!("ok {} ", done + 1), format!("not ok {} ", done + 1)];
+            if at < depth && is_result(text) {
+                let title = text.split_once(' ').unwrap().1.trim_start_matches("ok ");
+                let title = title.trim_start_matches(char::is_numeric);
+                let title = title.trim_start_matches([' ', '-']);
+                assert!(title.starts_with(name.unwrap()), "{line}");
+                break;
+            }
+            if text == VERSION {
+                assert!(at > depth, "{line}");
+                results += parse(lines);
+                continue;
+            }
+            if is_result(text) {
+                assert!(at == depth && expected.iter().any(|e| text.starts_with(e)));
+                (done, results) = (done + 1, results + 1);
+            }
+            lines.next();
+        }
+        assert_eq!(done, planned, "{name:?}");
+        results
+    }
+
+    #[test]
+    fn the_report_parses() {
+        let cargo = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\nfailures:\n";
+        let report = format!(
+            "KTAP version 1\n1..3\n{}not ok 1 - on the host\n{}ok 2 - in QEMU\n{}ok 3 - none\n1 passed, 1 failed\n",
+            shown("on the host", Some(2), cargo),
+            shown("in QEMU", None, GUEST),
+            shown("none", Some(0), "running 0 tests\n"),
+        );
+        assert_eq!(parse(&mut report.lines().peekable()), 7);
     }
 
     #[test]

@@ -64,12 +64,17 @@ pub enum FsError {
 impl fmt::Display for FsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Self::NoDisk => "there is no data disk",
+            Self::NoDisk => "there is no data disk; --data 64M gives the machine one",
             Self::BadSize => "not a size for a volume on this disk",
-            Self::NotMounted => "no volume is mounted",
+            Self::NotMounted => "no volume is mounted; mount mounts the one on the data disk",
             Self::Busy => "the data disk is in use",
             Self::Open => "a file is open",
-            Self::NotFat(what) => return write!(f, "no FAT file system on the data disk: {what}"),
+            Self::NotFat(what) => {
+                return write!(
+                    f,
+                    "no FAT file system on the data disk: {what}; mkfs makes an empty one"
+                );
+            }
             Self::SmallClusters { bytes } => {
                 return write!(
                     f,

@@ -1,12 +1,14 @@
 //! The line editor: bytes from a terminal in, bytes to echo out, finished lines as events.
 //!
 //! A pure state machine: no I/O, no locks, no clock. It may allocate, so it runs in a thread and not in
-//! the serial interrupt handler. The line holds printable ASCII only; other bytes ring the bell.
+//! the serial interrupt handler. The line holds printable ASCII only; other bytes ring the bell,
+//! and a line in which one was no ASCII is refused.
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
-/// Longest line in bytes; further input rings the bell.
+/// Longest line in bytes. Further input rings the bell, and the line is refused as a whole.
 pub const MAX_LINE: usize = 1024;
 /// Lines that the history keeps.
 pub const MAX_HISTORY: usize = 100;
@@ -20,10 +22,31 @@ pub enum Event {
     None,
     /// A line was finished; it may be empty.
     Line(String),
+    /// A line was finished that does not hold what was typed, and was dropped: why.
+    Refused(Refusal),
     /// Ctrl-C: the line was dropped.
     Interrupt,
     /// Ctrl-D on an empty line.
     EndOfInput,
+}
+
+/// Why a line was refused; its `Display` is a sentence for the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// More than [`MAX_LINE`] bytes were typed.
+    TooLong,
+    /// Not all of it was ASCII.
+    NotAscii,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "the line has more than {MAX_LINE} bytes"),
+            Self::NotAscii => write!(f, "the line has bytes that are not ASCII"),
+        }?;
+        write!(f, ": nothing of it was run")
+    }
 }
 
 /// Where the byte parser stands in an escape sequence.
@@ -64,6 +87,8 @@ pub struct LineEditor {
     prompt: &'static str,
     line: String,
     cursor: usize,
+    /// Something was typed that the line does not hold.
+    refused: Option<Refusal>,
     escape: Escape,
     after_cr: bool,
     last_was_tab: bool,
@@ -82,6 +107,7 @@ impl LineEditor {
             prompt,
             line: String::new(),
             cursor: 0,
+            refused: None,
             escape: Escape::Ground,
             after_cr: false,
             last_was_tab: false,
@@ -95,6 +121,11 @@ impl LineEditor {
     /// The prompt, to be printed before the first byte and after each command.
     pub const fn prompt(&self) -> &'static str {
         self.prompt
+    }
+
+    /// Whether a line was begun.
+    pub fn in_line(&self) -> bool {
+        !self.line.is_empty()
     }
 
     /// Takes one byte; appends what the terminal shall show to `echo`.
@@ -144,6 +175,10 @@ impl LineEditor {
                 for b in core::mem::take(&mut self.killed).into_bytes() {
                     self.insert(b, echo);
                 }
+            }
+            0x80.. => {
+                self.refused.get_or_insert(Refusal::NotAscii);
+                echo.push(BELL);
             }
             _ => echo.push(BELL),
         }
@@ -195,6 +230,7 @@ impl LineEditor {
 
     fn insert(&mut self, byte: u8, echo: &mut Vec<u8>) {
         if self.line.len() == MAX_LINE {
+            self.refused = Some(Refusal::TooLong);
             echo.push(BELL);
             return;
         }
@@ -208,6 +244,9 @@ impl LineEditor {
     fn erase(&mut self, from: usize, to: usize, echo: &mut Vec<u8>) {
         self.move_to(from, echo);
         self.line.replace_range(from..to, "");
+        if self.line.is_empty() {
+            self.refused = None;
+        }
         echo.extend_from_slice(&self.line.as_bytes()[from..]);
         echo.extend_from_slice(b"\x1b[K");
         back(self.line.len() - from, echo);
@@ -255,6 +294,7 @@ impl LineEditor {
         echo.extend_from_slice(line.as_bytes());
         self.cursor = line.len();
         self.line = line;
+        self.refused = None;
     }
 
     fn show_history(&mut self, position: usize, echo: &mut Vec<u8>) {
@@ -270,6 +310,10 @@ impl LineEditor {
         echo.extend_from_slice(b"\r\n");
         self.cursor = 0;
         let line = core::mem::take(&mut self.line);
+        self.recall = self.history.len();
+        if let Some(why) = self.refused.take() {
+            return Event::Refused(why);
+        }
         if !line.trim().is_empty() && self.history.last() != Some(&line) {
             if self.history.len() == MAX_HISTORY {
                 self.history.remove(0);
@@ -283,6 +327,7 @@ impl LineEditor {
     fn interrupt(&mut self, echo: &mut Vec<u8>) -> Event {
         echo.extend_from_slice(b"^C\r\n");
         self.line.clear();
+        self.refused = None;
         self.cursor = 0;
         self.recall = self.history.len();
         Event::Interrupt

@@ -163,6 +163,26 @@ fn a_full_line_rings_the_bell() {
 }
 
 #[test]
+fn a_line_that_lost_a_byte_is_refused() {
+    let mut p = Pair::new();
+    let refused = |p: &mut Pair, bytes: &[u8], why| {
+        p.typed(bytes, &no_words);
+        assert_eq!(p.typed(b"\r", &no_words), [Event::Refused(why)]);
+    };
+    let long = vec![b'x'; MAX_LINE + 1];
+    refused(&mut p, &long, Refusal::TooLong);
+    refused(&mut p, "write caf\u{e9}".as_bytes(), Refusal::NotAscii);
+    // Not the next one, nor one that was begun anew.
+    for again in [&b""[..], b"\x15", b"\x03"] {
+        if !again.is_empty() {
+            p.typed(&long, &no_words);
+        }
+        p.typed(again, &no_words);
+        assert_eq!(p.typed(b"a\r", &no_words), [Event::Line("a".into())]);
+    }
+}
+
+#[test]
 fn tab_completes_what_is_certain_and_lists_the_rest() {
     let words = |before: &str| {
         let word = before.rsplit([' ', ';']).next().unwrap_or("");

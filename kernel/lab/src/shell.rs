@@ -1,4 +1,4 @@
-//! The command interpreter: `CMD args; CMD args`, with quotes, help and exit statuses.
+//! The command interpreter: `CMD args; CMD args # comment`, with quotes, help and exit statuses.
 //!
 //! Knows nothing of what commands do. Takes no locks itself; commands run in the calling thread, which
 //! must be allowed to sleep. Ctrl-C reaches a running command through [`Cancel`].
@@ -232,7 +232,8 @@ fn help(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
         }
         writeln!(
             ctx.out,
-            "'CMD --help' or 'help CMD' explains one; ';' separates commands; Ctrl-C ends a running one."
+            "'CMD --help' or 'help CMD' explains one; ';' separates commands; '#' begins a comment; \
+             Ctrl-C ends a running command."
         );
         return Ok(Status::Ok);
     };
@@ -246,7 +247,9 @@ fn help(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     Ok(Status::Ok)
 }
 
-/// Splits a line into commands and these into words. `'…'` and `"…"` keep spaces and `;`.
+/// Splits text into commands, which end at `;` or with their line, and these into words. `'…'` and
+/// `"…"` keep spaces, `;`, `#` and line ends. A `#` where a word could begin starts a comment, to
+/// the end of the line.
 ///
 /// # Errors
 /// When a quote is not closed.
@@ -255,14 +258,18 @@ pub fn parse(line: &str) -> Result<Vec<Vec<String>>, UsageError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;
+    let mut comment = false;
     for c in line.chars() {
+        comment &= c != '\n';
         match (quote, c) {
+            _ if comment => {}
+            (None, '#') if word.is_none() => comment = true,
             (Some(q), c) if c == q => quote = None,
             (None, '\'' | '"') => {
                 quote = Some(c);
                 word.get_or_insert_default();
             }
-            (None, ';') => {
+            (None, ';' | '\n') => {
                 words.extend(word.take());
                 commands.push(core::mem::take(&mut words));
             }

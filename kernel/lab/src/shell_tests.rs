@@ -62,6 +62,16 @@ fn quotes_and_separators() {
 }
 
 #[test]
+fn comments_and_lines() {
+    let p = |l| parse(l).unwrap();
+    assert_eq!(p("a b # c; d"), [["a", "b"]]);
+    assert_eq!(p("# a"), p(""));
+    assert_eq!(p("a;#b;\nc#d\n\n"), [["a"], ["c#d"]]);
+    assert_eq!(p("'e #\nf' \"#\"#"), [["e #\nf", "##"]]);
+    assert_eq!(run("echo 1 # it's; fail").1, "[1]\n");
+}
+
+#[test]
 fn the_status_is_that_of_the_first_failure_and_all_commands_run() {
     let (o, text) = run("echo 1; fail; bogus; echo 2");
     assert_eq!(o.status, Status::Failed);

@@ -46,6 +46,11 @@ impl Filter {
         }
     }
 
+    /// Whether the guest's console takes input.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.stage == Stage::Console
+    }
+
     /// What to print after `bytes` arrived.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();

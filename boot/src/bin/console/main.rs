@@ -1,59 +1,51 @@
-//! Filters the guest's serial output: `console KERNEL_ELF [--raw]`, from standard input to standard output.
+//! Runs the guest and filters its serial output: `console KERNEL_ELF [--raw | --pipe] COMMAND
+//! [ARG...]`.
 //!
-//! Drops what firmware and bootloader print, adds names to backtrace addresses, and without `--raw` (no
-//! terminal behind it) also turns CR LF into LF and keeps the boot messages back, unless the guest ends
-//! before its console was ready: then they are what one wants to see.
+//! COMMAND is the guest, with its serial port on standard input and output. What it prints goes to
+//! standard output, without what firmware and bootloader print, and with names for backtrace
+//! addresses. Without `--raw` (no terminal behind it) CR LF becomes LF, and the boot messages are
+//! kept back, unless the guest ends before its console was ready: then they are what one wants to
+//! see.
+//!
+//! With `--pipe` standard input is held back until the console is ready (the firmware would swallow
+//! it), and ends with Ctrl-D. Exit status: COMMAND's; 141 when nobody reads the output any more,
+//! and the guest was ended for it.
 
 mod filter;
+mod guest;
 mod symbols;
 
-use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use filter::Filter;
+use guest::Guest;
 use symbols::Symbols;
 
-fn copy(mut filter: Filter) -> io::Result<()> {
-    let mut input = io::stdin().lock();
-    let mut output = io::stdout().lock();
-    let mut buffer = [0; 4096];
-    loop {
-        let n = match input.read(&mut buffer) {
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
-        let text = match &buffer[..n] {
-            [] => filter.finish(),
-            bytes => filter.feed(bytes),
-        };
-        output.write_all(&text)?;
-        output.flush()?;
-        if n == 0 {
-            return Ok(());
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [elf, command @ ..] = args.as_slice() else {
+        return usage();
+    };
+    let (raw, pipe, command) = match command {
+        [option, command @ ..] if option == "--raw" => (true, false, command),
+        [option, command @ ..] if option == "--pipe" => (false, true, command),
+        command => (false, false, command),
+    };
+    let [program, args @ ..] = command else {
+        return usage();
+    };
+    let symbols = Symbols::new(elf);
+    let filter = Filter::new(raw, Box::new(move |address| symbols.describe(address)));
+    match Guest::start(program, args, pipe).and_then(|guest| guest.show(filter)) {
+        Ok(status) => ExitCode::from(status),
+        Err(e) => {
+            eprintln!("console: {program}: {e}");
+            ExitCode::FAILURE
         }
     }
 }
 
-fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let (elf, raw) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [elf] => (elf, false),
-        [elf, "--raw"] => (elf, true),
-        _ => {
-            eprintln!("usage: console KERNEL_ELF [--raw]");
-            return ExitCode::from(2);
-        }
-    };
-    let symbols = Symbols::new(elf);
-    match copy(Filter::new(
-        raw,
-        Box::new(move |address| symbols.describe(address)),
-    )) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("console: {e}");
-            ExitCode::FAILURE
-        }
-    }
+fn usage() -> ExitCode {
+    eprintln!("usage: console KERNEL_ELF [--raw | --pipe] COMMAND [ARG...]");
+    ExitCode::from(2)
 }

@@ -130,4 +130,11 @@ pub const COMMANDS: &[Command] = &[
         run: control::poweroff,
         words: no_words,
     },
+    Command {
+        name: "exit",
+        help: "end the machine, as poweroff and Ctrl-D do",
+        usage: "",
+        run: control::poweroff,
+        words: no_words,
+    },
 ];

@@ -85,6 +85,8 @@ fn hunt(env: &Env<'_>) -> Result<(), String> {
         get(&board.syncs)
     );
     summary(env, &team);
+    // After a lost store nothing was synced; nobody else may have the disk while pages are dirty.
+    let _ = board.file.sync();
     drop(board);
     file::drop_caches();
     result

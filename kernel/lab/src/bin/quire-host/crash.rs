@@ -230,7 +230,7 @@ impl Guest {
             .arg("--data-image")
             .arg(image)
             .args(slow)
-            .args(["--", "-pidfile"])
+            .arg("--pid-file")
             .arg(&pid)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
