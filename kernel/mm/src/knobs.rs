@@ -87,6 +87,20 @@ mod switch {
         let as_usual = SWITCHED.load(Ordering::Relaxed) & (1 << k as u8) == 0;
         as_usual == k.usual()
     }
+    /// Bits of the rules.
+    const RULES: u64 = {
+        let (mut bits, mut i) = (0, 0);
+        while i < Knob::ALL.len() {
+            bits |= (Knob::ALL[i].2.is_some() as u64) << i;
+            i += 1;
+        }
+        bits
+    };
+
+    /// No rule is off.
+    pub(crate) fn all_kept() -> bool {
+        SWITCHED.load(Ordering::Relaxed) & RULES == 0
+    }
     /// Turns it on or off from now on. Returns what it was.
     pub fn set(k: Knob, on: bool) -> bool {
         let bit = 1 << k as u8;

@@ -2,7 +2,7 @@
 //!
 //! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it): explore, init, ops,
 //! reclaim, fault, file, adopt, handle, exit, zap, rmap, swap, pt, mm, vma, pagecache, heap, folio, buddy, workingset, lru,
-//! arena, bio, zero, frame, stats, error, knobs. See ARCHITECTURE.md for a page on each.
+//! arena, bio, zero, frame, stats, error, rounds, knobs. See ARCHITECTURE.md for a page on each.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -30,6 +30,7 @@ pub(crate) mod pagecache;
 pub mod pt;
 pub mod reclaim;
 pub(crate) mod rmap;
+mod rounds;
 pub mod stats;
 pub mod swap;
 pub mod vma;

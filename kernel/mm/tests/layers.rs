@@ -32,6 +32,7 @@ const ORDER: &[&str] = &[
     "frame",
     "stats",
     "error",
+    "rounds",
     "knobs",
 ];
 

@@ -27,6 +27,8 @@ pub(super) mod mail {
 const TICK: Duration = Duration::from_millis(4);
 /// Turns of a wait before halting.
 const SPIN: u32 = 64;
+/// A wait with interrupts off that lasts this long is a deadlock.
+const DEADLOCK_NS: u64 = 5_000_000_000;
 
 /// CPUs that can run kernel threads.
 pub fn nr_cpus() -> usize {
@@ -128,6 +130,7 @@ pub fn call_on(to: CpuMask, f: fn(usize), arg: usize) {
 pub(crate) fn wait_for(cond: &dyn Fn() -> bool) {
     sync::might_wait_for_ipi();
     let mut spins = 0;
+    let started = super::clock::now_ns();
     loop {
         irq::poll();
         super::cpu::poll_left();
@@ -138,6 +141,10 @@ pub(crate) fn wait_for(cond: &dyn Fn() -> bool) {
         if spins < SPIN {
             std::thread::yield_now();
         } else {
+            assert!(
+                irq::enabled() || super::clock::now_ns() - started < DEADLOCK_NS,
+                "deadlock: another CPU waited for with interrupts off does not answer"
+            );
             halt();
         }
     }

@@ -192,7 +192,10 @@ impl Board {
     fn refused(&self, page: usize, before: &Before, what: &str, e: FaultError) -> Result<(), Stop> {
         let va = at(BASE, page);
         if e != FaultError::Bus || before.inside && self.pages[page].is_still(before) {
-            return Err(fault(va, what, e));
+            return Err(match fault(va, what, e) {
+                Stop::Wrong(message) => Stop::wrong(format!("page {page:#x}: {message}")),
+                stop => stop,
+            });
         }
         self.beyond.fetch_add(1, Ordering::Relaxed);
         Ok(())

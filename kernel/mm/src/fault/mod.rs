@@ -18,6 +18,7 @@ use crate::frame::NIL;
 use crate::knobs::{self, Knob};
 use crate::mm::{Mm, by_id};
 use crate::pt::{PmdRef, PteLocked, same};
+use crate::rounds::Rounds;
 use crate::stats::{Event, count};
 use crate::vma::{Vma, vm};
 use arch::VirtAddr;
@@ -62,6 +63,7 @@ pub fn current(va: VirtAddr, access: Access) -> Result<(), FaultError> {
 /// What the access fails with.
 pub fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), FaultError> {
     count(Event::PgFault);
+    let mut rounds = Rounds::new();
     loop {
         if mm.is_killed() {
             return Err(FaultError::Killed);
@@ -69,7 +71,9 @@ pub fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), F
         match attempt(mm_id, mm, va, access) {
             Ok(Step::Done) => return Ok(()),
             Ok(Step::Dirtied) => return dirtied(),
-            Ok(Step::Retry) => {}
+            Ok(Step::Retry) if rounds.go_on() => {}
+            // What the entry names is not to be had.
+            Ok(Step::Retry) => return Err(FaultError::Bus),
             Err(Stop::Signal(e)) => return Err(e),
             Err(Stop::Grow) => stack::expand(mm, va).map_err(|_| FaultError::Unmapped)?,
             // Reclaim and the OOM killer have tried everything: this address space cannot go on.

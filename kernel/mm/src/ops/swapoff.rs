@@ -12,6 +12,7 @@ use crate::file::memory;
 use crate::handle::MmRef;
 use crate::mm::{Mm, id_limit};
 use crate::pt::tables::Tables;
+use crate::rounds::Rounds;
 use crate::swap::{self, SwapOpError, area, cache};
 use arch::VirtAddr;
 use arch::addr::PAGE_SIZE;
@@ -20,7 +21,7 @@ use arch::addr::PAGE_SIZE;
 ///
 /// # Errors
 /// [`SwapOpError::NotInUse`]; [`SwapOpError::NoMemory`] when the pages do not fit into memory;
-/// [`SwapOpError::Io`] when a page cannot be read. The area stays in use then, with fewer pages.
+/// [`SwapOpError::Io`] when a page cannot be read; [`SwapOpError::Lost`] where a rule of order is switched off. The area stays in use then, with fewer pages.
 pub fn swapoff() -> Result<(), SwapOpError> {
     let _one = swap::SWAPON.lock();
     if area::device().is_none() {
@@ -43,7 +44,14 @@ pub fn swapoff() -> Result<(), SwapOpError> {
 }
 
 fn empty() -> Result<(), SwapOpError> {
+    let (mut rounds, mut least) = (Rounds::new(), u64::MAX);
     while area::next_in_use(0).is_some() {
+        let used = swap::stats().used;
+        if used < least {
+            (rounds, least) = (Rounds::new(), used);
+        } else if !rounds.go_on() {
+            return Err(SwapOpError::Lost);
+        }
         if !area::is_closed() {
             return Err(SwapOpError::NoMemory);
         }

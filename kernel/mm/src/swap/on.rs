@@ -40,6 +40,8 @@ pub enum SwapOpError {
     },
     /// No memory for the tables, or (swapoff) for the pages that are on disk.
     NoMemory,
+    /// Slots are in use that nothing names any more, because a rule of order is switched off.
+    Lost,
 }
 
 impl fmt::Display for SwapOpError {
@@ -60,6 +62,7 @@ impl fmt::Display for SwapOpError {
                 room / 1024
             ),
             Self::NoMemory => f.write_str("not enough memory"),
+            Self::Lost => f.write_str("a rule is off, and slots stay in use that nothing names"),
         }
     }
 }
