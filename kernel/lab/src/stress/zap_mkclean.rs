@@ -6,6 +6,10 @@
 //! *syncer* makes page 0 durable and drops it from the page cache, so that the counter's next access reads the disk.
 //! A number that is not what was written last is a lost store: it went through a stale translation after the page was written.
 //!
+//! They aim at each other. The remapper waits until the counter has stored again. The syncer, every other time, waits until the
+//! window is being taken away. The counter, every other time, goes on storing for as long as its CPU has a translation, brings in no
+//! new one, and looks again once the page was made durable and dropped: its last store is the last that the translation allowed.
+//!
 //! With `--broken` (or the knobs of rule 2 off) exactly that must be seen.
 
 use alloc::boxed::Box;
@@ -14,7 +18,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arch::upcall::FaultError;
 use arch::{VirtAddr, thread, user};
@@ -36,6 +40,10 @@ const WINDOW: VirtAddr = VirtAddr(0x4000_0000);
 const BURST: u64 = 300;
 /// How long it pauses at most, in nanoseconds.
 const PAUSE_NS: u64 = 400_000;
+/// How long taking the window away may last, in nanoseconds; somewhere in there the syncer begins.
+const REMAP_NS: u64 = 2_000_000;
+/// Stores of an aimed burst between looks at whether the run is over.
+const VOLLEY: u64 = 64;
 
 /// What the actors share.
 struct Board {
@@ -45,8 +53,12 @@ struct Board {
     counter: AtomicU64,
     /// The last number that the dirtier has written to all of its pages.
     round: AtomicU64,
+    /// Remaps begun, and done.
+    begun: AtomicU64,
     remaps: AtomicU64,
     syncs: AtomicU64,
+    /// The counter waits for syncs.
+    waiting: AtomicBool,
 }
 
 /// Runs it.
@@ -98,8 +110,10 @@ fn set_up() -> Result<Board, MmError> {
         file: file::open(0, PAGES as u32)?,
         counter: AtomicU64::new(0),
         round: AtomicU64::new(0),
+        begun: AtomicU64::new(0),
         remaps: AtomicU64::new(0),
         syncs: AtomicU64::new(0),
+        waiting: AtomicBool::new(false),
     };
     board.file.write(0, &vec![0; PAGES * PAGE])?;
     board.file.sync()?;
@@ -136,9 +150,51 @@ fn count(actor: &mut Actor, board: &Board) -> Result<(), Stop> {
             accessed(WINDOW, "a store", user::store(WINDOW, last))?;
             board.counter.store(last, Ordering::Relaxed);
         }
-        thread::sleep_ns(actor.rng.u64(..PAUSE_NS));
+        if actor.rng.bool() {
+            last = store_while_translated(&actor.team, board, last);
+            wait_dropped(&actor.team, board);
+        } else {
+            thread::sleep_ns(actor.rng.u64(..PAUSE_NS));
+        }
     }
     Ok(())
+}
+
+/// Counts on from `last` until a store finds no translation; what was stored last.
+fn store_while_translated(team: &Team, board: &Board, mut last: u64) -> u64 {
+    while !team.stopping() {
+        for _ in 0..VOLLEY {
+            if !user::store_nofault(WINDOW, last + 1) {
+                return last;
+            }
+            last += 1;
+            board.counter.store(last, Ordering::Relaxed);
+        }
+        give_way();
+    }
+    last
+}
+
+/// Waits until the syncer has done a whole round since.
+fn wait_dropped(team: &Team, board: &Board) {
+    board.waiting.store(true, Ordering::Relaxed);
+    let before = board.syncs.load(Ordering::Relaxed);
+    wait(team, || board.syncs.load(Ordering::Relaxed) >= before + 2);
+    board.waiting.store(false, Ordering::Relaxed);
+}
+
+/// Until `over`, or the end of the run.
+fn wait(team: &Team, over: impl Fn() -> bool) {
+    while !over() && !team.stopping() {
+        thread::sleep_ns(PAUSE_NS / 8);
+    }
+}
+
+/// There may be fewer cores than simulated CPUs.
+fn give_way() {
+    if cfg!(not(target_os = "none")) {
+        thread::yield_now();
+    }
 }
 
 /// Keeps the other pages dirty.
@@ -152,10 +208,7 @@ fn dirty(actor: &mut Actor, board: &Board) -> Result<(), Stop> {
         }
         board.round.store(round, Ordering::Relaxed);
         actor.team.written.fetch_add(1, Ordering::Relaxed);
-        if cfg!(not(target_os = "none")) {
-            // There may be fewer cores than simulated CPUs.
-            thread::yield_now();
-        }
+        give_way();
     }
     Ok(())
 }
@@ -163,6 +216,7 @@ fn dirty(actor: &mut Actor, board: &Board) -> Result<(), Stop> {
 /// Takes the window's pages away.
 fn remap(actor: &mut Actor, board: &Board) -> Result<(), Stop> {
     while !actor.team.stopping() {
+        board.begun.fetch_add(1, Ordering::Relaxed);
         if actor.rng.bool() {
             map(&board.space, &board.file, PAGES).map_err(failed("mmap"))?;
         } else {
@@ -170,6 +224,10 @@ fn remap(actor: &mut Actor, board: &Board) -> Result<(), Stop> {
             done.map_err(failed("madvise"))?;
         }
         board.remaps.fetch_add(1, Ordering::Relaxed);
+        let counted = board.counter.load(Ordering::Relaxed);
+        wait(&actor.team, || {
+            board.counter.load(Ordering::Relaxed) != counted
+        });
         thread::sleep_ns(actor.rng.u64(..PAUSE_NS));
     }
     Ok(())
@@ -180,6 +238,14 @@ fn sync(actor: &mut Actor, board: &Board) -> Result<(), Stop> {
     let other = Space::new().map_err(failed("an address space"))?;
     map(&other, &board.file, 1).map_err(failed("mmap"))?;
     while !actor.team.stopping() {
+        if actor.rng.bool() {
+            let begun = board.begun.load(Ordering::Relaxed);
+            wait(&actor.team, || {
+                board.begun.load(Ordering::Relaxed) != begun
+                    || board.waiting.load(Ordering::Relaxed)
+            });
+            thread::sleep_ns(actor.rng.u64(..REMAP_NS));
+        }
         other.sync(WINDOW, 1).map_err(failed("msync"))?;
         file::drop_caches();
         board.syncs.fetch_add(1, Ordering::Relaxed);

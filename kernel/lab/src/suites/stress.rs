@@ -114,5 +114,5 @@ fn zap_mkclean_broken(t: &mut TestCtx<'_>) -> Outcome {
     if mm::file::disk_pages() < 512 {
         return Err(Failure::Skip("needs a data disk of 2 MiB".into()));
     }
-    run_broken(t, "zap-mkclean --broken --secs 120", 3)
+    run_broken(t, "zap-mkclean --broken --secs 20", 3)
 }
