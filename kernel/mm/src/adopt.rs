@@ -4,7 +4,11 @@
 //! at each switch. A thread keeps a counted handle for as long as it has adopted. Takes no lock.
 
 use crate::handle::MmRef;
+use crate::mm::by_id;
 use crate::pt::tlb;
+use crate::pt::walk::{self, Held};
+use arch::VirtAddr;
+use sync::irq::IrqGuard;
 
 /// The thread's user half is `mm`'s, until this is dropped. Stays on the thread that adopted.
 pub struct Adopted {
@@ -52,4 +56,12 @@ impl Drop for Adopted {
 /// The id of the address space that the running thread has adopted.
 pub(crate) fn current() -> Option<u32> {
     (arch::thread::adopted() as u32).checked_sub(1)
+}
+
+/// The folio mapped at `va` in the address space that the running thread has adopted, found without
+/// a lock, for reading or for writing; `None` when there is none that can be had this way (not
+/// present, not writable, the zero page, for writing a page of a file, or just changing), or none
+/// is adopted: take the fault path then.
+pub fn follow_fast(irq: &IrqGuard, va: VirtAddr, write: bool) -> Option<Held> {
+    walk::follow_fast(irq, by_id(current()?), va, write)
 }

@@ -75,7 +75,7 @@ fn wake(pfn: Pfn, before: u32) {
 }
 
 /// Locks a folio that the caller holds a reference on. Sleeps.
-pub fn lock(pfn: Pfn) -> FolioGuard {
+pub(crate) fn lock(pfn: Pfn) -> FolioGuard {
     let f = frame(pfn);
     let go = point::lock(
         Rank::FolioLock,
@@ -102,7 +102,7 @@ fn lock_slow(pfn: Pfn) {
 
 /// Locks the folio if nobody has it. Never waits, so it may be tried under a PTL as well.
 #[inline]
-pub fn try_lock(pfn: Pfn) -> Option<FolioGuard> {
+pub(crate) fn try_lock(pfn: Pfn) -> Option<FolioGuard> {
     let f = frame(pfn);
     point::try_lock(Rank::FolioLock, || f.lock_object());
     if !f.try_lock() {
@@ -137,12 +137,12 @@ fn wait_clear_slow(pfn: Pfn, bits: u32) {
 }
 
 /// Sleeps until no write of the folio is in flight. The caller holds a reference.
-pub fn wait_writeback(pfn: Pfn) {
+pub(crate) fn wait_writeback(pfn: Pfn) {
     wait_clear(pfn, flag::WRITEBACK);
 }
 
 /// The write of the folio is done. May be called from interrupt context.
-pub fn end_writeback(pfn: Pfn) {
+pub(crate) fn end_writeback(pfn: Pfn) {
     let f = frame(pfn);
     f.flags_point();
     wake(pfn, f.clear(flag::WRITEBACK));
@@ -178,13 +178,13 @@ pub(crate) fn wait_pending(pfn: Pfn) {
 }
 
 /// Sleeps until no read of the folio is in flight. The caller holds a reference.
-pub fn wait_read(pfn: Pfn) {
+pub(crate) fn wait_read(pfn: Pfn) {
     wait_clear(pfn, flag::READING);
 }
 
 /// The read of the folio is done: its content is valid, or else flags say why not, before the waiters are let go. May be
 /// called from interrupt context.
-pub fn end_read(pfn: Pfn, result: Result<(), u32>) {
+pub(crate) fn end_read(pfn: Pfn, result: Result<(), u32>) {
     let f = frame(pfn);
     f.set(match result {
         Ok(()) => flag::UPTODATE,
@@ -200,7 +200,7 @@ pub struct Ref(Pfn);
 impl Ref {
     /// Takes charge of a reference that the caller has on `pfn`.
     #[inline]
-    pub fn new(pfn: Pfn) -> Self {
+    pub(crate) fn new(pfn: Pfn) -> Self {
         Self(pfn)
     }
     /// The folio.
@@ -225,7 +225,7 @@ impl Drop for Ref {
 
 /// Gives up one reference; the last one frees the folio.
 #[inline]
-pub fn put(pfn: Pfn) {
+pub(crate) fn put(pfn: Pfn) {
     if frame(pfn).put_testzero() {
         release(pfn);
     }

@@ -96,7 +96,7 @@ macro_rules! word {
         }
         #[doc = concat!("Sets: ", $doc)]
         #[inline]
-        pub fn $set(&self, v: u32) {
+        pub(crate) fn $set(&self, v: u32) {
             self.$touch(AccessKind::Write);
             self.$get.store(v, Ordering::Relaxed);
         }
@@ -180,13 +180,13 @@ impl Frame {
     }
     /// Sets `bits`; returns the flags before.
     #[inline]
-    pub fn set(&self, bits: u32) -> u32 {
+    pub(crate) fn set(&self, bits: u32) -> u32 {
         self.touch(AccessKind::Write);
         self.flags.fetch_or(bits, Ordering::AcqRel)
     }
     /// Clears `bits`; returns the flags before.
     #[inline]
-    pub fn clear(&self, bits: u32) -> u32 {
+    pub(crate) fn clear(&self, bits: u32) -> u32 {
         self.touch(AccessKind::Write);
         self.flags.fetch_and(!bits, Ordering::AcqRel)
     }
@@ -213,7 +213,7 @@ impl Frame {
     }
     /// Sets state, shard and use at once, of a frame that nobody else can see.
     #[inline]
-    pub fn init_flags(&self, state: u32, shard: u32, usage: Use) {
+    pub(crate) fn init_flags(&self, state: u32, shard: u32, usage: Use) {
         self.flags.store(
             state | (shard << flag::SHARD_SHIFT) | ((usage as u32) << flag::USE_SHIFT),
             Ordering::Relaxed,
@@ -262,13 +262,13 @@ impl Frame {
     /// Sets the count of a frame that nobody else can see, but for lockless walkers that come too late and try
     /// for a reference.
     #[inline]
-    pub fn init_refcount(&self, n: u32) {
+    pub(crate) fn init_refcount(&self, n: u32) {
         touch_count(AccessKind::Write, &self.refcount);
         self.refcount.store(n, Ordering::Relaxed);
     }
     /// One more holder; the caller already is one.
     #[inline]
-    pub fn get(&self) {
+    pub(crate) fn get(&self) {
         counting(&self.refcount);
         let was = self.refcount.fetch_add(1, Ordering::Relaxed);
         debug_assert!(was != 0, "reference taken on a free frame");
@@ -276,7 +276,7 @@ impl Frame {
     /// One more holder, unless the frame is free or frozen. The Acquire pairs with the Release of
     /// [`Frame::unfreeze`] and of the store that made the frame findable.
     #[inline]
-    pub fn try_get(&self) -> bool {
+    pub(crate) fn try_get(&self) -> bool {
         counting(&self.refcount);
         self.refcount
             .try_update(Ordering::Acquire, Ordering::Relaxed, |n| {
@@ -287,7 +287,7 @@ impl Frame {
     /// One holder less; true when it was the last. Release: what this holder did comes before the free;
     /// the Acquire side is in the same operation of the last holder.
     #[inline]
-    pub fn put_testzero(&self) -> bool {
+    pub(crate) fn put_testzero(&self) -> bool {
         counting(&self.refcount);
         let was = self.refcount.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(was != 0, "refcount below zero");
@@ -295,7 +295,7 @@ impl Frame {
     }
     /// From exactly `expected` holders to none, so that nobody can take a reference any more.
     #[inline]
-    pub fn freeze(&self, expected: u32) -> bool {
+    pub(crate) fn freeze(&self, expected: u32) -> bool {
         counting(&self.refcount);
         self.refcount
             .compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Relaxed)
@@ -303,7 +303,7 @@ impl Frame {
     }
     /// Ends a freeze with `n` holders.
     #[inline]
-    pub fn unfreeze(&self, n: u32) {
+    pub(crate) fn unfreeze(&self, n: u32) {
         counting(&self.refcount);
         self.refcount.store(n, Ordering::Release);
     }
@@ -316,13 +316,13 @@ impl Frame {
     }
     /// One more entry maps it. Under the PTL of that entry.
     #[inline]
-    pub fn map_inc(&self) {
+    pub(crate) fn map_inc(&self) {
         counting(&self.mapcount);
         self.mapcount.fetch_add(1, Ordering::Relaxed);
     }
     /// Sets the count of a folio that nobody else can see.
     #[inline]
-    pub fn init_mapcount(&self, n: u32) {
+    pub(crate) fn init_mapcount(&self, n: u32) {
         self.mapcount.store(n, Ordering::Relaxed);
     }
     /// One entry less maps it. Under the PTL of that entry.
@@ -330,7 +330,7 @@ impl Frame {
     /// # Panics
     /// If no entry was counted: an entry was dropped twice.
     #[inline]
-    pub fn map_dec(&self) {
+    pub(crate) fn map_dec(&self) {
         counting(&self.mapcount);
         let was = self.mapcount.fetch_sub(1, Ordering::Release);
         assert!(was != 0, "mapcount below zero");
@@ -361,7 +361,7 @@ impl Frame {
 
     /// The split page-table lock of a page-table page.
     #[inline]
-    pub fn ptl(&self) -> &RawSpin {
+    pub(crate) fn ptl(&self) -> &RawSpin {
         RawSpin::from_word(&self.private)
     }
 }
@@ -419,7 +419,7 @@ pub(crate) fn install(at: Pfn, frames: usize) {
 
 /// The memmap's list links, for the lists of `algo` (buddy, per-CPU, LRU).
 #[derive(Clone, Copy)]
-pub struct FrameLinks;
+pub(crate) struct FrameLinks;
 
 impl algo::list::Links for FrameLinks {
     #[inline]

@@ -1,8 +1,9 @@
 //! L3: the memory manager. Knows no instruction set: it sees the machine through `arch` only.
 //!
-//! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it): explore, init, ops,
-//! reclaim, fault, file, adopt, handle, exit, zap, rmap, swap, pt, mm, vma, pagecache, heap, folio, buddy, workingset, lru,
-//! arena, bio, zero, frame, stats, error, rounds, knobs. See ARCHITECTURE.md for a page on each.
+//! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it):
+//! explore, init, view, ops, reclaim, fault, file, adopt, handle, exit, zap, rmap, swap, pt, mm,
+//! vma, pagecache, heap, folio, buddy, workingset, lru, arena, bio, zero, frame, stats, error,
+//! rounds, knobs. See ARCHITECTURE.md for a page on each.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -33,6 +34,7 @@ pub(crate) mod rmap;
 mod rounds;
 pub mod stats;
 pub mod swap;
+pub mod view;
 pub mod vma;
 pub(crate) mod workingset;
 mod zap;

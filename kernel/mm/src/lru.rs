@@ -95,13 +95,13 @@ pub(crate) fn grow_old(n: u32) {
 
 /// The shard for folios first mapped on this CPU.
 #[inline]
-pub fn local_shard() -> u32 {
+pub(crate) fn local_shard() -> u32 {
     (sync::cpu::id() % SHARDS) as u32
 }
 
 /// Locks one shard.
 #[inline]
-pub fn lock(shard: usize) -> SpinGuard<'static, Lists> {
+pub(crate) fn lock(shard: usize) -> SpinGuard<'static, Lists> {
     LRU[shard].0.lock()
 }
 
@@ -130,7 +130,7 @@ impl Lists {
     }
     /// Puts a folio of this shard on a list, at the young end.
     #[inline]
-    pub fn add(&mut self, pfn: Pfn, active: bool) {
+    pub(crate) fn add(&mut self, pfn: Pfn, active: bool) {
         let f = frame(pfn);
         let before = f.flags();
         debug_assert!(before & flag::LRU == 0, "{pfn:?} is on a list already");
@@ -148,7 +148,7 @@ impl Lists {
     }
     /// Takes a folio of this shard off its list; false when it is on none.
     #[inline]
-    pub fn del(&mut self, pfn: Pfn) -> bool {
+    pub(crate) fn del(&mut self, pfn: Pfn) -> bool {
         let was = frame(pfn).clear(flag::LRU);
         if was & flag::LRU == 0 {
             return false;
@@ -161,7 +161,7 @@ impl Lists {
     ///
     /// # Errors
     /// `Err(())`: the oldest folio could not be had, look at the next.
-    pub fn isolate_oldest(&mut self, kind: Kind, active: bool) -> Option<Result<Pfn, ()>> {
+    pub(crate) fn isolate_oldest(&mut self, kind: Kind, active: bool) -> Option<Result<Pfn, ()>> {
         let list = self.list(kind.flags(active));
         let pfn = Pfn(list.pop_back(&FrameLinks)?);
         if frame(pfn).try_get() {
@@ -176,13 +176,13 @@ impl Lists {
 
 /// Puts a new folio on the inactive or active list of its shard.
 #[inline]
-pub fn add(pfn: Pfn, active: bool) {
+pub(crate) fn add(pfn: Pfn, active: bool) {
     lock(frame(pfn).shard()).add(pfn, active);
 }
 
 /// Takes a folio off its list if it is on one. True when it was.
 #[inline]
-pub fn remove(pfn: Pfn) -> bool {
+pub(crate) fn remove(pfn: Pfn) -> bool {
     frame(pfn).has(flag::LRU) && lock(frame(pfn).shard()).del(pfn)
 }
 

@@ -18,7 +18,7 @@ pub struct Mm {
     pub(crate) users: AtomicU32,
     root: AtomicU32,
     /// Guards the VMA set. Faults take it shared, mmap and its kin exclusively.
-    pub mmap_lock: RwSem<VmaSet>,
+    pub(crate) mmap_lock: RwSem<VmaSet>,
     /// Guards PGD and PUD entries of this address space (none to table; freeing has `mmap_lock`).
     pub(crate) pgt_lock: SpinLock<()>,
     /// CPUs that may hold translations of this address space.
@@ -82,7 +82,7 @@ static MMS: Arena<Mm> = Arena::new();
 
 /// The address space with this id, live or not (ids are never unmapped memory).
 #[inline]
-pub fn by_id(id: u32) -> &'static Mm {
+pub(crate) fn by_id(id: u32) -> &'static Mm {
     MMS.get(id)
 }
 

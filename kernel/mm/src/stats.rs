@@ -203,13 +203,13 @@ static USES: [Counter; Use::ALL.len()] = [const { Counter::new() }; Use::ALL.len
 
 /// `n` frames go from one use to another.
 #[inline]
-pub fn move_use(from: Use, to: Use, n: u64) {
+pub(crate) fn move_use(from: Use, to: Use, n: u64) {
     USES[from as usize].add(n.wrapping_neg());
     USES[to as usize].add(n);
 }
 
 /// `n` frames are found at boot in this use.
-pub fn found_use(to: Use, n: u64) {
+pub(crate) fn found_use(to: Use, n: u64) {
     USES[to as usize].add(n);
 }
 

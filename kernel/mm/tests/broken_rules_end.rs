@@ -7,11 +7,11 @@ use arch::thread::{Spawn, spawn, yield_now};
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
 use mm::file::Opener;
+use mm::frame::{flag, frame};
 use mm::knobs::{self, Knob};
 use mm::ops::swapoff::swapoff;
-use mm::pt::PmdRef;
 use mm::swap::SwapOpError;
-use mm::{Advice, MapFlags, MmRef, Prot, folio, reclaim, swap};
+use mm::{Advice, MapFlags, MmRef, Prot, explore, reclaim, swap};
 
 const BASE: VirtAddr = VirtAddr(0x4000_0000);
 /// How long the data disk takes for a write.
@@ -31,13 +31,12 @@ fn protect(mm: &MmRef, prot: Prot) {
 
 /// The entry that `mm` has at [`BASE`].
 fn entry(mm: &MmRef) -> Entry {
-    let pmd = PmdRef::lookup(mm, BASE).expect("a table");
-    pmd.lock(BASE).expect("a table").get()
+    let entry = mm.areas().with_entry(BASE, |entry| entry);
+    entry.expect("a table")
 }
 
 fn set_entry(mm: &MmRef, entry: Entry) {
-    let pmd = PmdRef::lookup(mm, BASE).expect("a table");
-    pmd.lock(BASE).expect("a table").set(entry);
+    explore::set_entry(mm, BASE, entry);
 }
 
 /// Rule 10: the page leaves the cache while an entry maps it. A store then finds an entry that it may make writable only
@@ -70,7 +69,7 @@ fn a_page_that_is_in_no_cache() {
         spawn(how, Box::new(work)).expect("a thread")
     };
     // It has the folio locked, and waits for the write.
-    while folio::try_lock(pfn).is_some() {
+    while !frame(pfn).has(flag::LOCKED) {
         yield_now();
     }
     file.invalidate(0, PAGE_SIZE).expect("invalidate");

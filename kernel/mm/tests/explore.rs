@@ -91,7 +91,7 @@ fn at(page: u64) -> VirtAddr {
 }
 
 fn touch(mm: &MmRef, page: u64, access: Access) {
-    mm::fault::handle(mm.id(), mm, at(page), access).expect("a fault in an area");
+    mm.fault(at(page), access).expect("a fault in an area");
 }
 
 fn space(pages: u64) -> MmRef {
@@ -106,7 +106,7 @@ fn log(into: &mut Vec<(u32, u64, u64)>) {
     explore::each_space(&mut |id, mm| {
         into.push((id, 0, u64::from(mm.root().0)));
         explore::each_entry(mm, &mut |va, entry| into.push((id, va.0, entry.0)));
-        for (area, v) in mm.mmap_lock.read().iter() {
+        for (area, v) in explore::mmap_lock(mm).read().iter() {
             into.push((area, v.start(), u64::from(v.anon())));
         }
     });
@@ -244,7 +244,7 @@ fn what_is_left_behind_is_named_and_taken_back() {
         as_actor(|| {
             let mm = space(1);
             touch(&mm, 0, Access::Write);
-            frame(frame_of(&mm, 0)).get();
+            explore::reference(frame_of(&mm, 0));
         });
         let named = pocket.rewind().expect_err("a leak");
         assert!(
@@ -323,7 +323,7 @@ fn an_empty_pocket_is_out_of_memory() {
         let mut n = 0;
         as_actor(|| {
             let mm = space(64);
-            let fits = |page| mm::fault::handle(mm.id(), &mm, at(page), Access::Write).is_ok();
+            let fits = |page| mm.fault(at(page), Access::Write).is_ok();
             while fits(n) {
                 n += 1;
             }
@@ -343,10 +343,10 @@ fn a_wrong_count_is_noticed() {
             touch(&mm, 0, Access::Write);
             let child = mm.fork().expect("fork");
             assert!(counts_agree());
-            let f = frame(frame_of(&mm, 0));
-            f.init_mapcount(1);
+            let shared = frame_of(&mm, 0);
+            explore::set_mapcount(shared, 1);
             assert!(!counts_agree());
-            f.init_mapcount(2);
+            explore::set_mapcount(shared, 2);
             drop(child);
             assert!(counts_agree());
         });

@@ -2,8 +2,8 @@
 
 use arch::simctl::{self, Config};
 use arch::{PAGE_SIZE, VirtAddr, user};
+use mm::explore::gather;
 use mm::knobs::{self, Knob};
-use mm::pt::gather::Gather;
 use mm::{Advice, MapFlags, MmRef, Prot};
 
 const BASE: VirtAddr = VirtAddr(0x4000_0000);
@@ -25,7 +25,7 @@ fn dontneed_holds_when_another_has_dropped_the_page_already() {
         let dontneed = || mm.madvise(BASE, PAGE_SIZE, Advice::DontNeed);
         let _adopted = mm.adopt();
         user::store(BASE, 7).expect("store");
-        let first = Gather::new(mm.id(), &mm);
+        let first = gather(&mm);
         knobs::set(Knob::TlbFlush, false);
         dontneed().expect("madvise");
         knobs::set(Knob::TlbFlush, true);

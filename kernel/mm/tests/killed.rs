@@ -4,6 +4,7 @@ use arch::simctl::{self, Config};
 use arch::thread::{Spawn, spawn, yield_now};
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
+use mm::explore::mmap_lock;
 use mm::{MapFlags, MmRef, Prot};
 
 const BASE: VirtAddr = VirtAddr(0x4000_0000);
@@ -18,7 +19,7 @@ fn a_killed_space_gets_no_fresh_pages() {
             let mm = MmRef::new().expect("memory for an address space");
             mm.mmap(Some(BASE), PAGE_SIZE, Prot::RW, MapFlags::FIXED)
                 .expect("mmap");
-            let lock = mm.mmap_lock.write();
+            let lock = mmap_lock(&mm).write();
             let faulting = {
                 let mm = mm.clone();
                 let work = move || {
@@ -32,7 +33,7 @@ fn a_killed_space_gets_no_fresh_pages() {
                 spawn(how, Box::new(work)).expect("a thread")
             };
             // It has found the space alive, and waits to look at the areas.
-            while !mm.mmap_lock.state().waiters {
+            while !mmap_lock(&mm).state().waiters {
                 yield_now();
             }
             mm.kill();

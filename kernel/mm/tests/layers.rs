@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&str] = &[
     "explore",
     "init",
+    "view",
     "ops",
     "reclaim",
     "fault",

@@ -87,7 +87,8 @@ fn actors_pass_points_and_nobody_else_does() {
             .expect("mmap");
         let store = |page| {
             let va = VirtAddr(BASE.0 + page * PAGE_SIZE);
-            mm::fault::handle(mm.id(), &mm, va, Access::Write).expect("the page may be written");
+            mm.fault(va, Access::Write)
+                .expect("the page may be written");
         };
         let zap = || {
             mm.madvise(BASE, 4 * PAGE_SIZE, Advice::DontNeed)

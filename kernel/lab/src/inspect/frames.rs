@@ -3,11 +3,9 @@
 use alloc::format;
 
 use arch::Pfn;
-use mm::folio;
 use mm::frame::{self, Frame, flag};
-use mm::pt::PmdRef;
 use mm::stats::Use;
-use mm::vma::{Vma, anon, imap};
+use mm::view::{self, Mapping};
 
 use crate::args::{UsageError, number};
 use crate::out::Out;
@@ -86,62 +84,36 @@ pub(super) fn folio(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
 
 pub(super) fn rmap(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let pfn = pfn_argument(ctx)?;
-    let f = frame::frame(pfn);
-    // The reference keeps the frame from being freed and reused for something that is no folio.
-    if !matches!(f.usage(), Use::Anon | Use::File) || !f.try_get() {
-        writeln!(ctx.out, "{pfn:?} is no folio: {}", use_name(f.usage()));
+    let Some(folio) = view::lock_folio(pfn) else {
+        let usage = frame::frame(pfn).usage();
+        let what = match usage {
+            Use::Anon | Use::File => "busy: on no list now",
+            _ => "no folio",
+        };
+        writeln!(ctx.out, "{pfn:?} is {what}: {}", use_name(usage));
         return Ok(Status::Ok);
+    };
+    print_state(folio.frame(), pfn, ctx.out);
+    if !folio.each_mapping(&mut |place| print_mapping(place, pfn, ctx.out)) {
+        let nowhere = match folio.frame().usage() {
+            Use::File => "in no file any more",
+            _ => "mapped nowhere",
+        };
+        writeln!(ctx.out, "{nowhere}");
     }
-    match f.usage() {
-        Use::Anon => walk(f, pfn, ctx.out),
-        Use::File => walk_file(f, pfn, ctx.out),
-        _ => {}
-    }
-    folio::put(pfn);
     Ok(Status::Ok)
 }
 
-fn walk(f: &Frame, pfn: Pfn, out: &dyn Out) {
-    let _locked = folio::lock(pfn);
-    print_state(f, pfn, out);
-    let Some(family) = anon::lock_folio(f) else {
-        writeln!(out, "mapped nowhere");
-        return;
-    };
-    family.for_each_vma(f.index(), |area| {
-        print_area(area, f.index(), pfn, out);
-        true
-    });
-}
-
-fn walk_file(f: &Frame, pfn: Pfn, out: &dyn Out) {
-    let _locked = folio::lock(pfn);
-    print_state(f, pfn, out);
-    let Some(file) = f.mapping().checked_sub(1) else {
-        writeln!(out, "in no file any more");
-        return;
-    };
-    imap::read(file).for_each_vma(f.index(), f.index(), |area| {
-        print_area(area, f.index(), pfn, out);
-        true
-    });
-}
-
-fn print_area(area: &Vma, index: u32, pfn: Pfn, out: &dyn Out) {
-    let Some(va) = area.address_of(index) else {
-        return;
-    };
-    let space = mm::mm::by_id(area.mm());
-    let entry = PmdRef::lookup(space, va).and_then(|pmd| Some(pmd.lock(va)?.get()));
+fn print_mapping(place: &Mapping, pfn: Pfn, out: &dyn Out) {
     write!(
         out,
         "mm {} area {:x}-{:x} address {:x}: ",
-        area.mm(),
-        area.start(),
-        area.end(),
-        va.0
+        place.mm,
+        place.area.start(),
+        place.area.end(),
+        place.va.0
     );
-    match entry {
+    match place.entry {
         Some(e) if e.is_present() && e.pfn() == pfn => writeln!(out, "mapped, {e:?}"),
         Some(e) if e.is_present() => writeln!(out, "maps {:?} instead", e.pfn()),
         Some(e) if e.is_swap() => writeln!(out, "swap slot {:#x}", e.swap_slot()),

@@ -8,8 +8,9 @@ use arch::pte::Entry;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::MmRef;
 use mm::frame::{NIL, frame};
-use mm::pt::{PmdRef, tlb};
+use mm::pt::tlb;
 use mm::stats::{Event, Use, total};
+use mm::view::Areas;
 use mm::vma::{Vma, vm};
 
 use crate::args::{Args, UsageError, number};
@@ -60,7 +61,7 @@ fn each(ctx: &Ctx<'_>, mut f: impl FnMut(&MmRef)) -> Result<Status, UsageError> 
             space.file_pages.get() * PAGE_SIZE / 1024,
             space.swap_entries.get() * PAGE_SIZE / 1024,
             space.tables.get(),
-            space.mmap_lock.read().count()
+            space.areas().count()
         );
         f(space);
     }
@@ -89,15 +90,15 @@ fn print_area(area: &Vma, out: &dyn Out) {
 
 pub(super) fn maps(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     each(ctx, |space| {
-        let areas = space.mmap_lock.read();
+        let areas = space.areas();
         areas.iter().for_each(|(_, area)| print_area(area, ctx.out));
     })
 }
 
 /// Calls `f` with every entry of the area that is not empty, until it returns false. The caller holds
-/// `mmap_lock`; no lock is held while `f` runs.
+/// the areas; no spin lock is held while `f` runs.
 fn entries(
-    space: &MmRef,
+    areas: &Areas<'_>,
     area: &Vma,
     from: VirtAddr,
     f: &mut dyn FnMut(VirtAddr, Entry) -> bool,
@@ -108,12 +109,7 @@ fn entries(
         let left = (area.end() - va.0) / PAGE_SIZE;
         // A chunk does not cross into the next table.
         let count = (512 - va.table_index(0)).min(CHUNK).min(left as usize);
-        if let Some(mut table) = PmdRef::lookup(space, va).and_then(|pmd| pmd.lock(va)) {
-            for (i, entry) in chunk[..count].iter_mut().enumerate() {
-                table.seek(VirtAddr(va.0 + i as u64 * PAGE_SIZE));
-                *entry = table.get();
-            }
-        }
+        areas.copy_entries(va, &mut chunk[..count]);
         for (i, entry) in chunk[..count].iter().enumerate() {
             if !entry.is_none() && !f(VirtAddr(va.0 + i as u64 * PAGE_SIZE), *entry) {
                 return false;
@@ -154,10 +150,10 @@ impl Sums {
 
 pub(super) fn smaps(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     each(ctx, |space| {
-        let areas = space.mmap_lock.read();
+        let areas = space.areas();
         for (_, area) in areas.iter() {
             let mut sums = Sums::default();
-            entries(space, area, VirtAddr(0), &mut |_, entry| {
+            entries(&areas, area, VirtAddr(0), &mut |_, entry| {
                 sums.count(entry);
                 true
             });
@@ -195,9 +191,9 @@ pub(super) fn pagemap(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     for space in &spaces {
         writeln!(ctx.out, "mm {}:", space.id());
         let mut left = limit;
-        let areas = space.mmap_lock.read();
+        let areas = space.areas();
         for (_, area) in areas.iter() {
-            let more = entries(space, area, VirtAddr(start).page(), &mut |va, entry| {
+            let more = entries(&areas, area, VirtAddr(start).page(), &mut |va, entry| {
                 if left > 0 {
                     print_entry(va, entry, ctx.out);
                 }

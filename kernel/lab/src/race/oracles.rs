@@ -13,7 +13,6 @@ use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use mm::explore::{self, Content};
 use mm::frame::{flag, frame};
-use mm::pt::PmdRef;
 use mm::stats::Use;
 use mm::{Mm, MmRef};
 
@@ -207,7 +206,7 @@ fn one_content(mm: &MmRef, s: &Stored) -> Result<(), String> {
 
 /// The entry of `va`, as it is.
 pub(super) fn entry_at(mm: &Mm, va: VirtAddr) -> Option<Entry> {
-    PmdRef::lookup(mm, va)?.peek(va)
+    explore::entry(mm, va)
 }
 
 /// The word at `va`, wherever it is: in memory, in the swap cache or on the scenario's disk.

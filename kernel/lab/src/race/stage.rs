@@ -142,7 +142,9 @@ impl Stage {
     /// [`MmError::NotMapped`] when the fault fails.
     pub fn fill(&self, i: usize, va: VirtAddr, value: u64) -> Result<(), MmError> {
         let space = self.space(i);
-        mm::fault::handle(space.id(), &space, va, Access::Write).map_err(|_| MmError::NotMapped)?;
+        space
+            .fault(va, Access::Write)
+            .map_err(|_| MmError::NotMapped)?;
         let pfn = self.frame_of(i, va).ok_or(MmError::NotMapped)?;
         arch::frame_words(pfn)[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
         self.model().store(space.id(), va.0, value);

@@ -59,7 +59,7 @@ fn areas_and_contents(t: &mut TestCtx<'_>) -> Outcome {
             &mut rng,
             STEPS,
         )?;
-        let areas = space.mm().mmap_lock.read();
+        let areas = space.mm().areas();
         areas.validate().map_err(crate::selftest::Failure::new)
     })
 }

@@ -55,7 +55,7 @@ fn numbered(pages: i64) -> Result<MmRef, Failure> {
 }
 
 fn areas(mm: &MmRef) -> usize {
-    mm.mmap_lock.read().count()
+    mm.areas().count()
 }
 
 fn a_mapping_over_the_middle_merges(_: &mut TestCtx<'_>) -> Outcome {
@@ -87,7 +87,7 @@ fn mprotect_moves_a_boundary(_: &mut TestCtx<'_>) -> Outcome {
         };
         check_eq!(user::load(page(n)), expected);
     }
-    let areas = mm.mmap_lock.read();
+    let areas = mm.areas();
     areas.validate().map_err(Failure::new)
 }
 

@@ -13,8 +13,8 @@ use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
 use fastrand::Rng;
 use mm::frame::frame;
-use mm::pt::PmdRef;
 use mm::stats::{Use, use_pages};
+use mm::view::Areas;
 use mm::vma::Vma;
 use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags};
 
@@ -416,10 +416,10 @@ impl Walk {
     fn check(&mut self, i: usize) -> Result<(), Wrong> {
         let space = &mut self.spaces[i];
         {
-            let set = space.mm.mmap_lock.read();
-            set.validate().map_err(String::from)?;
-            for (_, area) in set.iter() {
-                check_indexes(&space.mm, area)?;
+            let areas = space.mm.areas();
+            areas.validate().map_err(String::from)?;
+            for (_, area) in areas.iter() {
+                check_indexes(&areas, area)?;
             }
         }
         let (counted, expected) = (space.mm.total_vm.get(), space.pages.len() as u64);
@@ -440,16 +440,17 @@ impl Walk {
 }
 
 /// Every folio that the area maps has the index by which reverse walks look for it there.
-fn check_indexes(mm: &MmRef, area: &Vma) -> Result<(), Wrong> {
+fn check_indexes(areas: &Areas<'_>, area: &Vma) -> Result<(), Wrong> {
     for page in (area.start()..area.end())
         .step_by(PAGE_SIZE as usize)
         .map(VirtAddr)
     {
         // Under the lock, so that reclaim cannot free the folio meanwhile.
-        let locked = PmdRef::lookup(mm, page).and_then(|pmd| pmd.lock(page));
-        let entry = locked.as_ref().map(mm::pt::PteLocked::get);
-        if let Some(e) = entry.filter(|e| e.is_mapped() && !e.is_special()) {
-            let (found, expected) = (frame(e.pfn()).index(), area.index_of(page));
+        let index = areas.with_entry(page, |e| {
+            (e.is_mapped() && !e.is_special()).then(|| frame(e.pfn()).index())
+        });
+        if let Some(found) = index.flatten() {
+            let expected = area.index_of(page);
             ensure!(
                 found == expected,
                 "the folio at {page:?} has index {found:#x}, its area says {expected:#x}"

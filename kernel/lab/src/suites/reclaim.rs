@@ -299,8 +299,6 @@ fn many_sharers(share: impl FnOnce(Space) -> Result<Vec<Space>, Failure>) -> Out
 /// The entry of page `i`.
 #[cfg(feature = "lab")]
 fn entry_at(mm: &mm::MmRef, i: usize) -> arch::pte::Entry {
-    let _areas = mm.mmap_lock.read();
-    let pmd = mm::pt::PmdRef::lookup(mm, at(BASE, i));
-    pmd.and_then(|pmd| pmd.peek(at(BASE, i)))
-        .unwrap_or(arch::pte::Entry::NONE)
+    let entry = mm.areas().with_entry(at(BASE, i), |entry| entry);
+    entry.unwrap_or(arch::pte::Entry::NONE)
 }

@@ -213,15 +213,15 @@ fn a_lockless_walker_keeps_its_table(_: &mut TestCtx<'_>) -> Outcome {
 }
 
 fn a_lockless_walker_finds_what_is_mapped(_: &mut TestCtx<'_>) -> Outcome {
+    use mm::adopt::follow_fast;
     use mm::frame::frame;
-    use mm::pt::walk::follow_fast;
     let space = mapped(3)?;
     let _adopted = space.enter();
     user::store(at(BASE, 0), 7)?;
     user::load(at(BASE, 1))?;
     let walk = |page: usize, write: bool| {
         let irq = sync::irq::disable();
-        follow_fast(&irq, space.mm(), at(BASE, page), write)
+        follow_fast(&irq, at(BASE, page), write)
     };
     let held = walk(0, true).ok_or_else(|| crate::selftest::Failure::new("no folio found"))?;
     let word = arch::frame_words(held.pfn())[0].load(Ordering::Relaxed);

@@ -22,7 +22,7 @@ pub(super) static SUITE: Suite = Suite {
 };
 
 fn areas(space: &Space) -> usize {
-    space.mm().mmap_lock.read().count()
+    space.mm().areas().count()
 }
 
 fn neighbours_merge_and_holes_split(_: &mut TestCtx<'_>) -> Outcome {

@@ -148,7 +148,7 @@ static FREE: AtomicU32 = AtomicU32::new(0);
 static MANAGED: AtomicU32 = AtomicU32::new(0);
 static SLOW_PATH: Once<fn(u8) -> Progress> = Once::new();
 /// Where kswapd sleeps.
-pub static KSWAPD: WaitQueue = WaitQueue::new();
+pub(crate) static KSWAPD: WaitQueue = WaitQueue::new();
 /// kswapd found nothing to reclaim: do not wake it for nothing.
 pub(crate) static KSWAPD_RESTS: AtomicBool = AtomicBool::new(false);
 
@@ -351,7 +351,7 @@ fn slow(order: u8, usage: Use, gfp: Gfp) -> Result<Pfn, Oom> {
 ///
 /// # Panics
 /// On a double free, or when the frame is still mapped, listed or locked: an invariant is broken.
-pub fn free(pfn: Pfn, order: u8) {
+pub(crate) fn free(pfn: Pfn, order: u8) {
     release(pfn, order, true);
 }
 

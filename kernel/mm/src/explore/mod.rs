@@ -9,10 +9,12 @@
 //! (statistics) and what is compared with itself (completions, successes of reclaim) does not. Generations of an
 //! address space start afresh with it.
 
+mod bare;
 mod files;
 mod pocket;
 mod scan;
 
+pub use bare::{gather, mmap_lock, reference, set_entry, set_mapcount};
 pub use files::{Lent, discard, file_id, file_page, forget_closed, lend};
 pub use pocket::{Pocket, leave_root, open};
-pub use scan::{Content, content, each_entry, each_space, mapped_by_rmap, pending};
+pub use scan::{Content, content, each_entry, each_space, entry, mapped_by_rmap, pending};

@@ -24,6 +24,11 @@ pub fn each_space(f: &mut dyn FnMut(u32, &'static Mm)) {
     }
 }
 
+/// The entry of `va`, as it is.
+pub fn entry(mm: &Mm, va: VirtAddr) -> Option<Entry> {
+    PmdRef::lookup(mm, va)?.peek(va)
+}
+
 /// Calls `f` with every entry of a PTE table of `mm` that is not empty, whether an area covers it or not.
 pub fn each_entry(mm: &Mm, f: &mut dyn FnMut(VirtAddr, Entry)) {
     each_below(mm.root(), 3, 0, f);

@@ -15,6 +15,7 @@ use crate::adopt;
 use crate::buddy::Oom;
 use crate::file::mapped::balance;
 use crate::frame::NIL;
+use crate::handle::MmRef;
 use crate::knobs::{self, Knob};
 use crate::mm::{Mm, by_id};
 use crate::pt::{PmdRef, PteLocked, same};
@@ -56,12 +57,21 @@ pub fn current(va: VirtAddr, access: Access) -> Result<(), FaultError> {
     handle(id, by_id(id), va, access)
 }
 
-/// Resolves a fault at `va` in `mm` (whose id is `mm_id`; the caller holds a handle on it). Knows no
-/// caller: a later user mode comes this way too.
+impl MmRef {
+    /// Resolves a fault at `va`. Knows no caller: a later user mode comes this way too.
+    ///
+    /// # Errors
+    /// What the access fails with.
+    pub fn fault(&self, va: VirtAddr, access: Access) -> Result<(), FaultError> {
+        handle(self.id(), self, va, access)
+    }
+}
+
+/// Resolves a fault at `va` in `mm`, whose id is `mm_id`. Somebody holds a handle on it.
 ///
 /// # Errors
 /// What the access fails with.
-pub fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), FaultError> {
+fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), FaultError> {
     count(Event::PgFault);
     let mut rounds = Rounds::new();
     loop {

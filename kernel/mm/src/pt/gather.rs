@@ -14,13 +14,14 @@
 //! Adding takes no lock but a file's tree lock and runs under the PTL; [`Gather::flush`] runs with no spin lock held and
 //! interrupts on. Never sleeps, never allocates.
 //!
-//! ```compile_fail
-//! // A frame that was unhooked but not flushed cannot be freed: there is no way out of `Unflushed`.
-//! fn free_too_early(page: mm::pt::gather::Unflushed) { mm::folio::put(page.pfn); }
+//! There is no way out of an [`Unflushed`] or a [`Written`]: their frames are private to this
+//! module.
+//!
+//! ```compile_fail,E0616
+//! fn free_too_early(page: mm::pt::gather::Unflushed) -> arch::Pfn { page.pfn }
 //! ```
-//! ```compile_fail
-//! // Nor can a folio that was written stop counting as mapped before the flush.
-//! fn drop_too_early(page: mm::pt::gather::Written) { mm::frame::frame(page.pfn).map_dec(); }
+//! ```compile_fail,E0616
+//! fn drop_too_early(page: mm::pt::gather::Written) -> arch::Pfn { page.pfn }
 //! ```
 
 mod written;
@@ -143,7 +144,7 @@ impl Unhooking<'_, '_> {
 
 impl<'a> Gather<'a> {
     /// An empty gather for `mm`.
-    pub fn new(mm_id: u32, mm: &'a Mm) -> Self {
+    pub(crate) fn new(mm_id: u32, mm: &'a Mm) -> Self {
         // Before the first entry is taken out. Whoever finds that one gone had its PTL after us, and so sees it.
         mm.touch_gathers(AccessKind::Write);
         mm.gathers.fetch_add(1, Ordering::Relaxed);
@@ -162,12 +163,12 @@ impl<'a> Gather<'a> {
     }
 
     /// The address space.
-    pub fn mm(&self) -> &'a Mm {
+    pub(crate) fn mm(&self) -> &'a Mm {
         self.mm
     }
 
     /// Its id.
-    pub fn mm_id(&self) -> u32 {
+    pub(crate) fn mm_id(&self) -> u32 {
         self.mm_id
     }
 
@@ -218,7 +219,7 @@ impl<'a> Gather<'a> {
 
     /// The entry of `va` was present and is gone or weaker: the range to flush covers it.
     #[inline]
-    pub fn note(&mut self, va: VirtAddr) {
+    pub(crate) fn note(&mut self, va: VirtAddr) {
         self.start = self.start.min(va.0);
         self.end = self.end.max(va.0 + PAGE_SIZE);
     }
@@ -253,7 +254,7 @@ impl<'a> Gather<'a> {
     }
 
     /// Flushes every CPU that may translate what was gathered, then frees it.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if self.start >= self.end && self.nr == 0 {
             debug_assert!(self.written == BATCH && self.tables == NIL);
             return;

@@ -85,7 +85,7 @@ pub struct PmdRef {
 impl PmdRef {
     /// The PMD entry for `va`, if the levels above exist.
     #[inline]
-    pub fn lookup(mm: &Mm, va: VirtAddr) -> Option<Self> {
+    pub(crate) fn lookup(mm: &Mm, va: VirtAddr) -> Option<Self> {
         let mut table = mm.root();
         for level in [3, 2] {
             let entry = cells::read(cell(table, va, level));
@@ -106,7 +106,7 @@ impl PmdRef {
     /// # Errors
     /// [`Oom`] when there is no frame for a table.
     #[inline]
-    pub fn lookup_or_alloc(mm: &Mm, va: VirtAddr) -> Result<Self, Oom> {
+    pub(crate) fn lookup_or_alloc(mm: &Mm, va: VirtAddr) -> Result<Self, Oom> {
         let mut table = mm.root();
         for level in [3, 2] {
             let c = cell(table, va, level);
@@ -125,7 +125,7 @@ impl PmdRef {
 
     /// The entry as it is now.
     #[inline]
-    pub fn get(self) -> Entry {
+    pub(crate) fn get(self) -> Entry {
         cells::look(self.table, self.cell)
     }
 
@@ -139,7 +139,7 @@ impl PmdRef {
     ///
     /// # Errors
     /// [`Oom`] when there is no frame for the table.
-    pub fn alloc_pte_table(self, mm: &Mm) -> Result<(), Oom> {
+    pub(crate) fn alloc_pte_table(self, mm: &Mm) -> Result<(), Oom> {
         if !self.get().is_none() {
             return Ok(());
         }
@@ -163,7 +163,7 @@ impl PmdRef {
     /// Locks the PTE table under this PMD for the entries around `va`; `None` when there is no table (any
     /// more): look at the PMD again.
     #[inline]
-    pub fn lock(self, va: VirtAddr) -> Option<PteLocked> {
+    pub(crate) fn lock(self, va: VirtAddr) -> Option<PteLocked> {
         self.lock_by(va, |table| frame(table).ptl().lock(Rank::Ptl))
     }
 
@@ -200,7 +200,7 @@ impl PmdRef {
     /// The PTE of `va` as it is now, without a lock; `None` when there is no table. The caller keeps the
     /// table in place (`mmap_lock`, or interrupts off for a lockless walk).
     #[inline]
-    pub fn peek(self, va: VirtAddr) -> Option<Entry> {
+    pub(crate) fn peek(self, va: VirtAddr) -> Option<Entry> {
         let table = self.table()?;
         Some(cells::look(table, cell(table, va, PTE_LEVEL)))
     }
@@ -320,7 +320,7 @@ pub struct PteLocked {
 impl PteLocked {
     /// Moves the cursor to the entry of `va`, which lies in the same table.
     #[inline]
-    pub fn seek(&mut self, va: VirtAddr) {
+    pub(crate) fn seek(&mut self, va: VirtAddr) {
         self.index = va.table_index(PTE_LEVEL);
     }
     #[inline]
@@ -329,22 +329,22 @@ impl PteLocked {
     }
     /// The entry at the cursor.
     #[inline]
-    pub fn get(&self) -> Entry {
+    pub(crate) fn get(&self) -> Entry {
         cells::read(self.cell())
     }
     /// Replaces an entry that the MMU cannot be changing (none, swap, or made unreachable before).
     #[inline]
-    pub fn set(&mut self, entry: Entry) {
+    pub(crate) fn set(&mut self, entry: Entry) {
         cells::publish(self.cell(), entry);
     }
     /// Takes the entry out and returns it with the A and D bits the MMU had set.
     #[inline]
-    pub fn clear(&mut self) -> Entry {
+    pub(crate) fn clear(&mut self) -> Entry {
         cells::exchange(self.cell(), Entry::NONE)
     }
     /// Takes the entry out and puts another in, in one step.
     #[inline]
-    pub fn exchange(&mut self, entry: Entry) -> Entry {
+    pub(crate) fn exchange(&mut self, entry: Entry) -> Entry {
         cells::exchange(self.cell(), entry)
     }
     /// Gives a present entry the rights `bits` and keeps its frame and its A, D and software bits. Returns the
@@ -355,12 +355,12 @@ impl PteLocked {
     }
     /// Clears `bits`, keeping what the MMU sets meanwhile. Returns the entry before.
     #[inline]
-    pub fn clear_bits(&mut self, bits: u64) -> Entry {
+    pub(crate) fn clear_bits(&mut self, bits: u64) -> Entry {
         cells::clear_bits(self.cell(), bits)
     }
     /// Sets `bits`. Returns the entry before.
     #[inline]
-    pub fn set_bits(&mut self, bits: u64) -> Entry {
+    pub(crate) fn set_bits(&mut self, bits: u64) -> Entry {
         cells::set_bits(self.cell(), bits)
     }
 }

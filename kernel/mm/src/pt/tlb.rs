@@ -130,7 +130,7 @@ pub(super) fn holds_off_shootdown(mm: &Mm) -> bool {
 
 /// The running thread changes its address space: `next` is an mm id, or `None` for a kernel thread, which
 /// stays on the loaded root and turns lazy. Called by the scheduler with interrupts off.
-pub fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
+pub(crate) fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
     let me = cpu::id();
     CpuTlb::point(me);
     let c = &CPUS[me];
@@ -232,7 +232,7 @@ fn catch_up_loaded(c: &CpuTlb) {
 }
 
 /// Serves every request in this CPU's mailbox. The TLB IPI's handler: interrupts off, takes no lock.
-pub fn on_ipi() {
+pub(crate) fn on_ipi() {
     count(Event::TlbRemoteFlushReceived);
     let me = cpu::id();
     point::touch(AccessKind::Write, || mailbox(me));
@@ -276,7 +276,7 @@ fn serve(me: usize, sender: usize) {
 ///
 /// Interrupts must be on; preemption is disabled here. The caller holds no lock that an IPI handler takes
 /// (there is none). Spin locks such as the PTL may be held.
-pub fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool) {
+pub(crate) fn flush_range(mm_id: u32, mm: &Mm, start: u64, end: u64, freed_tables: bool) {
     count(Event::TlbFlush);
     let pinned = preempt::disable();
     mm.tlb_point(AccessKind::Write);

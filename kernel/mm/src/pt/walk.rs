@@ -29,10 +29,8 @@ impl Drop for Held {
     }
 }
 
-/// The folio mapped at `va`, for reading or for writing; `None` when there is none that can be had this
-/// way (not present, not writable, the zero page, for writing a page of a file, or just changing): take the fault path then. `mm` is the
-/// address space that the running thread has adopted.
-pub fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -> Option<Held> {
+/// See `adopt::follow_fast`. `mm` is the address space that the running thread has adopted.
+pub(crate) fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -> Option<Held> {
     debug_assert!(
         tlb::holds_off_shootdown(mm),
         "lockless walk of an address space that this CPU does not run"

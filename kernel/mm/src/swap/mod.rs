@@ -26,7 +26,7 @@ pub fn enabled() -> bool {
 
 /// A page-table entry that named `slot` is gone. When it was the last one, the cached folio goes too, unless
 /// somebody is busy with it (reclaim finds it then). May be called under a PTL.
-pub fn free_entry(slot: u32) {
+pub(crate) fn free_entry(slot: u32) {
     if area::put(slot) == Left::CacheOnly {
         cache::drop_unused(slot);
     }

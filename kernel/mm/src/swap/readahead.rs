@@ -169,7 +169,7 @@ fn read_ahead(slot: u32, reads: &mut Reads) {
 
 /// Starts reading the pages of `slots` that are not in memory (MADV_WILLNEED); stops when memory is short.
 /// Does not wait for them.
-pub fn will_need(slots: impl Iterator<Item = u32>) {
+pub(crate) fn will_need(slots: impl Iterator<Item = u32>) {
     let mut reads = Reads::new();
     for slot in slots {
         if cache::find(slot).is_some() {

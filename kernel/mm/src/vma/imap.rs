@@ -59,7 +59,12 @@ pub struct IMapGuard {
 
 impl IMapGuard {
     /// Calls `f` with each area that maps some of the pages `first` to `last`, until it returns false.
-    pub fn for_each_vma(&self, first: u32, last: u32, mut f: impl FnMut(&'static Vma) -> bool) {
+    pub(crate) fn for_each_vma(
+        &self,
+        first: u32,
+        last: u32,
+        mut f: impl FnMut(&'static Vma) -> bool,
+    ) {
         let tree = IntervalTree::from_id(file(self.id).areas.load(Relaxed));
         for area in tree.overlapping(&Areas, first, last) {
             if !f(vma(area)) {
@@ -70,7 +75,7 @@ impl IMapGuard {
 }
 
 /// The areas of file `id`, for a reverse walk. Sleeps.
-pub fn read(id: u32) -> IMapGuard {
+pub(crate) fn read(id: u32) -> IMapGuard {
     IMapGuard {
         id,
         _lock: file(id).areas_lock.read(),

@@ -56,7 +56,8 @@ pub(super) static SHMEM_IN_VS_IN: Play = Play {
         stage.fill_file(0, 0, 5)?;
         // Reclaim by request takes what is mapped.
         let space = stage.space(0);
-        mm::fault::handle(space.id(), &space, HOME, Access::Read)
+        space
+            .fault(HOME, Access::Read)
             .map_err(|_| MmError::NotMapped)?;
         space.madvise(HOME, PAGE_SIZE, Advice::PageOut)
     },
@@ -95,7 +96,8 @@ pub(super) static SHMEM_OUT_VS_COPY: Play = Play {
         let space = MmRef::new()?;
         stage.map_file(&space, HOME, 2, 0, 0, MapFlags::NONE)?;
         stage.fill_file(0, 0, 5)?;
-        mm::fault::handle(space.id(), &space, HOME, Access::Read)
+        space
+            .fault(HOME, Access::Read)
             .map_err(|_| MmError::NotMapped)?;
         stage.put(0, space);
         Ok(())

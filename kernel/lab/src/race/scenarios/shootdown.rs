@@ -137,7 +137,7 @@ pub(super) static TABLE_FREE: Play = Play {
             return must(stage, "munmap", space.munmap(HOME, PAGE_SIZE));
         }
         let irq = sync::irq::disable();
-        let held = mm::pt::walk::follow_fast(&irq, &space, HOME, false);
+        let held = mm::adopt::follow_fast(&irq, HOME, false);
         drop(irq);
         drop(held);
     },

@@ -340,12 +340,12 @@ fn private_copies_are_swapped(_: &mut TestCtx<'_>) -> Outcome {
 }
 
 fn a_lockless_walker_may_only_read(_: &mut TestCtx<'_>) -> Outcome {
-    use mm::pt::walk::follow_fast;
-    with_mapping(1, SHARED, |_, space| {
+    use mm::adopt::follow_fast;
+    with_mapping(1, SHARED, |_, _| {
         user::store(BASE, 7)?;
         let walk = |write| {
             let irq = sync::irq::disable();
-            follow_fast(&irq, space.mm(), BASE, write)
+            follow_fast(&irq, BASE, write)
         };
         let held = walk(false).ok_or_else(|| Failure::new("no folio found"))?;
         check_eq!(arch::frame_words(held.pfn())[0].load(Ordering::Relaxed), 7);

@@ -16,7 +16,6 @@ use arch::{PAGE_SIZE, VirtAddr, user};
 use fastrand::Rng;
 use mm::file::{self, Opener};
 use mm::frame::frame;
-use mm::pt::PmdRef;
 use mm::stats::Use;
 use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags, Sync};
 
@@ -458,10 +457,11 @@ impl Walk {
             self.load(i, page)?;
         }
         let Space { mm, pages } = &self.spaces[i];
-        mm.mmap_lock.read().validate().map_err(String::from)?;
+        let areas = mm.areas();
+        areas.validate().map_err(String::from)?;
         let (mut anon, mut of_file) = (0, 0);
         for (&at, page) in pages {
-            let entry = PmdRef::lookup(mm, va(at)).and_then(|pmd| pmd.lock(va(at))?.get().into());
+            let entry = areas.with_entry(va(at), |entry| entry);
             let Some(entry) = entry.filter(|e| e.is_mapped() && !e.is_special()) else {
                 continue;
             };

@@ -110,7 +110,7 @@ pub struct AnonGuard {
 
 impl AnonGuard {
     /// Calls `f` with each area that may map page `index`, until it returns false.
-    pub fn for_each_vma(&self, index: u32, f: impl FnMut(&'static Vma) -> bool) {
+    pub(crate) fn for_each_vma(&self, index: u32, f: impl FnMut(&'static Vma) -> bool) {
         for_each_area(self.id, index, f);
     }
 }
@@ -130,7 +130,7 @@ fn for_each_area(id: u32, index: u32, mut f: impl FnMut(&'static Vma) -> bool) {
 ///
 /// The folio lock keeps `mapping` as it is. A mapped folio's anon_vma is live, so seeing it mapped *after*
 /// the lock is held proves that the locked root is the right one.
-pub fn lock_folio(folio: &Frame) -> Option<AnonGuard> {
+pub(crate) fn lock_folio(folio: &Frame) -> Option<AnonGuard> {
     loop {
         let id = folio.mapping().checked_sub(1)?;
         if folio.mapcount() == 0 {
@@ -183,7 +183,7 @@ pub struct Contended;
 ///
 /// # Errors
 /// [`Contended`] when the lock is held exclusively.
-pub fn try_lock_folio(folio: &Frame) -> Result<Option<AnonGuard>, Contended> {
+pub(crate) fn try_lock_folio(folio: &Frame) -> Result<Option<AnonGuard>, Contended> {
     let Some(id) = folio.mapping().checked_sub(1) else {
         return Ok(None);
     };

@@ -1,0 +1,41 @@
+//! What is private to the memory manager without the lab, for its own tests: the lock of the areas, a
+//! reference without a holder, a wrong count, a gather that takes nothing out. No locks of their own.
+
+use crate::frame::frame;
+use crate::handle::MmRef;
+use crate::mm::Mm;
+use crate::pt::PmdRef;
+use crate::pt::gather::Gather;
+use crate::vma::set::VmaSet;
+use arch::pte::Entry;
+use arch::{Pfn, VirtAddr};
+use sync::RwSem;
+
+/// The lock of the areas, to be held for a change that does not come.
+pub fn mmap_lock(mm: &Mm) -> &RwSem<VmaSet> {
+    &mm.mmap_lock
+}
+
+/// Makes `entry` the one of `va`, whatever was there.
+///
+/// # Panics
+/// If there is no table for it.
+pub fn set_entry(mm: &Mm, va: VirtAddr, entry: Entry) {
+    let pte = PmdRef::lookup(mm, va).and_then(|pmd| pmd.lock(va));
+    pte.expect("a table").set(entry);
+}
+
+/// Takes a reference on `pfn` that nobody gives up.
+pub fn reference(pfn: Pfn) {
+    frame(pfn).get();
+}
+
+/// An empty gather: somebody else unmaps pages of `mm` until it is dropped.
+pub fn gather(mm: &MmRef) -> Gather<'_> {
+    Gather::new(mm.id(), mm)
+}
+
+/// So many entries map `pfn`, says its record from now on.
+pub fn set_mapcount(pfn: Pfn, n: u32) {
+    frame(pfn).init_mapcount(n);
+}
