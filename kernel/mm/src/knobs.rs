@@ -41,7 +41,7 @@ knobs! {
         DelayRmap = "delay_rmap", rule 2, "a zapped dirty file entry counts as mapped until every CPU has been flushed";
         FlushBeforeUnlock = "flush_before_unlock", rule 2, "dirty file entries are flushed before their table is unlocked";
         MkcleanSync = "mkclean_sync", rule 2, "cleaning a folio's entries takes the lock of each, whatever a look without it says";
-        KeepLocked = "keep_locked", rule 2, "reclaim keeps a file's folio locked from the loss of its entries until the flush";
+        KeepLocked = "keep_locked", rule 13, "reclaim keeps a folio locked and in hand from the loss of an entry until the flush";
         CleanFlush = "clean_flush", rule 3, "cleaning a folio flushes every CPU after taking the right to write away";
         CleanFirst = "clean_first", rule 9, "a page is made read-only everywhere before its content goes to the disk";
         SyncWait = "sync_wait", rule 9, "a sync waits for every write of its range, whoever began it";
@@ -49,6 +49,7 @@ knobs! {
         TruncateSize = "truncate_size", rule 10, "truncation sets the size before it unmaps and removes pages";
         TruncateUnmap = "truncate_unmap", rule 10, "truncation unmaps a page once more under its folio lock before it leaves the cache";
         TruncateCopies = "truncate_copies", rule 10, "truncation takes away what private areas have copied meanwhile";
+        SoleByRefs = "sole_by_refs", rule 14, "a folio is mine alone only if nobody else holds a reference, whatever its mapcount";
     }
     variants {
         LateDirty = "late_dirty", "a zapped entry makes its folio dirty after the flush, with the table still locked";

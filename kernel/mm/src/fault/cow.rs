@@ -11,13 +11,13 @@ use crate::folio;
 use crate::frame::{flag, frame};
 use crate::knobs::{self, Knob};
 use crate::pt::{PteLocked, tlb};
+use crate::rmap::sole;
 use crate::stats::{Event, Use, count};
 use crate::swap;
 use crate::vma::vm;
 use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
 use arch::{Pfn, VirtAddr};
-use core::sync::atomic::{Ordering, fence};
 
 impl Fault<'_> {
     pub(super) fn write_protected(&self, seen: Entry) -> Result<Step, Stop> {
@@ -29,7 +29,7 @@ impl Fault<'_> {
             return self.replace(seen, None);
         }
         let pfn = seen.pfn();
-        if frame(pfn).has(flag::EXCLUSIVE) {
+        if sole::is_exclusive(frame(pfn)) {
             self.take_over(&mut pte);
             return Ok(Step::Done);
         }
@@ -56,15 +56,11 @@ impl Fault<'_> {
         if guard.frame().has(flag::SWAPCACHE) && guard.frame().refcount() <= 3 {
             swap::cache::try_drop(&guard);
         }
-        // This entry's reference and the one just taken: nobody else can reach the folio, and the folio
-        // lock keeps it out of the swap cache.
-        let sole = guard.frame().refcount() == 2 && !guard.frame().has(flag::SWAPCACHE);
-        if !sole {
+        // This entry's reference and the one just taken. (The folio lock keeps it out of the swap cache.)
+        if guard.frame().has(flag::SWAPCACHE) || !sole::is_ours(&guard, 1, 1) {
             drop(guard);
             return self.replace(seen, Some(pfn));
         }
-        // Pairs with the Release in `put_testzero` of whoever shared the folio: its reads are over.
-        fence(Ordering::Acquire);
         let Some(mut pte) = self.lock_same(seen) else {
             return Ok(Step::Retry);
         };

@@ -11,6 +11,7 @@ use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
 use crate::knobs::{self, Knob};
 use crate::pt::PteLocked;
+use crate::rmap::sole;
 use crate::stats::{Event, count};
 use crate::swap::readahead::{self, Neighbours};
 use crate::swap::{area, cache};
@@ -92,9 +93,9 @@ impl Fault<'_> {
     /// Replaces the swap entry under the cursor by one that maps the folio.
     fn map_swapped(&self, pte: &mut PteLocked, guard: &FolioGuard, slot: u32) {
         let f = guard.frame();
-        // No other entry names the slot and none maps the folio: it is this address space's alone. (None
-        // can come about: copying this entry needs its PTL.)
-        let sole = area::put(slot) == Left::CacheOnly && f.mapcount() == 0;
+        // No other entry names the slot (none can come about: copying this one needs its PTL), and nobody but this
+        // fault and the cache refers to the folio: it is this address space's alone.
+        let sole = area::put(slot) == Left::CacheOnly && sole::is_ours(guard, 0, 1);
         if f.mapcount() == 0 {
             // Nobody walks from the folio while it is locked. A page that others may map as well must be
             // found from the family's oldest anon_vma, which all of their areas are linked to.

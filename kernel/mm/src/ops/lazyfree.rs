@@ -17,6 +17,7 @@ use crate::knobs::Knob;
 use crate::lru;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{PteLocked, tlb};
+use crate::rmap::sole;
 use crate::swap;
 use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
@@ -78,12 +79,12 @@ impl Lazy<'_> {
 /// or are busy with it.
 fn make_clean(pfn: Pfn) -> bool {
     let f = frame(pfn);
-    if f.mapcount() != 1 {
-        return false;
-    }
     let Some(guard) = folio::try_lock(pfn) else {
         return false;
     };
+    if !sole::is_ours(&guard, 1, 0) {
+        return false;
+    }
     if f.has(flag::SWAPCACHE) && !swap::cache::try_drop(&guard) {
         return false;
     }

@@ -9,11 +9,12 @@ use super::args::{Prot, Range};
 use super::weakened::Weakened;
 use super::write;
 use crate::error::MmError;
-use crate::frame::{flag, frame};
+use crate::frame::frame;
 use crate::handle::MmRef;
 use crate::knobs::Knob;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{KEPT, tlb};
+use crate::rmap::sole;
 use crate::vma::set::VmaSet;
 use crate::vma::{Vma, edit, vm, vma};
 use arch::VirtAddr;
@@ -156,7 +157,7 @@ impl Rights {
     /// The bits for an entry: writable only if the folio belongs to this address space alone.
     #[inline]
     fn of(self, entry: Entry) -> u64 {
-        let write = self.write && !entry.is_special() && frame(entry.pfn()).has(flag::EXCLUSIVE);
+        let write = self.write && !entry.is_special() && sole::is_exclusive(frame(entry.pfn()));
         if write {
             self.bits | pte::WRITE
         } else {

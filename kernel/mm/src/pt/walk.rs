@@ -8,24 +8,32 @@
 
 use super::{PmdRef, tlb};
 use crate::folio;
-use crate::frame::frame;
+use crate::frame::{flag, frame};
 use crate::mm::Mm;
 use arch::{Pfn, VirtAddr};
 use sync::irq::IrqGuard;
 
-/// A folio that the walk found, with a reference that keeps it.
-pub struct Held(Pfn);
+/// A folio that the walk found, with a reference that keeps it. One that was asked for to write becomes dirty when this is
+/// dropped, before the reference goes: the entry's own D bit may have been taken away meanwhile.
+pub struct Held {
+    pfn: Pfn,
+    write: bool,
+}
 
 impl Held {
     /// The folio.
     pub fn pfn(&self) -> Pfn {
-        self.0
+        self.pfn
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        folio::put(self.0);
+        if self.write {
+            frame(self.pfn).flags_point();
+            frame(self.pfn).set(flag::DIRTY);
+        }
+        folio::put(self.pfn);
     }
 }
 
@@ -44,11 +52,16 @@ pub(crate) fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -
     if !frame(pfn).try_get() {
         return None;
     }
-    let held = Held(pfn);
+    // For writing only once it is known to be the right one.
+    let mut held = Held { pfn, write: false };
     if write && frame(pfn).is_file() {
         // Writeback cleans entries, not references: a store through one would go unnoticed.
         return None;
     }
     let again = PmdRef::lookup(mm, va)?.peek(va)?;
-    super::same(again, entry).then_some(held)
+    if !super::same(again, entry) {
+        return None;
+    }
+    held.write = write;
+    Some(held)
 }

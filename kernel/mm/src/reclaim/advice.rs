@@ -5,10 +5,11 @@
 
 use super::evict::{Mercy, evict_folios};
 use super::laundry;
-use super::shrink::{BATCH, By, Scan};
+use super::shrink::{By, Scan};
 use crate::frame::frame;
 use crate::lru;
 use crate::pt::gather::Room;
+use crate::rmap::batch::BATCH;
 use arch::Pfn;
 
 /// Folios taken off the LRU to be evicted, each with a reference.
@@ -59,6 +60,14 @@ impl Pages {
         if laundry::is_full() {
             laundry::wait_one(&mut scan);
         }
+    }
+
+    /// For the explorer: as kswapd evicts what it finds.
+    #[cfg(feature = "lab")]
+    pub(super) fn evict_as_kswapd(&mut self) {
+        let mut scan = Scan::new(By::Kswapd);
+        evict_folios(&self.pages[..self.n], &mut scan, Mercy::SecondChance);
+        self.n = 0;
     }
 }
 

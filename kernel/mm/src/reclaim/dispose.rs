@@ -1,16 +1,18 @@
-//! What becomes of folios that lost their entries, after the flush: clean ones are freed; dirty ones are marked, unlocked,
-//! written in the order of their slots or pages, and go to the `laundry` until their writes are done (rule 7).
+//! What becomes of folios that lost entries, after the flush: clean ones are freed; dirty ones are marked, unlocked,
+//! written in the order of their slots or pages, and go to the `laundry` until their writes are done (rule 7). Those of which an
+//! entry stayed go back to the LRU.
 //!
 //! The folios are locked; each has reclaim's reference. Takes file trees' and the swap cache's locks, and the LRU's for those
 //! that go back. Sleeps for disk requests. No allocation.
 
-use super::evict::{free_frozen, put_back, put_back_unlocked};
+use super::evict::{activate, free_frozen, put_back, put_back_unlocked};
 use super::laundry;
-use super::shrink::{BATCH, Scan};
+use super::shrink::Scan;
 use crate::file::{self, Fate};
-use crate::folio::{self, FolioGuard};
+use crate::folio::FolioGuard;
 use crate::frame::flag;
 use crate::knobs::{self, Knob};
+use crate::rmap::batch::{BATCH, Flushed};
 use crate::rmap::unmap::Replace;
 use crate::stats::{Event, count_n};
 use crate::swap::io::{self, PageIo};
@@ -19,64 +21,79 @@ use crate::workingset;
 use arch::Pfn;
 use arch::block::Op;
 
-/// Folios that lost their entries, still locked (the locks are handed over).
-pub(super) struct Unmapped {
-    pages: [(Pfn, Replace); BATCH],
-    n: usize,
-    /// Those of files are locked, too.
-    files_locked: bool,
+/// What is next for a folio once the flush is over.
+#[derive(Clone, Copy)]
+pub(super) enum Then {
+    /// It goes.
+    Out(Replace),
+    /// It keeps some entries, or got one back: to the inactive list.
+    Keep,
+    /// As [`Then::Keep`], to the active list.
+    Activate,
 }
 
-impl Unmapped {
-    pub(super) fn new() -> Self {
+/// Folios marked WRITEBACK, to be written together.
+struct Writes {
+    swap: [PageIo; BATCH],
+    to_swap: usize,
+    files: [Pfn; BATCH],
+    to_files: usize,
+}
+
+impl Writes {
+    const fn new() -> Self {
         Self {
-            pages: [(Pfn(0), Replace::Nothing); BATCH],
-            n: 0,
-            files_locked: knobs::on(Knob::KeepLocked),
+            swap: [(0, 0); BATCH],
+            to_swap: 0,
+            files: [Pfn(0); BATCH],
+            to_files: 0,
         }
     }
 
-    pub(super) fn push(&mut self, guard: FolioGuard, how: Replace) {
+    /// See [`dispose`].
+    fn settle(&mut self, guard: FolioGuard, then: Then, scan: &mut Scan) {
         let pfn = guard.pfn();
-        if how != Replace::Cached || self.files_locked {
-            guard.hand_over();
-        }
-        self.pages[self.n] = (pfn, how);
-        self.n += 1;
-    }
-
-    /// See the module text. No CPU translates to any of them now.
-    pub(super) fn dispose(&self, scan: &mut Scan) {
-        let mut slots: [PageIo; BATCH] = [(0, 0); BATCH];
-        let mut pages = [Pfn(0); BATCH];
-        let (mut to_swap, mut to_files) = (0, 0);
-        for &(pfn, how) in &self.pages[..self.n] {
-            let Some(guard) = self.lock(pfn, how) else {
-                put_back_unlocked(pfn, false);
-                continue;
-            };
-            if how == Replace::Cached {
+        match then {
+            Then::Keep => put_back(guard, false),
+            Then::Activate => activate(guard),
+            Then::Out(Replace::Cached) => {
                 if file(guard, scan) {
-                    pages[to_files] = pfn;
-                    to_files += 1;
+                    self.files[self.to_files] = pfn;
+                    self.to_files += 1;
                 }
-            } else if let Some(slot) = anon(guard, how, scan) {
-                slots[to_swap] = (slot, pfn.0);
-                to_swap += 1;
+            }
+            Then::Out(how) => {
+                if let Some(slot) = anon(guard, how, scan) {
+                    self.swap[self.to_swap] = (slot, pfn.0);
+                    self.to_swap += 1;
+                }
             }
         }
-        write_swap(&mut slots[..to_swap], scan);
-        write_files(&mut pages[..to_files], scan);
     }
 
-    /// The lock that was handed over.
-    fn lock(&self, pfn: Pfn, how: Replace) -> Option<FolioGuard> {
-        if how != Replace::Cached || self.files_locked {
-            return Some(FolioGuard::take_over(pfn));
-        }
-        // Rule 2 broken: it may have been cleaned meanwhile.
-        folio::try_lock(pfn)
+    fn submit(&mut self, scan: &mut Scan) {
+        write_swap(&mut self.swap[..self.to_swap], scan);
+        write_files(&mut self.files[..self.to_files], scan);
     }
+}
+
+/// See the module text. No CPU translates to any of them through an entry that is gone.
+pub(super) fn dispose(folios: Flushed<Then>, scan: &mut Scan) {
+    let mut writes = Writes::new();
+    for (pfn, guard, then) in folios {
+        match guard {
+            Some(guard) => writes.settle(guard, then, scan),
+            None => put_back_unlocked(pfn, false),
+        }
+    }
+    writes.submit(scan);
+}
+
+/// As [`dispose`], of one folio.
+pub(super) fn dispose_one(guard: FolioGuard, then: Then, scan: &mut Scan) {
+    let mut writes = Writes::new();
+    writes.settle(guard, then, scan);
+    writes.submit(scan);
 }
 
 /// An anonymous folio: the slot to which the caller must write it, if it is marked WRITEBACK.

@@ -2,27 +2,26 @@
 //!
 //! A batch goes through in steps, so that one TLB shootdown and few disk requests serve many folios:
 //! 1. lock each folio that is free to lock; used ones go back (twice used: to the active list); of the others anonymous ones
-//!    get a slot and enter the swap cache; then they lose their entries;
-//! 2. one flush for all of them (rule 1);
-//! 3. `dispose` frees or writes them.
+//!    get a slot and enter the swap cache; then they lose their entries, all or some;
+//! 2. one flush for all of them (rule 1), until which each stays locked and in hand (rule 13);
+//! 3. `dispose` frees them, writes them or puts them back.
 //!
 //! The caller has isolated the folios and holds no spin lock. Locks: folio locks by trying, up to a batch of
 //! them; what `rmap` takes; the LRU's for those that go back. Sleeps for disk requests. No allocation.
 //!
-//! A file's folio that has lost an entry stays locked until the flush, whatever becomes of it then: who cleans it for
-//! writing believes that no CPU can store to it once nothing maps it (rule 2). One that is dirty is the flusher's
-//! to write, and only what kswapd finds where nothing else is, or what is asked for by name, is written here. A dirty one of a
-//! file in memory goes to swap: it gets its slot first, and leaves the file for the swap cache once nothing maps it.
+//! A file's folio that is dirty is the flusher's to write, and only what kswapd finds where nothing else is, or what is asked
+//! for by name, is written here. A dirty one of a file in memory goes to swap: it gets its slot first, and leaves the file for
+//! the swap cache once nothing maps it.
 
-use super::dispose::Unmapped;
-use super::shrink::{BATCH, Scan};
+use super::dispose::{Then, dispose, dispose_one};
+use super::shrink::Scan;
 use crate::buddy;
 use crate::file::{self, memory};
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::knobs::{self, Knob};
 use crate::lru;
-use crate::rmap::batch::Batch;
+use crate::rmap::batch::{BATCH, Batch, Owing};
 use crate::rmap::scan::referenced;
 use crate::rmap::unmap::{Replace, try_to_unmap};
 use crate::rmap::walk::Sync;
@@ -46,6 +45,8 @@ pub(super) enum Mercy {
 enum Verdict {
     /// It can go: try to unmap it.
     Evict(Replace),
+    /// As [`Verdict::Evict`], a written page of a file in memory: to this slot once nothing maps it.
+    ToSwap(u32),
     /// Not now: back to the inactive list.
     Keep,
     /// In use: to the active list.
@@ -94,8 +95,7 @@ impl Drop for Slots {
 
 /// Evicts what can be evicted of `pages`, each isolated with a reference; the rest goes back to the LRU.
 pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
-    let mut unmapped = Unmapped::new();
-    let mut batch = Batch::default();
+    let mut batch = Batch::new();
     {
         let mut slots = Slots::new();
         for (i, &pfn) in pages.iter().enumerate() {
@@ -103,40 +103,44 @@ pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
                 put_back_unlocked(pfn, frame(pfn).has(flag::ACTIVE));
                 continue;
             };
+            let left = pages.len() - i;
             let verdict = if guard.frame().is_file() {
-                evict_file(&guard, mercy, scan, &mut slots, pages.len() - i, &mut batch)
+                judge_file(&guard, mercy, scan, &mut slots, left)
             } else {
-                evict(&guard, mercy, &mut slots, pages.len() - i, &mut batch)
+                judge(&guard, mercy, &mut slots, left)
             };
-            match verdict {
-                Verdict::Evict(how) => unmapped.push(guard, how),
-                Verdict::Keep => put_back(guard, false),
-                Verdict::Activate => {
-                    // A folio in use does without its copy on disk when slots are scarce, or the copy is bad.
-                    if area::nearly_full() || guard.frame().has(flag::ERROR) {
-                        cache::try_drop(&guard);
-                    }
-                    put_back(guard, true);
+            let (owing, then) = match verdict {
+                Verdict::Evict(how) => unmap(guard, how, mercy, &mut batch),
+                Verdict::ToSwap(slot) => to_swap(guard, slot, mercy, &mut slots, &mut batch),
+                Verdict::Keep => {
+                    put_back(guard, false);
+                    continue;
                 }
+                Verdict::Activate => {
+                    activate(guard);
+                    continue;
+                }
+            };
+            if let Some((guard, then)) = batch.keep(owing, then) {
+                dispose_one(guard, then, scan);
             }
         }
     }
-    batch.flush();
+    let flushed = batch.flush();
     if !knobs::on(Knob::SlotBeforePte) && !sync::point::exploring() {
         // Time for an access to follow an entry that names nothing yet. (The explorer takes it where it wants.)
         arch::thread::sleep_ns(BROKEN_NS);
     }
-    unmapped.dispose(scan);
+    dispose(flushed, scan);
 }
 
-/// Judges a folio of a file and, if it is to go, takes its entries out, as many as can be had.
-fn evict_file(
+/// Judges a locked folio of a file.
+fn judge_file(
     guard: &FolioGuard,
     mercy: Mercy,
     scan: &mut Scan,
     slots: &mut Slots,
     left: usize,
-    batch: &mut Batch,
 ) -> Verdict {
     let f = guard.frame();
     if f.flags() & (flag::WRITEBACK | flag::READING) != 0 {
@@ -159,24 +163,50 @@ fn evict_file(
     if f.refcount() > mapped + 2 {
         return Verdict::Keep;
     }
-    // Before an entry goes: without a slot it stays mapped.
-    let slot = if to_swap {
-        let Some(slot) = slots.take(left) else {
-            return Verdict::Keep;
-        };
-        Some(slot)
-    } else {
-        None
-    };
-    let gone = mapped == 0 || try_to_unmap(guard, Replace::Cached, sync_for(mercy), batch);
-    match slot {
-        Some(slot) if gone && memory::swap_out(guard, slot) => {
-            return Verdict::Evict(Replace::Slot(slot));
-        }
-        Some(slot) => slots.give_back(slot),
-        None => {}
+    if !to_swap {
+        return Verdict::Evict(Replace::Cached);
     }
-    Verdict::Evict(Replace::Cached)
+    // Before an entry goes: without a slot it stays mapped.
+    match slots.take(left) {
+        Some(slot) => Verdict::ToSwap(slot),
+        None => Verdict::Keep,
+    }
+}
+
+/// Takes a folio's entries out, as many as can be had, and says what is next after the flush.
+fn unmap(guard: FolioGuard, how: Replace, mercy: Mercy, batch: &mut Batch<Then>) -> (Owing, Then) {
+    let owing = try_to_unmap(guard, how, sync_for(mercy), batch);
+    if let Replace::Slot(slot) = how
+        && !knobs::on(Knob::SlotBeforePte)
+        && !owing.folio().frame().has(flag::SWAPCACHE)
+    {
+        // Rule 7 broken: the entries name a slot whose content is not there, and the cache knows nothing.
+        area::clear_cache(slot);
+    }
+    let then = match how {
+        // The next access finds the page in its file, whether entries are left or not.
+        Replace::Cached => Then::Out(how),
+        _ if owing.is_gone() => Then::Out(how),
+        Replace::Nothing => Then::Activate,
+        Replace::Slot(_) => Then::Keep,
+    };
+    (owing, then)
+}
+
+/// As [`unmap`], of a written page of a file in memory.
+fn to_swap(
+    guard: FolioGuard,
+    slot: u32,
+    mercy: Mercy,
+    slots: &mut Slots,
+    batch: &mut Batch<Then>,
+) -> (Owing, Then) {
+    let owing = try_to_unmap(guard, Replace::Cached, sync_for(mercy), batch);
+    if owing.is_gone() && memory::swap_out(owing.folio(), slot) {
+        return (owing, Then::Out(Replace::Slot(slot)));
+    }
+    slots.give_back(slot);
+    (owing, Then::Out(Replace::Cached))
 }
 
 /// Reclaim has other folios if it misses an entry; a request for this very folio should not.
@@ -187,44 +217,7 @@ fn sync_for(mercy: Mercy) -> Sync {
     }
 }
 
-/// Judges a folio and, if it is to go, takes its entries out.
-fn evict(
-    guard: &FolioGuard,
-    mercy: Mercy,
-    slots: &mut Slots,
-    left: usize,
-    batch: &mut Batch,
-) -> Verdict {
-    let how = match judge(guard, mercy, slots, left) {
-        Verdict::Evict(how) => how,
-        other => return other,
-    };
-    if let Replace::Slot(slot) = how
-        && area::make_room_for(slot, guard.frame().mapcount()).is_err()
-    {
-        // It would lose some of its entries in vain.
-        return Verdict::Keep;
-    }
-    let gone = try_to_unmap(guard, how, sync_for(mercy), batch);
-    if let Replace::Slot(slot) = how
-        && !knobs::on(Knob::SlotBeforePte)
-        && !guard.frame().has(flag::SWAPCACHE)
-    {
-        // Rule 7 broken: the entries name a slot whose content is not there, and the cache knows nothing.
-        area::clear_cache(slot);
-    }
-    if how == Replace::Nothing && !gone {
-        // Some entries may be gone and one not. Its owner may soon take the folio over as the only one left:
-        // nobody else may see through a stale translation what it writes then.
-        batch.flush();
-    }
-    match how {
-        _ if gone => Verdict::Evict(how),
-        Replace::Nothing => Verdict::Activate,
-        Replace::Slot(_) | Replace::Cached => Verdict::Keep,
-    }
-}
-
+/// Judges a locked anonymous folio; one that is to go to swap has its slot then, and is in the swap cache.
 fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Verdict {
     let f = guard.frame();
     if f.flags() & (flag::WRITEBACK | flag::READING) != 0 {
@@ -263,6 +256,10 @@ fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Ve
             slot
         }
     };
+    if area::make_room_for(slot, f.mapcount()).is_err() {
+        // It would lose some of its entries in vain.
+        return Verdict::Keep;
+    }
     Verdict::Evict(Replace::Slot(slot))
 }
 
@@ -299,6 +296,15 @@ pub(super) fn free_frozen(guard: FolioGuard) {
     let pfn = guard.pfn();
     drop(guard);
     buddy::free(pfn, 0);
+}
+
+/// To the active list, with the caller's reference. A folio in use does without its copy on disk when slots are scarce, or
+/// the copy is bad.
+pub(super) fn activate(guard: FolioGuard) {
+    if area::nearly_full() || guard.frame().has(flag::ERROR) {
+        cache::try_drop(&guard);
+    }
+    put_back(guard, true);
 }
 
 /// Back to the LRU, with the caller's reference.

@@ -38,10 +38,34 @@ pub fn in_laundry() -> usize {
     laundry::len()
 }
 
-/// For the explorer: reclaims this one folio if it still is one that can go, as kswapd would if it came to it, and waits
+/// For the explorer: reclaims this one folio if it still is one that can go, as `MADV_PAGEOUT` would, and waits
 /// for the disk. Sleeps.
 #[cfg(feature = "lab")]
 pub fn one(pfn: arch::Pfn) {
+    let mut pages = isolate(pfn);
+    pages.evict();
+    advice::finish();
+}
+
+/// For the explorer: as [`one`], as kswapd would if it came to the folio: a used one is spared, and a look without the
+/// lock at an entry is believed.
+#[cfg(feature = "lab")]
+pub fn one_if_unused(pfn: arch::Pfn) {
+    let mut pages = isolate(pfn);
+    pages.evict_as_kswapd();
+    advice::finish();
+}
+
+/// For the explorer: the folio looks unused, whatever happened before. Sleeps.
+#[cfg(feature = "lab")]
+pub fn age(pfn: arch::Pfn) {
+    let guard = crate::folio::lock(pfn);
+    crate::rmap::scan::referenced(&guard);
+    guard.frame().clear(crate::frame::flag::REFERENCED);
+}
+
+#[cfg(feature = "lab")]
+fn isolate(pfn: arch::Pfn) -> advice::Pages {
     let mut pages = advice::Pages::new();
     if crate::frame::frame(pfn).try_get() {
         if crate::lru::remove(pfn) {
@@ -50,8 +74,7 @@ pub fn one(pfn: arch::Pfn) {
             crate::folio::put(pfn);
         }
     }
-    pages.evict();
-    advice::finish();
+    pages
 }
 
 /// For the explorer: nothing is in reclaim's hands, and what it does next does not depend on what it did. How many

@@ -5,9 +5,9 @@
 //! nothing else. Else both, each the less the more its reclaim has cost lately (`workingset`). Takes the LRU locks, one at a
 //! time; never sleeps.
 
-use super::shrink::BATCH;
 use crate::buddy;
 use crate::lru::{self, Counts, Kind};
+use crate::rmap::batch::BATCH;
 use crate::swap::{area, cache};
 use crate::workingset;
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -10,6 +10,7 @@ use super::scan_count::Plan;
 use crate::folio;
 use crate::frame::{flag, frame};
 use crate::lru::{self, Kind, SHARDS};
+use crate::rmap::batch::BATCH;
 use crate::rmap::scan::referenced;
 use crate::stats::{Event, count_n};
 use crate::workingset;
@@ -17,8 +18,6 @@ use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
 use sync::point::{self, AccessKind, class};
 
-/// Folios handled together.
-pub(super) const BATCH: usize = 32;
 /// The mildest pressure: 1/4096 of each list per round.
 pub(super) const DEF_PRIORITY: u8 = 12;
 

@@ -11,5 +11,6 @@
 pub(crate) mod batch;
 pub(crate) mod mkclean;
 pub(crate) mod scan;
+pub(crate) mod sole;
 pub(crate) mod unmap;
 pub(crate) mod walk;

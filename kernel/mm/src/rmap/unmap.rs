@@ -2,12 +2,13 @@
 //!
 //! The folio is locked and the caller holds a reference. Takes the reverse map's lock if it is free, PTLs inside,
 //! and under those the swap map's lock. Never sleeps, never allocates. Entries taken out are noted in the
-//! batch, whose flush the caller owes before it writes or frees the folio.
+//! batch, and the folio's lock goes with them: it comes back when the batch was flushed (rule 13).
 //!
 //! Rule 7: an entry names a slot only after the folio is in the swap cache for it and the slot's count
 //! includes the entry. Rule 2: a dirty entry makes the folio dirty before the PTL is dropped.
 
-use super::batch::Batch;
+use super::batch::{Batch, Owing};
+use super::sole;
 use super::walk::{Areas, Sync};
 use crate::folio::FolioGuard;
 use crate::frame::flag;
@@ -30,27 +31,29 @@ pub(crate) enum Replace {
     Cached,
 }
 
-/// Takes every entry of the folio out. True when nothing maps it any more; otherwise some entries may be left.
-pub(crate) fn try_to_unmap(
-    folio: &FolioGuard,
+/// Takes every entry of the folio out, or as many as can be had.
+pub(crate) fn try_to_unmap<T: Copy>(
+    folio: FolioGuard,
     with: Replace,
     sync: Sync,
-    batch: &mut Batch,
-) -> bool {
+    batch: &mut Batch<T>,
+) -> Owing {
     let f = folio.frame();
-    let Ok(Some(areas)) = Areas::try_of(folio) else {
-        return f.mapcount() == 0;
-    };
-    areas.for_each_entry(folio, sync, |area, _, pte| {
-        let mm = by_id(area.mm());
-        let gone = match with {
-            Replace::Slot(slot) => to_slot(folio, mm, pte, slot, batch),
-            Replace::Nothing => forget(folio, mm, pte, batch),
-            Replace::Cached => empty(folio, mm, pte, batch),
-        };
-        gone && f.mapcount() > 0
-    });
-    f.mapcount() == 0
+    if f.mapcount() > 0
+        && let Ok(Some(areas)) = Areas::try_of(&folio)
+    {
+        areas.for_each_entry(&folio, sync, |area, _, pte| {
+            let mm = by_id(area.mm());
+            let gone = match with {
+                Replace::Slot(slot) => to_slot(&folio, mm, pte, slot, batch),
+                Replace::Nothing => forget(&folio, mm, pte, batch),
+                Replace::Cached => empty(&folio, mm, pte, batch),
+            };
+            gone && f.mapcount() > 0
+        });
+    }
+    let is_gone = f.mapcount() == 0;
+    Owing::new(folio, is_gone)
 }
 
 /// Accounts for an entry that was taken out. The batch must know of it before the PTL goes, also where the MMU
@@ -72,7 +75,13 @@ fn unhook(folio: &FolioGuard, mm: &Mm, old: Entry) {
 
 /// Puts an entry that names `slot` in. False when forks have made more entries meanwhile than the caller has made room
 /// for (`area::make_room_for`).
-fn to_slot(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, slot: u32, batch: &mut Batch) -> bool {
+fn to_slot<T: Copy>(
+    folio: &FolioGuard,
+    mm: &Mm,
+    pte: &mut PteLocked,
+    slot: u32,
+    batch: &mut Batch<T>,
+) -> bool {
     if area::dup(slot).is_err() {
         return false;
     }
@@ -86,7 +95,7 @@ fn to_slot(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, slot: u32, batch: &
 }
 
 /// Takes the entry of a page of a file out.
-fn empty(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch) -> bool {
+fn empty<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch<T>) -> bool {
     let old = pte.clear();
     batch.note_emptied(mm);
     unhook(folio, mm, old);
@@ -95,13 +104,14 @@ fn empty(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch) ->
 
 /// Takes the entry of a lazily freed folio out if it was not written since. False, and the folio is an
 /// ordinary one again, if it was, or if somebody else refers to it and may be about to write.
-fn forget(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch) -> bool {
+fn forget<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch<T>) -> bool {
     let f = folio.frame();
     let old = pte.clear();
     // The entry is gone before the counts are read: a lockless walker that took a reference through it
-    // either is counted here or finds the entry changed.
-    let ours = 1 + f.mapcount();
-    if old.is_dirty() || f.has(flag::DIRTY) || f.refcount() != ours {
+    // either is counted here or finds the entry changed. The counts are read before DIRTY: a walker that wrote
+    // sets that before it gives its reference up.
+    let ours = sole::is_ours(folio, f.mapcount(), 1);
+    if !ours || old.is_dirty() || f.has(flag::DIRTY) {
         pte.set(old);
         f.set(flag::SWAPBACKED);
         return false;

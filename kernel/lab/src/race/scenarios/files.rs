@@ -5,10 +5,8 @@ use arch::PAGE_SIZE;
 use mm::knobs::Knob;
 use mm::{Advice, MapFlags, MmError, MmRef};
 
-use super::play::{HOME, Play, must, page, whatever};
-use crate::race::scenario::Kinds;
+use super::play::{FEW_STOPS, HOME, Play, must, page, whatever};
 use crate::race::stage::Stage;
-use sync::point::PointKind;
 
 /// One page of a file, mapped in the space at place 0. A second one keeps the table, whose end would be a flush of its own.
 fn one_mapped_page(stage: &Stage) -> Result<(), MmError> {
@@ -102,12 +100,6 @@ pub(super) static MKWRITE_VS_WRITEBACK: Play = Play {
     ..Play::NEW
 };
 
-/// Where the actors of race 2 stop: not at looks at tables that stay, and not between the parts of a flush.
-const STOPS: Kinds = Kinds::USUAL
-    .without(PointKind::CellRead)
-    .without(PointKind::Space)
-    .without(PointKind::IpiSend);
-
 /// Rule 2: what a CPU still stores to a page whose entry is gone is not lost.
 pub(super) static ZAP_VS_MKCLEAN: Play = Play {
     name: "zap-vs-mkclean",
@@ -115,7 +107,7 @@ pub(super) static ZAP_VS_MKCLEAN: Play = Play {
     fixes: &[Knob::DelayRmap, Knob::FlushBeforeUnlock, Knob::MkcleanSync],
     variants: VARIANTS,
     spaces: &[Some(0), None, Some(0)],
-    stops: STOPS,
+    stops: FEW_STOPS,
     is_small: true,
     setup: one_mapped_page,
     enter: |stage, me| stored(stage, me == 2),
@@ -173,7 +165,7 @@ pub(super) static ZAP_VS_SYNC: Play = Play {
         Knob::LateDirtyUnlocked,
     ],
     variants: VARIANTS,
-    stops: STOPS,
+    stops: FEW_STOPS,
     setup: one_mapped_page,
     enter: |stage, me| stored(stage, me == 1),
     run: |stage, me| {
@@ -234,7 +226,7 @@ pub(super) static PUNCH_VS_FAULT: Play = Play {
     name: "punch-vs-fault",
     about: "A makes a hole where B stores to a file in memory",
     fixes: &[Knob::TruncateUnmap],
-    stops: STOPS,
+    stops: FEW_STOPS,
     setup: |stage| {
         stage.open_shmem(0, 2)?;
         let space = MmRef::new()?;

@@ -1,5 +1,6 @@
 //! The scenarios by name.
 
+mod alone;
 mod damage;
 mod files;
 mod memory;
@@ -25,6 +26,12 @@ pub static ALL: &[&dyn Scenario] = &[
     &reclaim::MUNMAP_VS_RECLAIM,
     &reclaim::SWAPIN_VS_SWAPIN,
     &reclaim::FREE_VS_WRITE,
+    &alone::HALF_UNMAPPED,
+    &alone::TWO_RECLAIMERS,
+    &alone::SWAPIN_VS_ZAP,
+    &alone::COW_VS_ZAP,
+    &alone::MPROTECT_VS_ZAP,
+    &alone::FREE_VS_WALKER,
     &files::WRITE_VS_SYNC,
     &files::SYNC_VS_SYNC,
     &files::MKWRITE_VS_WRITEBACK,

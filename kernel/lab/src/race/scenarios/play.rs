@@ -5,6 +5,7 @@ use alloc::string::String;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
 use mm::{MapFlags, MmError, MmRef, Prot};
+use sync::point::PointKind;
 
 use crate::race::scenario::{Kinds, Scenario};
 use crate::race::stage::Stage;
@@ -16,6 +17,12 @@ pub(super) const HOME: VirtAddr = VirtAddr(0x4000_0000);
 pub(super) const fn page(i: u64) -> VirtAddr {
     VirtAddr(HOME.0 + i * PAGE_SIZE)
 }
+
+/// Where actors of longer scenarios stop: not at looks at tables that stay, and not between the parts of a flush.
+pub(super) const FEW_STOPS: Kinds = Kinds::USUAL
+    .without(PointKind::CellRead)
+    .without(PointKind::Space)
+    .without(PointKind::IpiSend);
 
 /// See the module text; the fields are those of [`Scenario`].
 pub(super) struct Play {

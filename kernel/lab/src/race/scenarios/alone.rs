@@ -1,0 +1,185 @@
+//! Mine alone: folios that are taken over, or given up, while somebody still reaches them (rules 13 and 14).
+
+use arch::upcall::Access;
+use arch::{PAGE_SIZE, Pfn, VirtAddr};
+use mm::knobs::Knob;
+use mm::{Advice, MmError, Prot};
+
+use super::play::{FEW_STOPS, HOME, Play, must, one_space};
+use crate::race::stage::Stage;
+
+/// A page that parent (place 0) and child (place 1) share.
+fn shared_page(stage: &Stage) -> Result<(), MmError> {
+    one_space(stage, 1)?;
+    stage.fill(0, HOME, 1)?;
+    fork(stage)
+}
+
+/// The parent's page is on the disk and nowhere else.
+fn page_on_disk(stage: &Stage) -> Result<(), MmError> {
+    one_space(stage, 1)?;
+    stage.fill(0, HOME, 1)?;
+    stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut)
+}
+
+fn fork(stage: &Stage) -> Result<(), MmError> {
+    stage.put(1, stage.space(0).fork()?);
+    stage.forked(0, 1);
+    Ok(())
+}
+
+/// The frame that the parent maps, for those who look for it by number.
+fn remember_frame(stage: &Stage) {
+    let pfn = stage.frame_of(0, HOME);
+    stage.set(0, pfn.map_or(0, |p| u64::from(p.0)));
+}
+
+fn frame(stage: &Stage) -> Pfn {
+    Pfn(stage.get(0) as u32)
+}
+
+/// The parent gives the page up.
+fn drop_in_parent(stage: &Stage) {
+    stage.volatile(0, HOME, 1);
+    let dropped = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::DontNeed);
+    must(stage, "madvise", dropped);
+}
+
+/// Rule 13: what one reclaimer has unmapped in part, another does not free before the flush.
+pub(super) static HALF_UNMAPPED: Play = Play {
+    name: "half-unmapped-vs-reclaim",
+    about: "A's CPU translates to a page that B, as kswapd, reclaims; C, the child, makes its copy and reclaims the old page",
+    fixes: &[Knob::KeepLocked, Knob::ReclaimFlush],
+    spaces: &[Some(0), None, Some(1)],
+    stops: FEW_STOPS,
+    is_small: true,
+    // With its copy on the disk, so that nobody waits for that.
+    setup: |stage| {
+        page_on_disk(stage)?;
+        let space = stage.space(0);
+        mm::fault::handle(space.id(), &space, HOME, Access::Read)
+            .map_err(|_| MmError::NotMapped)?;
+        fork(stage)?;
+        remember_frame(stage);
+        Ok(())
+    },
+    enter: |stage, me| match me {
+        0 => must(stage, "load", stage.load(HOME)),
+        // The translation stays; to reclaim, the page looks unused.
+        1 => mm::reclaim::age(frame(stage)),
+        _ => {}
+    },
+    run: |stage, me| match me {
+        0 => {}
+        1 => mm::reclaim::one_if_unused(frame(stage)),
+        _ => {
+            must(stage, "store", stage.store(HOME, 20));
+            mm::reclaim::one_if_unused(frame(stage));
+        }
+    },
+    ..Play::NEW
+};
+
+/// As [`HALF_UNMAPPED`], with a reclaimer of its own for each of the two.
+pub(super) static TWO_RECLAIMERS: Play = Play {
+    name: "half-unmapped-vs-two",
+    about: "A's CPU translates to a page that B and C, as kswapd, reclaim while D, the child, makes its copy of it",
+    spaces: &[Some(0), None, None, Some(1)],
+    is_small: false,
+    run: |stage, me| match me {
+        0 => {}
+        1 | 2 => mm::reclaim::one_if_unused(frame(stage)),
+        _ => must(stage, "store", stage.store(HOME, 20)),
+    },
+    ..HALF_UNMAPPED
+};
+
+/// Rule 14 for swap-in. The parent has brought the page back from the disk, the child has not.
+pub(super) static SWAPIN_VS_ZAP: Play = Play {
+    name: "swapin-vs-zap",
+    about: "A drops a page that B reads, in the parent; C, the child, stores to it, with its entry still on the disk",
+    fixes: &[Knob::SoleByRefs],
+    is_small: true,
+    spaces: &[Some(0), Some(0), Some(1)],
+    setup: |stage| {
+        page_on_disk(stage)?;
+        fork(stage)
+    },
+    enter: |stage, me| {
+        if me == 1 {
+            must(stage, "load", stage.load(HOME));
+        }
+    },
+    run: |stage, me| match me {
+        0 => drop_in_parent(stage),
+        1 => must(stage, "load", stage.load(HOME)),
+        _ => must(stage, "store", stage.store(HOME, 20)),
+    },
+    ..Play::NEW
+};
+
+/// Rule 14 for a copy on write.
+pub(super) static COW_VS_ZAP: Play = Play {
+    name: "cow-vs-zap",
+    about: "A drops a page that B reads, in the parent; C, the child, which shares it, stores to it",
+    setup: shared_page,
+    ..SWAPIN_VS_ZAP
+};
+
+/// Rule 14 for rights that an area gets.
+pub(super) static MPROTECT_VS_ZAP: Play = Play {
+    name: "mprotect-vs-zap",
+    about: "A drops a page that B reads, in the parent; C makes the child's area of it writable again and stores",
+    setup: |stage| {
+        shared_page(stage)?;
+        stage.space(1).mprotect(HOME, PAGE_SIZE, Prot::READ)
+    },
+    run: |stage, me| match me {
+        0 => drop_in_parent(stage),
+        1 => must(stage, "load", stage.load(HOME)),
+        _ => {
+            let protected = stage.space(1).mprotect(HOME, PAGE_SIZE, Prot::RW);
+            must(stage, "mprotect", protected);
+            must(stage, "store", stage.store(HOME, 20));
+        }
+    },
+    ..SWAPIN_VS_ZAP
+};
+
+/// Rule 14 for lazy free: what is written through a walker's reference after MADV_FREE is not dropped.
+pub(super) static FREE_VS_WALKER: Play = Play {
+    name: "madvise-free-vs-walker",
+    about: "A gives a page's content up and reclaims it while B writes it through a reference from the lockless walk",
+    fixes: &[Knob::SoleByRefs],
+    is_small: true,
+    setup: |stage| {
+        one_space(stage, 1)?;
+        stage.fill(0, HOME, 1)
+    },
+    run: |stage, me| {
+        let space = stage.space(0);
+        if me == 0 {
+            stage.volatile(0, HOME, 1);
+            must(stage, "free", space.madvise(HOME, PAGE_SIZE, Advice::Free));
+            stage.set(0, 1);
+            must(
+                stage,
+                "pageout",
+                space.madvise(HOME, PAGE_SIZE, Advice::PageOut),
+            );
+            return;
+        }
+        let irq = sync::irq::disable();
+        let held = mm::pt::walk::follow_fast(&irq, &space, HOME, true);
+        drop(irq);
+        if let Some(held) = held {
+            // A store that begins after the advice was given is one that lasts.
+            let after = stage.get(0) == 1;
+            stage.store_through(0, &held, VirtAddr(HOME.0), 2);
+            if after {
+                stage.lasting(0, HOME);
+            }
+        }
+    },
+    ..Play::NEW
+};
