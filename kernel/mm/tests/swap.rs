@@ -6,6 +6,7 @@ use arch::block::{Bio, BlockDevice, Busy, Op, SECTOR};
 use arch::simctl::{self, Config, DiskFault, FaultKind};
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
+use mm::frame::{flag, frame};
 use mm::stats::{Event, Use, total, use_pages};
 use mm::{Advice, MapFlags, MmRef, Prot, buddy, reclaim, swap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -200,6 +201,44 @@ fn failed_writes_lose_nothing_and_retire_the_slots() {
         assert_eq!(mm.swap_entries.get(), 40);
         verify(0..40, 8);
         assert_eq!(swap::stats().bad - bad, 40);
+    });
+}
+
+/// The frames of pages that are in the swap cache and that nothing maps.
+fn cached_frames() -> Vec<arch::Pfn> {
+    let all = (0..mm::frame::max_pfn() as u32).map(arch::Pfn);
+    all.filter(|&pfn| {
+        let f = frame(pfn);
+        f.usage() == Use::Anon && f.has(flag::SWAPCACHE) && f.mapcount() == 0
+    })
+    .collect()
+}
+
+#[test]
+fn a_slot_whose_write_only_shared_a_failed_request_is_not_retired() {
+    on_machine(|| {
+        let mm = space(4);
+        let _adopted = mm.adopt();
+        fill(4, 5);
+        page_out(&mm, 4);
+        // Into the swap cache, and no further.
+        mm.madvise(BASE, 4 * PAGE_SIZE, Advice::WillNeed)
+            .expect("madvise");
+        while swap::io::in_flight() > 0 {
+            arch::thread::yield_now();
+        }
+        let (cached, bad) = (cached_frames(), swap::stats().bad);
+        assert_eq!(cached.len(), 4, "read ahead");
+        for &pfn in &cached {
+            // As a failed write of several pages leaves them, until each is tried alone.
+            frame(pfn).set(flag::DIRTY | flag::ERROR | flag::SUSPECT);
+        }
+        for i in 0..4 {
+            user::store(at(i), 5 ^ (i << 16)).expect("store");
+        }
+        assert!(cached_frames().is_empty(), "taken over");
+        assert_eq!(swap::stats().bad, bad);
+        verify(0..4, 5);
     });
 }
 
