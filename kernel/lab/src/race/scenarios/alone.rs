@@ -56,9 +56,8 @@ pub(super) static HALF_UNMAPPED: Play = Play {
     // With its copy on the disk, so that nobody waits for that.
     setup: |stage| {
         page_on_disk(stage)?;
-        let space = stage.space(0);
-        mm::fault::handle(space.id(), &space, HOME, Access::Read)
-            .map_err(|_| MmError::NotMapped)?;
+        let faulted = stage.space(0).fault(HOME, Access::Read);
+        faulted.map_err(|_| MmError::NotMapped)?;
         fork(stage)?;
         remember_frame(stage);
         Ok(())
@@ -170,7 +169,7 @@ pub(super) static FREE_VS_WALKER: Play = Play {
             return;
         }
         let irq = sync::irq::disable();
-        let held = mm::pt::walk::follow_fast(&irq, &space, HOME, true);
+        let held = mm::adopt::follow_fast(&irq, HOME, true);
         drop(irq);
         if let Some(held) = held {
             // A store that begins after the advice was given is one that lasts.
