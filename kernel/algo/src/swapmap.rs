@@ -12,6 +12,7 @@
 //! through [`SlotState::load`]: a relaxed snapshot, good for hints only. Never sleeps.
 
 use crate::{Links, List, NIL};
+use core::ops::Deref;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 
 mod check;
@@ -69,8 +70,8 @@ pub enum Left {
 pub enum BadStorage {
     /// More slots than [`MAX_SLOTS`].
     TooManySlots,
-    /// Fewer cluster records than [`clusters_for`] asks for.
-    TooFewClusters {
+    /// Another number of cluster records than [`clusters_for`] asks for.
+    Clusters {
         /// How many it asks for.
         needed: usize,
     },
@@ -154,58 +155,68 @@ impl Default for Cursor {
     }
 }
 
-/// The map of one swap area over lent storage.
+/// The map of one swap area over storage that the caller lends or gives: a byte for each slot, and a record for each
+/// cluster.
 ///
 /// Invariant: a cluster is full exactly when all its slots are used; a cluster on the free list has none
 /// used; one on the partial list has some; one that a CPU fills is on the current list.
 #[derive(Debug)]
-pub struct SwapMap<'a> {
-    map: &'a [AtomicU8],
-    clusters: &'a [Cluster],
+pub struct SwapMap<M, C> {
+    map: M,
+    clusters: C,
     /// Free, partial, current: indexed by the state of their clusters.
     lists: [List; 3],
     free: u32,
     bad: u32,
 }
 
-impl<'a> SwapMap<'a> {
+impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> {
     /// A map with every slot free but those in `bad`, which are never handed out: the header's page is
     /// one of them. Overwrites what the storage held.
     ///
     /// # Errors
-    /// [`BadStorage`] when there are too few cluster records, too many slots, or a bad slot that is none.
+    /// [`BadStorage`] when there is another number of cluster records than needed, too many slots, or a bad slot
+    /// that is none.
     pub fn new(
-        map: &'a [AtomicU8],
-        clusters: &'a [Cluster],
+        map: M,
+        clusters: C,
         bad: impl IntoIterator<Item = u32>,
     ) -> Result<Self, BadStorage> {
         let slots = u32::try_from(map.len()).ok().filter(|&n| n <= MAX_SLOTS);
-        let slots = slots.ok_or(BadStorage::TooManySlots)?;
-        let needed = clusters_for(slots);
-        let clusters = clusters
-            .get(..needed)
-            .ok_or(BadStorage::TooFewClusters { needed })?;
+        let needed = clusters_for(slots.ok_or(BadStorage::TooManySlots)?);
+        if clusters.len() != needed {
+            return Err(BadStorage::Clusters { needed });
+        }
         let mut new = Self {
             map,
             clusters,
             lists: [const { List::new() }; 3],
-            free: slots,
+            free: 0,
             bad: 0,
         };
-        map.iter().for_each(|byte| byte.store(0, Relaxed));
-        for (c, record) in (0..).zip(clusters) {
-            let real = CLUSTER_SLOTS.min(slots - c * CLUSTER_SLOTS);
+        new.start(bad)?;
+        Ok(new)
+    }
+
+    /// Every slot becomes free but those in `bad`.
+    fn start(&mut self, bad: impl IntoIterator<Item = u32>) -> Result<(), BadStorage> {
+        self.lists = [const { List::new() }; 3];
+        (self.free, self.bad) = (self.slots(), 0);
+        self.map.iter().for_each(|byte| byte.store(0, Relaxed));
+        for c in 0..self.clusters.len() as u32 {
+            let record = &self.clusters[c as usize];
+            let real = CLUSTER_SLOTS.min(self.slots() - c * CLUSTER_SLOTS);
             record.used.store((CLUSTER_SLOTS - real) as u16, Relaxed);
             record.state.store(FULL, Relaxed);
             record.more.store(NIL, Relaxed);
             record.continued.store(0, Relaxed);
-            new.settle(c);
+            self.settle(c);
         }
         for slot in bad {
-            new.mark_bad(slot)
+            self.mark_bad(slot)
                 .map_err(|_| BadStorage::NoSuchSlot(slot))?;
         }
-        Ok(new)
+        Ok(())
     }
 
     /// As new, over the same storage: every slot is free but those in `bad`. Pages that were lent go back.
@@ -214,7 +225,7 @@ impl<'a> SwapMap<'a> {
     /// If a bad slot is none of this map's.
     pub fn reset<P: Pages>(&mut self, bad: impl IntoIterator<Item = u32>, pages: &P) {
         self.release_all(pages);
-        *self = Self::new(self.map, self.clusters, bad).expect("the storage fitted before");
+        self.start(bad).expect("bad slots are slots of this map");
     }
 
     /// Slots of the area, bad ones included.
@@ -296,13 +307,13 @@ impl<'a> SwapMap<'a> {
     /// # Errors
     /// `OutOfRange`, `Free`, `Bad`, `NoRoom`.
     pub fn dup<P: Pages>(&mut self, slot: u32, pages: &P) -> Result<(), SwapError> {
-        let (byte, old) = self.in_use(slot)?;
-        if old & COUNT < MAX_COUNT {
-            byte.store(old + 1, Relaxed);
-            return Ok(());
-        }
-        let carried = self.carry(slot, pages)?;
-        byte.store(old + 1 - carried, Relaxed);
+        let old = self.in_use(slot)?;
+        let carried = if old & COUNT < MAX_COUNT {
+            0
+        } else {
+            self.carry(slot, pages)?
+        };
+        self.map[slot as usize].store(old + 1 - carried, Relaxed);
         Ok(())
     }
 
@@ -311,7 +322,7 @@ impl<'a> SwapMap<'a> {
     /// # Errors
     /// `OutOfRange`, `Free`, `Bad`, `NoReference`.
     pub fn put<P: Pages>(&mut self, slot: u32, pages: &P) -> Result<Left, SwapError> {
-        let (_, old) = self.in_use(slot)?;
+        let old = self.in_use(slot)?;
         match old & COUNT {
             0 => Err(SwapError::NoReference),
             1 => {
@@ -327,11 +338,11 @@ impl<'a> SwapMap<'a> {
     /// # Errors
     /// `OutOfRange`, `Free`, `Bad`, `AlreadyCached`.
     pub fn set_cache(&mut self, slot: u32) -> Result<(), SwapError> {
-        let (byte, old) = self.in_use(slot)?;
+        let old = self.in_use(slot)?;
         if old & HAS_CACHE != 0 {
             return Err(SwapError::AlreadyCached);
         }
-        byte.store(old | HAS_CACHE, Relaxed);
+        self.map[slot as usize].store(old | HAS_CACHE, Relaxed);
         Ok(())
     }
 
@@ -340,7 +351,7 @@ impl<'a> SwapMap<'a> {
     /// # Errors
     /// `OutOfRange`, `Free`, `Bad`, `NotCached`.
     pub fn clear_cache<P: Pages>(&mut self, slot: u32, pages: &P) -> Result<Left, SwapError> {
-        let (_, old) = self.in_use(slot)?;
+        let old = self.in_use(slot)?;
         if old & HAS_CACHE == 0 {
             return Err(SwapError::NotCached);
         }
@@ -368,12 +379,12 @@ impl<'a> SwapMap<'a> {
     }
 
     /// The byte of a slot that is in use.
-    fn in_use(&self, slot: u32) -> Result<(&'a AtomicU8, u8), SwapError> {
+    fn in_use(&self, slot: u32) -> Result<u8, SwapError> {
         let byte = self.map.get(slot as usize).ok_or(SwapError::OutOfRange)?;
         match byte.load(Relaxed) {
             0 => Err(SwapError::Free),
             BAD => Err(SwapError::Bad),
-            old => Ok((byte, old)),
+            old => Ok(old),
         }
     }
 
@@ -413,8 +424,7 @@ impl<'a> SwapMap<'a> {
     /// the cluster has no more behind.
     fn fill(&mut self, from: u32, out: &mut [u32]) -> (usize, Option<u32>) {
         let c = from / CLUSTER_SLOTS;
-        let record = &self.clusters[c as usize];
-        let state = record.state.load(Relaxed);
+        let state = self.clusters[c as usize].state.load(Relaxed);
         if state == FULL {
             return (0, None);
         }
@@ -422,7 +432,7 @@ impl<'a> SwapMap<'a> {
             self.enter_list(c, ON_CURRENT);
         }
         let end = self.slots().min((c + 1) * CLUSTER_SLOTS);
-        let spare = (CLUSTER_SLOTS - record.used()) as usize;
+        let spare = (CLUSTER_SLOTS - self.clusters[c as usize].used()) as usize;
         let want = out.len().min(spare);
         let (mut slot, mut got) = (from, 0);
         while got < want && slot < end {
@@ -463,7 +473,7 @@ impl<'a> SwapMap<'a> {
     fn enter_list(&mut self, c: u32, state: u8) {
         self.leave_list(c);
         if let Some(list) = self.lists.get_mut(usize::from(state)) {
-            list.push_back(self.clusters, c);
+            list.push_back(&*self.clusters, c);
         }
         self.clusters[c as usize].state.store(state, Relaxed);
     }
@@ -471,7 +481,7 @@ impl<'a> SwapMap<'a> {
     fn leave_list(&mut self, c: u32) {
         let state = &self.clusters[c as usize].state;
         if let Some(list) = self.lists.get_mut(usize::from(state.load(Relaxed))) {
-            list.remove(self.clusters, c);
+            list.remove(&*self.clusters, c);
         }
         state.store(FULL, Relaxed);
     }

@@ -1,12 +1,12 @@
 //! The invariants of a swap map, checked. Locks: as for the map. Does not sleep.
 
 use super::slot::{BAD, COUNT, FAILING};
-use super::{CLUSTER_SLOTS, ON_CURRENT, ON_FREE, ON_PARTIAL, Pages, SlotState, SwapMap};
+use super::{CLUSTER_SLOTS, Cluster, ON_CURRENT, ON_FREE, ON_PARTIAL, Pages, SlotState, SwapMap};
 use crate::{Corrupt, NIL, ensure};
-use core::ops::Range;
-use core::sync::atomic::Ordering::Relaxed;
+use core::ops::{Deref, Range};
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-impl SwapMap<'_> {
+impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> {
     /// Recounts everything: each slot, each cluster, each list, each counter. O(slots).
     ///
     /// # Errors
@@ -14,7 +14,7 @@ impl SwapMap<'_> {
     pub fn validate<P: Pages>(&self, pages: &P) -> Result<(), Corrupt> {
         let (mut free, mut bad) = (0, 0);
         let mut members = [0u32; 3];
-        for (c, record) in (0..).zip(self.clusters) {
+        for (c, record) in (0..).zip(self.clusters.iter()) {
             let begin = c * CLUSTER_SLOTS;
             let end = self.slots().min(begin + CLUSTER_SLOTS);
             let mut used = CLUSTER_SLOTS - (end - begin);
@@ -45,8 +45,8 @@ impl SwapMap<'_> {
             }
         }
         for (state, list) in (0u8..).zip(&self.lists) {
-            list.validate(self.clusters)?;
-            for c in list.iter(self.clusters) {
+            list.validate(&*self.clusters)?;
+            for c in list.iter(&*self.clusters) {
                 let listed = self.clusters[c as usize].state.load(Relaxed) == state;
                 ensure(listed, "swap map: cluster on the wrong list", c)?;
             }

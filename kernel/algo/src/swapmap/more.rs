@@ -14,9 +14,10 @@
 //!
 //! Locks: as for the map. Does not sleep, does not allocate.
 
-use super::{CLUSTER_SLOTS, SwapError, SwapMap};
+use super::{CLUSTER_SLOTS, Cluster, SwapError, SwapMap};
 use crate::NIL;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::ops::Deref;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 #[cfg(doc)]
 use super::MAX_COUNT;
@@ -37,7 +38,7 @@ pub trait Pages {
 const NONE: u64 = 0;
 const EMPTY: u64 = 1;
 
-impl SwapMap<'_> {
+impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> {
     /// From now on, until it is free, `slot` counts any number of references. Where its cluster has no page yet
     /// it takes the one in `page`, whose content does not matter.
     ///
@@ -125,7 +126,7 @@ impl SwapMap<'_> {
 
     /// Gives every lent page back, whatever counts in it.
     pub(super) fn release_all<P: Pages>(&mut self, pages: &P) {
-        for record in self.clusters {
+        for record in self.clusters.iter() {
             record.continued.store(0, Relaxed);
             let page = record.more.swap(NIL, Relaxed);
             if page != NIL {

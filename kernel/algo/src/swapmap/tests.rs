@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
+type Lent<'a> = SwapMap<&'a [AtomicU8], &'a [Cluster]>;
+
 struct Storage(Vec<AtomicU8>, Vec<Cluster>);
 
 /// Pages to count on in, full of nonsense, and which of them are not lent.
@@ -29,7 +31,7 @@ impl Lender {
         self.left.borrow().len()
     }
 
-    fn make_room(&self, m: &mut SwapMap<'_>, slot: u32) -> Result<(), SwapError> {
+    fn make_room(&self, m: &mut Lent<'_>, slot: u32) -> Result<(), SwapError> {
         let mut page = self.left.borrow_mut().pop();
         let result = m.make_room(slot, &mut page, self);
         self.left.borrow_mut().extend(page);
@@ -71,18 +73,18 @@ fn storage(slots: u32) -> Storage {
 }
 
 impl Storage {
-    fn map(&self) -> SwapMap<'_> {
+    fn map(&self) -> Lent<'_> {
         self.map_without([])
     }
 
-    fn map_without(&self, bad: impl IntoIterator<Item = u32>) -> SwapMap<'_> {
-        let m = SwapMap::new(&self.0, &self.1, bad).unwrap();
+    fn map_without(&self, bad: impl IntoIterator<Item = u32>) -> Lent<'_> {
+        let m = SwapMap::new(&self.0[..], &self.1[..], bad).unwrap();
         m.validate(&Nothing).unwrap();
         m
     }
 }
 
-fn take(m: &mut SwapMap<'_>, cursor: &mut Cursor, n: usize) -> Vec<u32> {
+fn take(m: &mut Lent<'_>, cursor: &mut Cursor, n: usize) -> Vec<u32> {
     let mut out = std::vec![NIL; n];
     let got = m.alloc(cursor, &mut out);
     out.truncate(got);
@@ -93,14 +95,14 @@ fn take(m: &mut SwapMap<'_>, cursor: &mut Cursor, n: usize) -> Vec<u32> {
 fn storage_must_fit() {
     let s = storage(600);
     assert_eq!(
-        SwapMap::new(&s.0, &s.1[..2], []).unwrap_err(),
-        BadStorage::TooFewClusters { needed: 3 }
+        SwapMap::new(&s.0[..], &s.1[..2], []).unwrap_err(),
+        BadStorage::Clusters { needed: 3 }
     );
     assert_eq!(
-        SwapMap::new(&s.0, &s.1, [0, 600]).unwrap_err(),
+        SwapMap::new(&s.0[..], &s.1[..], [0, 600]).unwrap_err(),
         BadStorage::NoSuchSlot(600)
     );
-    let none = SwapMap::new(&[], &[], []).unwrap();
+    let none = SwapMap::new(&[][..], &[][..], []).unwrap();
     assert_eq!(
         (none.slots(), none.free(), none.next_in_use(0)),
         (0, 0, None)
@@ -303,7 +305,7 @@ fn a_failed_write_retires_the_slot() {
 
 #[test]
 fn validate_sees_each_kind_of_damage() {
-    let damaged = |harm: &dyn Fn(&mut SwapMap<'_>)| {
+    let damaged = |harm: &dyn Fn(&mut Lent<'_>)| {
         let s = storage(700);
         let mut m = s.map();
         take(&mut m, &mut Cursor::new(), 3);

@@ -22,6 +22,7 @@ pub(super) static SUITE: Suite = Suite {
         willneed_reads_ahead,
         free_keeps_what_is_written_again,
         slots_are_given_back,
+        swapoff_gives_the_tables_back,
         #[cfg(feature = "lab")]
         a_page_of_many_sharers_is_swapped,
         #[cfg(feature = "lab")]
@@ -301,4 +302,27 @@ fn many_sharers(share: impl FnOnce(Space) -> Result<Vec<Space>, Failure>) -> Out
 fn entry_at(mm: &mm::MmRef, i: usize) -> arch::pte::Entry {
     let entry = mm.areas().with_entry(at(BASE, i), |entry| entry);
     entry.unwrap_or(arch::pte::Entry::NONE)
+}
+
+/// Of the kernel's own heap; the host's programs have another.
+fn swapoff_gives_the_tables_back(_: &mut TestCtx<'_>) -> Outcome {
+    need_swap()?;
+    if mm::heap::usage().0 == 0 {
+        return Err(Failure::Skip("the kernel's heap is not in use here".into()));
+    }
+    let slots = mm::swap::stats().total;
+    let used = || mm::heap::usage().1;
+    for _ in 0..3 {
+        let with = used();
+        crate::startup::swap_off().map_err(Failure::new)?;
+        let without = used();
+        crate::startup::swap_on().map_err(Failure::new)?;
+        // A byte and a cell for each slot.
+        check!(
+            with >= without + 5 * slots,
+            "{with} bytes of the heap are in use with swap, {without} without"
+        );
+        check_eq!(used(), with);
+    }
+    Ok(())
 }

@@ -11,15 +11,19 @@
 
 use crate::buddy::{self, Gfp, Oom};
 use crate::stats::Use;
-use algo::swapmap::{Cursor, Left, MAX_COUNT, Pages, SlotState, SwapError, SwapMap};
+use algo::swapmap::{Cluster, Cursor, Left, MAX_COUNT, Pages, SlotState, SwapError, SwapMap};
+use alloc::boxed::Box;
 use arch::Pfn;
 use arch::block::BlockDevice;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use sync::point::{self, AccessKind, class};
 use sync::{MAX_CPUS, Rank, SpinLock, cpu};
 
-struct Area {
-    map: SwapMap<'static>,
+/// The area's map, which owns its tables.
+pub(super) type Map = SwapMap<Box<[AtomicU8]>, Box<[Cluster]>>;
+
+pub(super) struct Area {
+    map: Map,
     dev: &'static dyn BlockDevice,
     /// Slots are handed out (not while the area is being emptied).
     open: bool,
@@ -88,7 +92,7 @@ fn must<R>(slot: u32, r: Option<Result<R, SwapError>>) -> R {
 ///
 /// # Panics
 /// If there is an area already, or slot 0, which is the header, could be handed out.
-pub(super) fn open(dev: &'static dyn BlockDevice, map: SwapMap<'static>) {
+pub(super) fn open(dev: &'static dyn BlockDevice, map: Map) {
     assert!(
         map.state(0).is_some_and(SlotState::is_bad),
         "the swap header could be handed out"
@@ -120,17 +124,15 @@ pub(crate) fn is_closed() -> bool {
     AREA.lock().as_ref().is_some_and(|a| !a.open)
 }
 
-/// Takes a closed and empty area away; false when it is not. The caller holds the swapon lock.
-pub(super) fn take_away() -> bool {
+/// Takes a closed and empty area away, for the caller to drop where memory can be given back; None when it is not. The
+/// caller holds the swapon lock.
+pub(super) fn take_away() -> Option<Area> {
     let mut area = AREA.lock();
-    let may = area.as_ref().is_some_and(|a| !a.open && a.map.used() == 0);
-    if may {
-        *area = None;
-        touch_counts(AccessKind::Write);
-        FREE.store(0, Ordering::Relaxed);
-        TOTAL.store(0, Ordering::Relaxed);
-    }
-    may
+    let old = area.take_if(|a| !a.open && a.map.used() == 0)?;
+    touch_counts(AccessKind::Write);
+    FREE.store(0, Ordering::Relaxed);
+    TOTAL.store(0, Ordering::Relaxed);
+    Some(old)
 }
 
 /// The area's disk.

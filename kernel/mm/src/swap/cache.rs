@@ -54,6 +54,9 @@ static CACHED: Gauge = Gauge::new();
 /// I/O that keeps a folio in the cache.
 const IN_FLIGHT: u32 = flag::WRITEBACK | flag::READING;
 
+/// What a slot takes in the tables, but for rounding up.
+pub(super) const BYTES_PER_SLOT: u64 = size_of::<u32>() as u64;
+
 /// The tables for `slots` slots, or `None` when the heap has no room.
 pub(super) fn tables(slots: u32) -> Option<Vec<Vec<u32>>> {
     let per_shard = (slots as usize).div_ceil(SHARDS);

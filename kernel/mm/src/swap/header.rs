@@ -337,7 +337,7 @@ mod tests {
             let bytes: Vec<_> = (0..header.pages()).map(|_| AtomicU8::new(0)).collect();
             let clusters: Vec<_> = (0..clusters_for(header.pages())).map(|_| Cluster::new()).collect();
             let bad = core::iter::once(0).chain(bad_pages(&page, &header));
-            let map = SwapMap::new(&bytes, &clusters, bad);
+            let map = SwapMap::new(&bytes[..], &clusters[..], bad);
             prop_assert!(map.is_ok_and(|m| m.free() > 0), "an area without a slot");
         }
     }

@@ -76,71 +76,40 @@ impl From<buddy::Oom> for SwapOpError {
 /// Smallest area, with its header.
 pub const MIN_PAGES: u64 = 10;
 
-/// The map and the clusters of the last area. They are `'static`, so they are kept for the next one.
-pub(crate) struct Storage {
-    map: &'static [AtomicU8],
-    clusters: &'static [Cluster],
-}
-
 /// Serialises swapon, swapoff and mkswap.
-pub(crate) static SWAPON: Mutex<Storage> = Mutex::new(
-    Rank::SwapOn,
-    Storage {
-        map: &[],
-        clusters: &[],
-    },
-);
+pub(crate) static SWAPON: Mutex<()> = Mutex::new(Rank::SwapOn, ());
 
 /// The tables of an area of `slots` slots, which are nobody's yet: dropping them gives them back.
 struct Tables {
-    /// None where those of the last area do.
-    map: Option<Box<[AtomicU8]>>,
-    clusters: Option<Box<[Cluster]>>,
+    map: Box<[AtomicU8]>,
+    clusters: Box<[Cluster]>,
     cache: Vec<Vec<u32>>,
 }
 
 impl Tables {
     /// # Errors
     /// NoRoom, NoMemory; nothing is taken then.
-    fn new(slots: u32, storage: &Storage) -> Result<Self, SwapOpError> {
+    fn new(slots: u32) -> Result<Self, SwapOpError> {
         let clusters = clusters_for(slots);
-        let (n, m) = (u64::from(slots), clusters as u64);
-        let needed = n * 5 + m * size_of::<Cluster>() as u64;
+        let of_slots = u64::from(slots) * (size_of::<AtomicU8>() as u64 + cache::BYTES_PER_SLOT);
+        let needed = of_slots + (clusters * size_of::<Cluster>()) as u64;
         let room = heap::room_without_swap();
         if needed > room {
             return Err(SwapOpError::NoRoom { needed, room });
         }
-        let larger = |has, wants| if has < wants { wants } else { 0 };
         Ok(Self {
-            map: boxed(larger(storage.map.len(), slots as usize), || {
-                AtomicU8::new(0)
-            })?,
-            clusters: boxed(larger(storage.clusters.len(), clusters), Cluster::new)?,
+            map: boxed(slots as usize, || AtomicU8::new(0))?,
+            clusters: boxed(clusters, Cluster::new)?,
             cache: cache::tables(slots).ok_or(SwapOpError::NoMemory)?,
         })
     }
-
-    /// Puts them in place; the cache's are for the caller to install.
-    fn keep(self, storage: &mut Storage) -> Vec<Vec<u32>> {
-        if let Some(map) = self.map {
-            storage.map = Box::leak(map);
-        }
-        if let Some(clusters) = self.clusters {
-            storage.clusters = Box::leak(clusters);
-        }
-        self.cache
-    }
 }
 
-/// `n` of them, None for 0.
-fn boxed<T>(n: usize, make: impl FnMut() -> T) -> Result<Option<Box<[T]>>, SwapOpError> {
-    if n == 0 {
-        return Ok(None);
-    }
+fn boxed<T>(n: usize, make: impl FnMut() -> T) -> Result<Box<[T]>, SwapOpError> {
     let mut v = Vec::new();
     v.try_reserve_exact(n).map_err(|_| SwapOpError::NoMemory)?;
     v.extend(core::iter::repeat_with(make).take(n));
-    Ok(Some(v.into_boxed_slice()))
+    Ok(v.into_boxed_slice())
 }
 
 fn disk_pages(dev: &dyn BlockDevice) -> u64 {
@@ -238,7 +207,7 @@ fn uuid() -> [u8; 16] {
 /// # Errors
 /// See [`SwapOpError`]; nothing is changed then.
 pub fn swapon(dev: &'static dyn BlockDevice) -> Result<Header, SwapOpError> {
-    let mut storage = SWAPON.lock();
+    let _one = SWAPON.lock();
     if area::device().is_some() {
         return Err(SwapOpError::InUse);
     }
@@ -250,11 +219,11 @@ pub fn swapon(dev: &'static dyn BlockDevice) -> Result<Header, SwapOpError> {
     page.read(dev)?;
     let header = header::parse(&page.bytes, pages).map_err(SwapOpError::Header)?;
     let slots = header.pages();
-    let tables = Tables::new(slots, &storage)?.keep(&mut storage);
+    let tables = Tables::new(slots)?;
     let bad = core::iter::once(0).chain(header::bad_pages(&page.bytes, &header));
-    let map = SwapMap::new(&storage.map[..slots as usize], storage.clusters, bad)
-        .expect("the tables are large enough and the header was checked");
-    cache::install(tables);
+    let map = SwapMap::new(tables.map, tables.clusters, bad)
+        .expect("the tables fit and the header was checked");
+    cache::install(tables.cache);
     // Last: reclaim may hand slots out and write to them from here on.
     area::open(dev, map);
     Ok(header)
@@ -262,9 +231,9 @@ pub fn swapon(dev: &'static dyn BlockDevice) -> Result<Header, SwapOpError> {
 
 /// Takes the area away if it is closed and empty; false when it is not. The caller holds [`SWAPON`].
 pub(crate) fn close() -> bool {
-    let closed = area::take_away();
-    if closed {
+    let old = area::take_away();
+    if old.is_some() {
         cache::uninstall();
     }
-    closed
+    old.is_some()
 }
