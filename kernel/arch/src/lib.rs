@@ -4,6 +4,30 @@
 //! host, with CPUs as threads, simulated RAM and an MMU that walks our page tables and keeps stale TLB
 //! entries. What is common to both lies in this folder: addresses, the page-table entry format, the
 //! block-device interface and the calls the machine makes upwards.
+//!
+//! What works on a frame that a number names is unsafe: the number proves nothing.
+//!
+//! ```compile_fail,E0133
+//! fn forged(p: arch::Pfn) { arch::frame_words(p); }
+//! ```
+//! ```compile_fail,E0133
+//! fn forged(p: arch::Pfn) { arch::pt_cell(p, 0); }
+//! ```
+//! ```compile_fail,E0133
+//! fn forged(p: arch::Pfn) { arch::zero_frame(p); }
+//! ```
+//! ```compile_fail,E0133
+//! fn forged(p: arch::Pfn) { arch::fill_frame(p, 0); }
+//! ```
+//! ```compile_fail,E0133
+//! fn forged(p: arch::Pfn) { arch::copy_frame(p, p); }
+//! ```
+//! ```compile_fail,E0133
+//! fn forged(p: arch::Pfn) { arch::switch_root(p); }
+//! ```
+//! ```compile_fail,E0133
+//! fn forged(va: arch::VirtAddr, p: arch::Pfn) { let _ = arch::map_kernel_page(va, p, &mut || None); }
+//! ```
 #![cfg_attr(target_os = "none", no_std)]
 
 #[cfg(any(target_os = "none", feature = "lab"))]
@@ -33,6 +57,6 @@ pub use machine::*;
 pub use regions::{MemRegion, RegionKind};
 // In place of the machine's own.
 pub use seen::{
-    copy_frame, fill_frame, flush_local, frame_freed, invlpg, kick, send_tlb_ipi, switch_root,
-    wait_for, zero_frame,
+    copy_frame, fill_frame, flush_local, frame_freed, frame_words, invlpg, kick, map_kernel_page,
+    pt_cell, send_tlb_ipi, switch_root, wait_for, zero_frame,
 };

@@ -5,6 +5,7 @@
 //! reference takes the folio off the LRU (`Rank::LruLock`) and frees it. [`put`] never sleeps.
 
 use crate::buddy;
+use crate::content::HasContent;
 use crate::frame::{Frame, flag, frame};
 use crate::lru;
 use arch::Pfn;
@@ -53,6 +54,14 @@ impl FolioGuard {
         debug_assert!(frame(pfn).is_locked());
         sync::lock_acquired(Rank::FolioLock, true);
         Self { pfn }
+    }
+}
+
+// SAFETY: who holds the lock holds a reference, or keeps the folio in its cache.
+unsafe impl HasContent for FolioGuard {
+    #[inline]
+    fn frame_number(&self) -> Pfn {
+        self.pfn
     }
 }
 
@@ -214,6 +223,14 @@ impl Ref {
         let pfn = self.0;
         core::mem::forget(self);
         pfn
+    }
+}
+
+// SAFETY: the reference keeps the folio.
+unsafe impl HasContent for Ref {
+    #[inline]
+    fn frame_number(&self) -> Pfn {
+        self.0
     }
 }
 

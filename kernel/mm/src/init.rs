@@ -90,11 +90,7 @@ pub fn init() -> Result<(), InitError> {
     crate::file::init();
     buddy::tune(arch::nr_cpus() as u32);
     let little = |_| InitError::TooLittleMemory { pages };
-    zero::init(
-        buddy::alloc(0, Use::Misc, Gfp::NOWAIT)
-            .map_err(little)?
-            .into_pfn(),
-    );
+    zero::init(buddy::alloc(0, Use::Misc, Gfp::NOWAIT).map_err(little)?);
     heap::init().map_err(little)?;
     workingset::init();
     Ok(())

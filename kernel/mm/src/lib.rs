@@ -2,8 +2,44 @@
 //!
 //! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it):
 //! explore, init, view, ops, reclaim, fault, file, adopt, handle, exit, zap, rmap, swap, pt, mm,
-//! vma, pagecache, heap, folio, buddy, workingset, lru, arena, bio, zero, frame, stats, error,
-//! rounds, knobs. See ARCHITECTURE.md for a page on each.
+//! vma, pagecache, heap, folio, buddy, workingset, lru, arena, bio, zero, content, frame, stats,
+//! error, rounds, knobs. See ARCHITECTURE.md for a page on each.
+//!
+//! What a forged number, or a reference to a record, could break is private to the crate:
+//!
+//! ```compile_fail,E0603
+//! fn forged(p: arch::Pfn) { mm::buddy::free(p, 0); }
+//! ```
+//! ```compile_fail,E0603
+//! fn forged(p: arch::Pfn) { mm::folio::put(p); }
+//! ```
+//! ```compile_fail,E0603
+//! fn forged(p: arch::Pfn) { let _lock = mm::folio::lock(p); }
+//! ```
+//! ```compile_fail,E0624
+//! fn forged(p: arch::Pfn) { drop(mm::folio::Ref::new(p)); }
+//! ```
+//! ```compile_fail,E0624
+//! fn forged(p: arch::Pfn) { mm::frame::frame(p).put_testzero(); }
+//! ```
+//! ```compile_fail,E0624
+//! fn forged(p: arch::Pfn) { mm::frame::frame(p).set_next(7); }
+//! ```
+//! ```compile_fail,E0603
+//! fn forged(irq: &sync::irq::IrqGuard) { mm::pt::tlb::switch_mm(irq, Some(7)); }
+//! ```
+//! ```compile_fail,E0603
+//! fn forged() -> &'static mm::Mm { mm::mm::by_id(7) }
+//! ```
+//! ```compile_fail,E0616
+//! fn stolen(a: &mm::Mm, b: &mm::Mm) { std::mem::swap(&mut *a.mmap_lock.write(), &mut *b.mmap_lock.write()); }
+//! ```
+//! ```compile_fail,E0624
+//! fn forged(mm: &mm::Mm, va: arch::VirtAddr) { mm::pt::PmdRef::lookup(mm, va); }
+//! ```
+//! ```compile_fail,E0603
+//! fn forged(slot: u32) { mm::swap::free_entry(slot); }
+//! ```
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -12,6 +48,7 @@ pub mod adopt;
 pub mod arena;
 pub(crate) mod bio;
 pub mod buddy;
+pub mod content;
 pub mod error;
 mod exit;
 #[cfg(feature = "lab")]
@@ -41,6 +78,7 @@ mod zap;
 pub mod zero;
 
 pub use adopt::Adopted;
+pub use content::HasContent;
 pub use error::MmError;
 pub use handle::MmRef;
 pub use init::{InitError, MIN_PAGES, check, cpus_known, init};

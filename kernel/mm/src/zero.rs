@@ -1,15 +1,18 @@
 //! The shared zero page: what a read of never-written anonymous memory sees. No reference is counted on
 //! it and no rmap leads to it; its entries carry [`arch::pte::SPECIAL`]. Set once at boot.
 
+use crate::content::HasContent;
 use arch::Pfn;
 use arch::pte::{self, Entry};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 static ZERO: AtomicU32 = AtomicU32::new(0);
 
-pub(crate) fn init(pfn: Pfn) {
-    arch::zero_frame(pfn);
-    ZERO.store(pfn.0, Ordering::Release);
+/// Makes `page` the zero page, for good.
+pub(crate) fn init(page: impl HasContent) {
+    page.zero();
+    ZERO.store(page.frame_number().0, Ordering::Release);
+    core::mem::forget(page);
 }
 
 /// The frame.

@@ -139,7 +139,7 @@ fn mixture() -> (Vec<(u32, u64, u64)>, MmRef) {
     let parent = space(12);
     for page in 0..12 {
         touch(&parent, page, Access::Write);
-        arch::frame_words(frame_of(&parent, page))[7].store(page, Ordering::Relaxed);
+        explore::words(frame_of(&parent, page))[7].store(page, Ordering::Relaxed);
     }
     log(&mut seen);
     let child = parent.fork().expect("fork");

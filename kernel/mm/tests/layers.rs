@@ -30,6 +30,7 @@ const ORDER: &[&str] = &[
     "arena",
     "bio",
     "zero",
+    "content",
     "frame",
     "stats",
     "error",

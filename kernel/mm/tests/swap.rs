@@ -8,7 +8,7 @@ use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
 use mm::frame::{flag, frame};
 use mm::stats::{Event, Use, total, use_pages};
-use mm::{Advice, MapFlags, MmRef, Prot, buddy, reclaim, swap};
+use mm::{Advice, MapFlags, MmRef, Prot, buddy, explore, reclaim, swap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -231,7 +231,7 @@ fn a_slot_whose_write_only_shared_a_failed_request_is_not_retired() {
         assert_eq!(cached.len(), 4, "read ahead");
         for &pfn in &cached {
             // As a failed write of several pages leaves them, until each is tried alone.
-            frame(pfn).set(flag::DIRTY | flag::ERROR | flag::SUSPECT);
+            explore::set_flags(pfn, flag::DIRTY | flag::ERROR | flag::SUSPECT);
         }
         for i in 0..4 {
             user::store(at(i), 5 ^ (i << 16)).expect("store");

@@ -38,7 +38,8 @@ unsafe impl Hal for KernelHal {
             return (0, NonNull::dangling());
         };
         for i in 0..pages as u32 {
-            arch::zero_frame(first.add(i));
+            // SAFETY: the allocator gave the pages away for good.
+            unsafe { arch::zero_frame(first.add(i)) };
         }
         let start = arch::frame_ptr(first);
         (

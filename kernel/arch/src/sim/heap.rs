@@ -50,7 +50,7 @@ pub fn heap_window() -> (VirtAddr, u64) {
 ///
 /// # Panics
 /// When `va` lies outside of the window or is mapped already.
-pub fn map_kernel_page(
+pub(crate) fn map_kernel_page(
     va: VirtAddr,
     pfn: Pfn,
     alloc: &mut dyn FnMut() -> Option<Pfn>,

@@ -83,12 +83,12 @@ pub fn frame_ptr(p: Pfn) -> *mut u8 {
 }
 
 /// The frame as atomic words.
-pub fn frame_words(p: Pfn) -> &'static [AtomicU64; WORDS] {
+pub(crate) fn frame_words(p: Pfn) -> &'static [AtomicU64; WORDS] {
     machine().ram.frame(p)
 }
 
 /// Entry `index` (below 512) of the page-table page `table`.
-pub fn pt_cell(table: Pfn, index: usize) -> &'static AtomicU64 {
+pub(crate) fn pt_cell(table: Pfn, index: usize) -> &'static AtomicU64 {
     const { assert!(ENTRIES == WORDS) }
     machine().ram.word(table, index)
 }

@@ -19,14 +19,14 @@ pub fn frame_ptr(p: Pfn) -> *mut u8 {
 
 /// The frame as 512 cells.
 #[inline]
-pub fn frame_words(p: Pfn) -> &'static [AtomicU64; ENTRIES] {
+pub(crate) fn frame_words(p: Pfn) -> &'static [AtomicU64; ENTRIES] {
     // SAFETY: the direct map shows every frame of RAM for ever, page aligned; cells tolerate sharing.
     unsafe { &*frame_ptr(p).cast() }
 }
 
 /// Entry `index` of page-table page `table`.
 #[inline]
-pub fn pt_cell(table: Pfn, index: usize) -> &'static AtomicU64 {
+pub(crate) fn pt_cell(table: Pfn, index: usize) -> &'static AtomicU64 {
     &frame_words(table)[index]
 }
 

@@ -38,18 +38,18 @@ pub use boot::{BootError, idle, init_interrupts, kernel_frame, rsdp, start, star
 pub use cpu::{Features, features, global_pages};
 pub use disk::{DATA_SERIAL, MAX_DISKS, data_disk, register_disk, swap_disk};
 pub(crate) use frame::{
-    copy_frame, fill_frame, flush_local, frame_freed, invlpg, switch_root, zero_frame,
+    copy_frame, fill_frame, flush_local, frame_freed, frame_words, invlpg, pt_cell, switch_root,
+    zero_frame,
 };
-pub use frame::{current_root, frame_ptr, frame_words, pt_cell};
+pub use frame::{current_root, frame_ptr};
 #[cfg(feature = "lab")]
 pub use identity::{Identity, identity_seen};
 pub use ipi::call_on;
 pub(crate) use ipi::{kick, send_tlb_ipi, wait_for};
 pub use layout::{HEAP_BASE, HEAP_MAX, heap_window};
 pub use memory::{memory_map, ram_bytes};
-pub use paging::{
-    NoMemory, kernel_root, map_kernel_page, map_mmio, phys_ptr, translate, unmap_kernel_spans,
-};
+pub(crate) use paging::map_kernel_page;
+pub use paging::{NoMemory, kernel_root, map_mmio, phys_ptr, translate, unmap_kernel_spans};
 pub use power::{backtrace, exit, fatal, halt, panic_begin};
 pub use smp::{CpuFault, StartedCpus, nr_cpus, online, started_with_global_pages};
 pub use time::{counts_instructions, cycles, now_ns, tsc_hz};

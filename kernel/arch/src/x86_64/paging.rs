@@ -93,7 +93,7 @@ fn map_at(
 ///
 /// # Panics
 /// When `va` lies outside of both windows.
-pub fn map_kernel_page(
+pub(crate) fn map_kernel_page(
     va: VirtAddr,
     pfn: Pfn,
     alloc: &mut dyn FnMut() -> Option<Pfn>,

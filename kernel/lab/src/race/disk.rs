@@ -187,10 +187,10 @@ impl RaceDisk {
             if bio.op() == Op::Write {
                 touched.add(Access::new(AccessKind::Read, content));
                 self.written.fetch_or(1 << n, Relaxed);
-                copy(arch::frame_words(frame), on_disk);
+                copy(mm::explore::words(frame), on_disk);
             } else {
                 touched.add(Access::new(AccessKind::Write, content));
-                copy(on_disk, arch::frame_words(frame));
+                copy(on_disk, mm::explore::words(frame));
             }
         }
     }

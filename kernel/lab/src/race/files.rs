@@ -409,7 +409,7 @@ fn one_word(opener: &Opener, h: &History) -> Result<(), String> {
             )),
         };
     };
-    let held = arch::frame_words(pfn)[word.index()].load(core::sync::atomic::Ordering::Relaxed);
+    let held = mm::explore::words(pfn)[word.index()].load(core::sync::atomic::Ordering::Relaxed);
     if held != last {
         return Err(format!(
             "{name}: its page holds {held:#x}, stored was {last:#x}"

@@ -213,7 +213,7 @@ pub(super) fn entry_at(mm: &Mm, va: VirtAddr) -> Option<Entry> {
 pub(super) fn word_at(mm: &Mm, va: VirtAddr) -> Option<u64> {
     let index = (va.0 as usize & 0xfff) / 8;
     match explore::content(entry_at(mm, va)?)? {
-        Content::Frame(pfn) => Some(arch::frame_words(pfn)[index].load(Relaxed)),
+        Content::Frame(pfn) => Some(mm::explore::words(pfn)[index].load(Relaxed)),
         Content::Slot(slot) => disk::SWAP.word(slot as usize, index),
     }
 }

@@ -186,7 +186,7 @@ impl Shadow {
             AccessKind::Read
         };
         touched.add(Access::new(kind, content));
-        let word = &arch::frame_words(t.pfn)[(va.0 & 0xfff) as usize / 8];
+        let word = &mm::explore::words(t.pfn)[(va.0 & 0xfff) as usize / 8];
         let before = word.load(Relaxed);
         let value = store.unwrap_or(before);
         if store.is_some() {
@@ -291,13 +291,13 @@ impl Shadow {
 fn peek(root: Pfn, va: VirtAddr) -> Entry {
     let mut at = root;
     for level in [3, 2, 1] {
-        let entry = Entry(arch::pt_cell(at, index_bits(va, level)).load(Acquire));
+        let entry = Entry(mm::explore::words(at)[index_bits(va, level)].load(Acquire));
         if !entry.is_present() {
             return Entry::NONE;
         }
         at = entry.pfn();
     }
-    Entry(arch::pt_cell(at, index_bits(va, 0)).load(Acquire))
+    Entry(mm::explore::words(at)[index_bits(va, 0)].load(Acquire))
 }
 
 /// What the MMU does with one entry: `None` when it does not allow the access.
@@ -308,7 +308,7 @@ fn use_cell(
     write_above: bool,
     touched: &mut Footprint,
 ) -> Option<Entry> {
-    let cell = arch::pt_cell(table, index);
+    let cell = &mm::explore::words(table)[index];
     let name = object_at(class::CELL, cell);
     let seen = Entry(cell.load(Acquire));
     let denied = write && !(write_above && seen.is_write());

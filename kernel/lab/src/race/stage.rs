@@ -147,7 +147,7 @@ impl Stage {
             .fault(va, Access::Write)
             .map_err(|_| MmError::NotMapped)?;
         let pfn = self.frame_of(i, va).ok_or(MmError::NotMapped)?;
-        arch::frame_words(pfn)[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
+        mm::explore::words(pfn)[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
         self.model().store(space.id(), va.0, value);
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Stage {
         point::at(PointKind::UserWrite, AccessKind::Write, || {
             object(class::CONTENT, u64::from(held.pfn().0))
         });
-        arch::frame_words(held.pfn())[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
+        mm::explore::words(held.pfn())[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
         let mm = self.space(i).id();
         touch_word(AccessKind::Write, mm, va);
         self.model().store(mm, va.0, value);

@@ -8,6 +8,7 @@ use arch::Pfn;
 use arch::block::{Bio, BlockDevice, IoError, Op, SECTOR};
 use arch::upcall::FaultError;
 use arch::user;
+use mm::HasContent;
 use mm::buddy::{self, Gfp, Page};
 use mm::stats::{Event, Use, total};
 
@@ -141,7 +142,7 @@ impl DataPages {
 
     fn fill(&self, first: u64) {
         for (n, page) in self.frames.iter().enumerate() {
-            for (i, word) in arch::frame_words(page.pfn()).iter().enumerate() {
+            for (i, word) in page.words().iter().enumerate() {
                 word.store(first + (n * 1000 + i) as u64, Relaxed);
             }
         }
@@ -152,7 +153,7 @@ impl DataPages {
         self.fill(0);
         check_eq!(self.io(Op::Read, &self.frames), Ok(()));
         for (n, page) in self.frames.iter().enumerate() {
-            for (i, word) in arch::frame_words(page.pfn()).iter().enumerate() {
+            for (i, word) in page.words().iter().enumerate() {
                 check_eq!(word.load(Relaxed), first + (n * 1000 + i) as u64);
             }
         }

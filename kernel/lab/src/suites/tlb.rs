@@ -213,6 +213,7 @@ fn a_lockless_walker_keeps_its_table(_: &mut TestCtx<'_>) -> Outcome {
 }
 
 fn a_lockless_walker_finds_what_is_mapped(_: &mut TestCtx<'_>) -> Outcome {
+    use mm::HasContent;
     use mm::adopt::follow_fast;
     use mm::frame::frame;
     let space = mapped(3)?;
@@ -224,7 +225,7 @@ fn a_lockless_walker_finds_what_is_mapped(_: &mut TestCtx<'_>) -> Outcome {
         follow_fast(&irq, at(BASE, page), write)
     };
     let held = walk(0, true).ok_or_else(|| crate::selftest::Failure::new("no folio found"))?;
-    let word = arch::frame_words(held.pfn())[0].load(Ordering::Relaxed);
+    let word = held.words()[0].load(Ordering::Relaxed);
     check_eq!((word, frame(held.pfn()).refcount()), (7, 2));
     check!(walk(1, false).is_none(), "the zero page was handed out");
     check!(
@@ -239,7 +240,7 @@ fn a_lockless_walker_finds_what_is_mapped(_: &mut TestCtx<'_>) -> Outcome {
     check!(walk(0, false).is_some(), "not found for reading");
     space.unmap(BASE, 3)?;
     check!(walk(0, false).is_none(), "found after the unmap");
-    let word = arch::frame_words(held.pfn())[0].load(Ordering::Relaxed);
+    let word = held.words()[0].load(Ordering::Relaxed);
     check_eq!((word, frame(held.pfn()).refcount()), (7, 1));
     Ok(())
 }

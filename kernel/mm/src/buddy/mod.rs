@@ -41,6 +41,7 @@ mod pocket {
     }
 }
 
+use crate::content::HasContent;
 use crate::frame::{Frame, FrameLinks, NIL, flag, frame};
 use crate::stats::{Event, Use, count_n, move_use};
 use algo::buddy::Buddy;
@@ -122,6 +123,14 @@ impl Page {
         let pfn = self.pfn;
         core::mem::forget(self);
         pfn
+    }
+}
+
+// SAFETY: the block is the caller's alone until it is dropped.
+unsafe impl HasContent for Page {
+    #[inline]
+    fn frame_number(&self) -> Pfn {
+        self.pfn
     }
 }
 

@@ -27,7 +27,8 @@ const FILLED: u32 = 0xdead_f4ee;
 pub(super) fn fill(pfn: Pfn, order: u8) {
     if cfg!(debug_assertions) {
         for i in 0..1 << order {
-            arch::fill_frame(pfn.add(i), WORD);
+            // SAFETY: the block is the allocator's.
+            unsafe { arch::fill_frame(pfn.add(i), WORD) };
             frame(pfn.add(i)).set_index(FILLED);
         }
     }
@@ -56,7 +57,9 @@ pub(super) fn check(pfn: Pfn, order: u8) -> Result<(), Scribble> {
             if frame(pfn).index() != FILLED {
                 continue;
             }
-            for (word, cell) in arch::frame_words(pfn).iter().enumerate() {
+            // SAFETY: as above.
+            let words = unsafe { arch::frame_words(pfn) };
+            for (word, cell) in words.iter().enumerate() {
                 let found = cell.load(core::sync::atomic::Ordering::Relaxed);
                 if found != WORD {
                     return Err(Scribble {

@@ -7,13 +7,22 @@ use crate::mm::Mm;
 use crate::pt::PmdRef;
 use crate::pt::gather::Gather;
 use crate::vma::set::VmaSet;
+use arch::addr::ENTRIES;
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
+use core::sync::atomic::AtomicU64;
 use sync::RwSem;
 
 /// The lock of the areas, to be held for a change that does not come.
 pub fn mmap_lock(mm: &Mm) -> &RwSem<VmaSet> {
     &mm.mmap_lock
+}
+
+/// What a frame holds, also a page table. While nobody else runs, of a frame that an entry or a
+/// cache names.
+pub fn words(pfn: Pfn) -> &'static [AtomicU64; ENTRIES] {
+    // SAFETY: what entries and caches name are tables and folios, and nobody frees one meanwhile.
+    unsafe { arch::frame_words(pfn) }
 }
 
 /// Makes `entry` the one of `va`, whatever was there.
@@ -38,4 +47,9 @@ pub fn gather(mm: &MmRef) -> Gather<'_> {
 /// So many entries map `pfn`, says its record from now on.
 pub fn set_mapcount(pfn: Pfn, n: u32) {
     frame(pfn).init_mapcount(n);
+}
+
+/// Sets state bits in the record of `pfn`.
+pub fn set_flags(pfn: Pfn, bits: u32) {
+    frame(pfn).set(bits);
 }

@@ -14,7 +14,7 @@ mod files;
 mod pocket;
 mod scan;
 
-pub use bare::{gather, mmap_lock, reference, set_entry, set_mapcount};
+pub use bare::{gather, mmap_lock, reference, set_entry, set_flags, set_mapcount, words};
 pub use files::{Lent, discard, file_id, file_page, forget_closed, lend};
 pub use pocket::{Pocket, leave_root, open};
 pub use scan::{Content, content, each_entry, each_space, entry, mapped_by_rmap, pending};

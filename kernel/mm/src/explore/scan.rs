@@ -38,7 +38,7 @@ pub fn each_entry(mm: &Mm, f: &mut dyn FnMut(VirtAddr, Entry)) {
 /// the root is left out.
 fn each_below(table: Pfn, level: u32, base: u64, f: &mut dyn FnMut(VirtAddr, Entry)) {
     let size = PAGE_SIZE << (9 * level);
-    for (i, cell) in (0..).zip(arch::frame_words(table)) {
+    for (i, cell) in (0..).zip(super::words(table)) {
         let va = base + i * size;
         // Acquire pairs with the Release that published the entry.
         let entry = Entry(cell.load(Ordering::Acquire));
@@ -76,7 +76,7 @@ pub fn mapped_by_rmap(pfn: Pfn) -> usize {
 /// Where the page is that an entry stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Content {
-    /// In this frame, mapped or in the swap cache: `arch::frame_words` has it.
+    /// In this frame, mapped or in the swap cache: [`super::words`] has it.
     Frame(Pfn),
     /// On the disk only, in this slot.
     Slot(u32),

@@ -2,6 +2,7 @@
 
 use super::{Fault, Step, Stop};
 use crate::buddy::{self, Gfp, Page};
+use crate::content::HasContent;
 use crate::frame::{flag, frame};
 use crate::lru;
 use crate::pt::{PteLocked, tlb};
@@ -23,7 +24,7 @@ impl Fault<'_> {
 
     pub(super) fn first_write(&self) -> Result<Step, Stop> {
         let page = buddy::alloc(0, Use::Anon, Gfp::RECLAIM)?;
-        arch::zero_frame(page.pfn());
+        page.zero();
         let Some(mut pte) = self.lock_empty() else {
             return Ok(Step::Retry);
         };

@@ -7,6 +7,7 @@
 
 use super::{Fault, Step, Stop};
 use crate::buddy::{self, Gfp, Page};
+use crate::content::{HasContent, Kept};
 use crate::folio;
 use crate::frame::{flag, frame};
 use crate::knobs::{self, Knob};
@@ -84,8 +85,9 @@ impl Fault<'_> {
     fn replace(&self, seen: Entry, old: Option<Pfn>) -> Result<Step, Stop> {
         let page = buddy::alloc(0, Use::Anon, Gfp::RECLAIM)?;
         match old {
-            Some(old) => arch::copy_frame(page.pfn(), old),
-            None => arch::zero_frame(page.pfn()),
+            // SAFETY: the caller's reference keeps the folio.
+            Some(old) => page.copy_from(&unsafe { Kept::new(old) }),
+            None => page.zero(),
         }
         let Some(mut pte) = self.lock_same(seen) else {
             return Ok(Step::Retry);

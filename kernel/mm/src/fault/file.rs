@@ -11,6 +11,7 @@
 
 use super::{Fault, Step, Stop};
 use crate::buddy::{self, Gfp, Page};
+use crate::content::HasContent;
 use crate::error::MmError;
 use crate::file::mapped::{self, NoPage};
 use crate::folio::{self, FolioGuard};
@@ -158,7 +159,7 @@ impl Fault<'_> {
 
     /// Maps a private copy of the locked page.
     fn map_copy(&self, copy: Page, guard: &FolioGuard) -> Result<Step, Stop> {
-        arch::copy_frame(copy.pfn(), guard.pfn());
+        copy.copy_from(guard);
         let Some(mut pte) = self.lock_empty() else {
             return Ok(Step::Retry);
         };

@@ -1,25 +1,27 @@
 //! Copying between a caller's bytes and a folio. Whoever copies in holds the folio lock; so does who copies out and wants
 //! the page as one writer left it. Never sleeps.
 
-use arch::Pfn;
+use crate::content::HasContent;
 use core::sync::atomic::{AtomicU64, Ordering};
 use sync::point::{self, AccessKind, class};
 
 /// For the explorer: the step touches the folio's content.
 #[inline(always)]
-fn touch(access: AccessKind, pfn: Pfn) {
-    point::touch(access, || point::object(class::CONTENT, u64::from(pfn.0)));
+fn touch(access: AccessKind, of: &impl HasContent) {
+    point::touch(access, || {
+        point::object(class::CONTENT, u64::from(of.frame_number().0))
+    });
 }
 
 /// The words that `len` bytes from `at` on lie in: each with its first byte that counts, and how many do.
 fn words(
-    pfn: Pfn,
+    of: &impl HasContent,
     at: usize,
     len: usize,
-) -> impl Iterator<Item = (&'static AtomicU64, usize, usize)> {
+) -> impl Iterator<Item = (&AtomicU64, usize, usize)> {
     let end = at + len;
     let first = at / 8;
-    arch::frame_words(pfn)[first..end.div_ceil(8)]
+    of.words()[first..end.div_ceil(8)]
         .iter()
         .enumerate()
         .map(move |(i, word)| {
@@ -30,18 +32,18 @@ fn words(
 }
 
 /// `into` becomes what the folio holds from byte `at` on.
-pub(super) fn copy_out(pfn: Pfn, at: usize, mut into: &mut [u8]) {
-    touch(AccessKind::Read, pfn);
-    for (word, from, n) in words(pfn, at, into.len()) {
+pub(super) fn copy_out(from: &impl HasContent, at: usize, mut into: &mut [u8]) {
+    touch(AccessKind::Read, from);
+    for (word, first, n) in words(from, at, into.len()) {
         let (now, rest) = into.split_at_mut(n);
-        now.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes()[from..from + n]);
+        now.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes()[first..first + n]);
         into = rest;
     }
 }
 
 /// The folio holds `what` from byte `at` on.
-pub(super) fn copy_in(pfn: Pfn, at: usize, mut what: &[u8]) {
-    change(pfn, at, what.len(), |bytes| {
+pub(super) fn copy_in(to: &impl HasContent, at: usize, mut what: &[u8]) {
+    change(to, at, what.len(), |bytes| {
         let (now, rest) = what.split_at(bytes.len());
         bytes.copy_from_slice(now);
         what = rest;
@@ -49,14 +51,14 @@ pub(super) fn copy_in(pfn: Pfn, at: usize, mut what: &[u8]) {
 }
 
 /// The folio holds zeroes in `len` bytes from `at` on.
-pub(super) fn zero(pfn: Pfn, at: usize, len: usize) {
-    change(pfn, at, len, |bytes| bytes.fill(0));
+pub(super) fn zero(to: &impl HasContent, at: usize, len: usize) {
+    change(to, at, len, |bytes| bytes.fill(0));
 }
 
 /// Hands the bytes to `f`, piece by piece.
-fn change(pfn: Pfn, at: usize, len: usize, mut f: impl FnMut(&mut [u8])) {
-    touch(AccessKind::Write, pfn);
-    for (word, from, n) in words(pfn, at, len) {
+fn change(to: &impl HasContent, at: usize, len: usize, mut f: impl FnMut(&mut [u8])) {
+    touch(AccessKind::Write, to);
+    for (word, from, n) in words(to, at, len) {
         let mut bytes = word.load(Ordering::Relaxed).to_le_bytes();
         f(&mut bytes[from..from + n]);
         word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);

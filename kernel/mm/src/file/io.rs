@@ -5,6 +5,7 @@
 
 use crate::bio::{self, Pool, Whose};
 use crate::buddy::{self, Gfp};
+use crate::content::Kept;
 use crate::error::MmError;
 use crate::folio;
 use crate::frame::{flag, frame};
@@ -98,7 +99,7 @@ pub fn read_raw(page: u32, into: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Mm
     REQUESTS
         .run(dev, Op::Read, sector, &[buffer.pfn()])
         .map_err(|IoError| MmError::Io)?;
-    super::copy::copy_out(buffer.pfn(), 0, into);
+    super::copy::copy_out(&buffer, 0, into);
     Ok(())
 }
 
@@ -157,6 +158,8 @@ fn zero_beyond_end(f: &File, pfn: Pfn) {
         .saturating_sub(u64::from(frame(pfn).index()) * PAGE_SIZE);
     if used < PAGE_SIZE {
         let used = used as usize;
-        super::copy::zero(pfn, used, PAGE_SIZE as usize - used);
+        // SAFETY: the read that just ended keeps the folio in the page cache.
+        let folio = unsafe { Kept::new(pfn) };
+        super::copy::zero(&folio, used, PAGE_SIZE as usize - used);
     }
 }

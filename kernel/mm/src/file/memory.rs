@@ -10,6 +10,7 @@
 //! the swap disk.
 
 use crate::buddy::{self, Gfp};
+use crate::content::HasContent;
 use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
@@ -52,7 +53,7 @@ pub(super) fn bring_in(
 /// Puts a page of zeroes into a hole.
 fn fill_hole(id: u32, index: u32, within: Within, gfp: Gfp) -> Result<Inserted, MmError> {
     let page = buddy::alloc(0, Use::File, gfp)?;
-    arch::zero_frame(page.pfn());
+    page.zero();
     let mut reserve = Reserve::new();
     reserve.fill()?;
     let state = flag::UPTODATE | flag::SWAPBACKED;

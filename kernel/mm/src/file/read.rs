@@ -153,7 +153,7 @@ impl Opener {
             };
             match mapped::lock(id, index, folio.pfn()) {
                 Ok(guard) => {
-                    copy_out(folio.pfn(), at, into);
+                    copy_out(&folio, at, into);
                     if used {
                         mark_used(&guard);
                     }

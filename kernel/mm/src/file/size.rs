@@ -220,7 +220,7 @@ impl Opener {
                 Ok(()) => make_uptodate(f, index, &guard)?,
             }
             folio::wait_writeback(folio.pfn());
-            copy::zero(folio.pfn(), at, (bytes.end - bytes.start) as usize);
+            copy::zero(&guard, at, (bytes.end - bytes.start) as usize);
             mark_dirty(f, folio.pfn());
             return Ok(());
         }

@@ -7,6 +7,7 @@ use super::copy::copy_in;
 use super::mapped::{self, NoPage};
 use super::{Opener, flusher, io, memory, split};
 use crate::buddy::{self, Gfp};
+use crate::content::HasContent;
 use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
@@ -91,7 +92,7 @@ impl Opener {
                 Ok(()) => folio::wait_read(folio.pfn()),
             }
             folio::wait_writeback(folio.pfn());
-            copy_in(folio.pfn(), at, data);
+            copy_in(&guard, at, data);
             became_uptodate(&guard);
             mark_dirty(f, folio.pfn());
             super::read::mark_used(&guard);
@@ -141,7 +142,7 @@ fn became_uptodate(guard: &FolioGuard) {
 /// The locked folio is a page that the file did not have: zeroes.
 pub(super) fn make_zero(guard: &FolioGuard) {
     if !guard.frame().has(flag::UPTODATE) {
-        arch::zero_frame(guard.pfn());
+        guard.zero();
         became_uptodate(guard);
     }
 }

@@ -154,7 +154,10 @@ fn map(va: VirtAddr) -> Result<(), buddy::Oom> {
     let frame = || buddy::alloc(0, Use::Heap, Gfp::RECLAIM);
     let page = frame()?;
     let mut table = || frame().ok().map(Page::into_pfn);
-    arch::map_kernel_page(va, page.pfn(), &mut table).map_err(|_| buddy::Oom)?;
+    // SAFETY: the frames are the window's until `unmap_kernel_spans` hands them back; the grower,
+    // alone, comes to each address once.
+    let mapped = unsafe { arch::map_kernel_page(va, page.pfn(), &mut table) };
+    mapped.map_err(|_| buddy::Oom)?;
     let _: Pfn = page.into_pfn();
     Ok(())
 }

@@ -109,7 +109,9 @@ fn grow(bytes: u64, gfp: Gfp) -> Result<(), buddy::Oom> {
                 .map(buddy::Page::into_pfn)
         };
         let va = VirtAddr(start + done);
-        if arch::map_kernel_page(va, page.pfn(), &mut table).is_err() {
+        // SAFETY: the frames are the window's for good; the grower, alone, comes to each address
+        // once.
+        if unsafe { arch::map_kernel_page(va, page.pfn(), &mut table) }.is_err() {
             break;
         }
         let _: Pfn = page.into_pfn();

@@ -11,7 +11,16 @@ use sync::point::{self, AccessKind, Note, PointKind, class};
 /// The cell for `va` in the table of `level`.
 #[inline]
 pub(super) fn cell(table: Pfn, va: VirtAddr, level: u32) -> &'static AtomicU64 {
-    arch::pt_cell(table, va.table_index(level))
+    cell_at(table, va.table_index(level))
+}
+
+/// Entry `index` of `table`, which the caller keeps a table: it came from a root or from an entry,
+/// and `mmap_lock`, a lock of a reverse map or interrupts off hold off who would free it (see
+/// [`super`]).
+#[inline]
+pub(super) fn cell_at(table: Pfn, index: usize) -> &'static AtomicU64 {
+    // SAFETY: a page-table page, as said above.
+    unsafe { arch::pt_cell(table, index) }
 }
 
 /// A point before a change of the cell.

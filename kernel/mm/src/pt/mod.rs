@@ -17,6 +17,7 @@ pub mod tlb;
 pub mod walk;
 
 use crate::buddy::{self, Gfp, Oom};
+use crate::content::HasContent;
 use crate::frame::frame;
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
@@ -24,7 +25,7 @@ use crate::stats::{Event, Use, count};
 use arch::addr::ENTRIES;
 use arch::pte::{self, Entry};
 use arch::{Pfn, VirtAddr};
-use cells::cell;
+use cells::{cell, cell_at};
 use core::sync::atomic::{AtomicU64, Ordering};
 use sync::point::{self, AccessKind, PointKind};
 use sync::{Rank, RawGuard};
@@ -41,11 +42,10 @@ const PTE_LEVEL: u32 = 0;
 /// A zeroed table page. May reclaim.
 fn alloc_table() -> Result<Pfn, Oom> {
     let page = buddy::alloc(0, Use::Table, Gfp::RECLAIM)?;
-    let pfn = page.into_pfn();
-    arch::zero_frame(pfn);
-    frame(pfn).set_private(0);
+    page.zero();
+    page.frame().set_private(0);
     count(Event::TableAlloc);
-    Ok(pfn)
+    Ok(page.into_pfn())
 }
 
 /// Frees a table that no CPU can walk any more.
@@ -63,8 +63,8 @@ pub(crate) fn alloc_root() -> Result<Pfn, Oom> {
     let root = alloc_table()?;
     let kernel = arch::kernel_root();
     for i in ENTRIES / 2..ENTRIES {
-        let entry = arch::pt_cell(kernel, i).load(Ordering::Relaxed);
-        arch::pt_cell(root, i).store(entry, Ordering::Relaxed);
+        let entry = cell_at(kernel, i).load(Ordering::Relaxed);
+        cell_at(root, i).store(entry, Ordering::Relaxed);
     }
     Ok(root)
 }
@@ -278,7 +278,7 @@ impl UpperRef {
     /// area covers the range any more.
     #[inline]
     pub(crate) fn detach(&self, mm: &Mm) -> Option<Pfn> {
-        let cell = arch::pt_cell(self.table, self.index);
+        let cell = cell_at(self.table, self.index);
         if !cells::read(cell).is_present() {
             return None;
         }
@@ -325,7 +325,7 @@ impl PteLocked {
     }
     #[inline]
     fn cell(&self) -> &'static AtomicU64 {
-        arch::pt_cell(self.table, self.index)
+        cell_at(self.table, self.index)
     }
     /// The entry at the cursor.
     #[inline]

@@ -166,7 +166,9 @@ pub(crate) fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
     mm.tlb_point(AccessKind::Read);
     let now = mm.tlb_gen.load(Ordering::Relaxed);
     CpuTlb::touched(me, AccessKind::Write);
-    arch::switch_root(mm.root());
+    // SAFETY: interrupts are off. The thread holds the address space, and no table of it is freed
+    // before this CPU, which is in its mask, has answered a flush.
+    unsafe { arch::switch_root(mm.root()) };
     c.generation.store(now, Ordering::Relaxed);
     c.loaded.store(id + 1, Ordering::Relaxed);
     if let Some(old) = loaded.checked_sub(1) {
@@ -178,7 +180,8 @@ pub(crate) fn switch_mm(_irq: &IrqGuard, next: Option<u32>) {
 
 /// Leaves a borrowed root for the kernel's own.
 fn leave_lazy(c: &CpuTlb, id: u32, me: usize) {
-    arch::switch_root(arch::kernel_root());
+    // SAFETY: the kernel's root stays for ever; interrupts are off.
+    unsafe { arch::switch_root(arch::kernel_root()) };
     c.loaded.store(NO_MM, Ordering::Relaxed);
     c.lazy.store(false, Ordering::Relaxed);
     let mm = by_id(id);

@@ -7,6 +7,7 @@
 //! same: the frame may have been freed and reused in between. Never sleeps, never allocates.
 
 use super::{PmdRef, tlb};
+use crate::content::HasContent;
 use crate::folio;
 use crate::frame::{flag, frame};
 use crate::mm::Mm;
@@ -23,6 +24,13 @@ pub struct Held {
 impl Held {
     /// The folio.
     pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+}
+
+// SAFETY: the reference keeps the folio.
+unsafe impl HasContent for Held {
+    fn frame_number(&self) -> Pfn {
         self.pfn
     }
 }

@@ -36,7 +36,9 @@ struct Frames;
 
 impl Pages for Frames {
     fn cell(&self, page: u32, i: u32) -> &AtomicU64 {
-        &arch::frame_words(Pfn(page))[i as usize]
+        // SAFETY: a frame that `make_room` gave to the map, until `release`.
+        let words = unsafe { arch::frame_words(Pfn(page)) };
+        &words[i as usize]
     }
     fn release(&self, page: u32) {
         buddy::free(Pfn(page), 0);

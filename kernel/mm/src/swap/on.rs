@@ -6,6 +6,7 @@
 use super::header::{self, Header, HeaderError};
 use super::{area, cache, io};
 use crate::buddy::{self, Gfp};
+use crate::content::HasContent;
 use crate::heap;
 use crate::stats::Use;
 use algo::swapmap::{Cluster, SwapMap, clusters_for};
@@ -143,7 +144,7 @@ impl HeaderPage {
 
     fn read(&mut self, dev: &dyn BlockDevice) -> Result<(), SwapOpError> {
         io::one_page(dev, Op::Read, 0, self.pfn()).map_err(|_| SwapOpError::Io)?;
-        let words = arch::frame_words(self.pfn());
+        let words = self.page.words();
         for (chunk, w) in self.bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *chunk = w.load(Ordering::Relaxed).to_le_bytes();
         }
@@ -151,7 +152,7 @@ impl HeaderPage {
     }
 
     fn write(&self, dev: &dyn BlockDevice) -> Result<(), SwapOpError> {
-        let words = arch::frame_words(self.pfn());
+        let words = self.page.words();
         for (chunk, w) in self.bytes.as_chunks::<8>().0.iter().zip(words) {
             w.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
         }

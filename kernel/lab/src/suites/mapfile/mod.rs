@@ -340,6 +340,7 @@ fn private_copies_are_swapped(_: &mut TestCtx<'_>) -> Outcome {
 }
 
 fn a_lockless_walker_may_only_read(_: &mut TestCtx<'_>) -> Outcome {
+    use mm::HasContent;
     use mm::adopt::follow_fast;
     with_mapping(1, SHARED, |_, _| {
         user::store(BASE, 7)?;
@@ -348,7 +349,7 @@ fn a_lockless_walker_may_only_read(_: &mut TestCtx<'_>) -> Outcome {
             follow_fast(&irq, BASE, write)
         };
         let held = walk(false).ok_or_else(|| Failure::new("no folio found"))?;
-        check_eq!(arch::frame_words(held.pfn())[0].load(Ordering::Relaxed), 7);
+        check_eq!(held.words()[0].load(Ordering::Relaxed), 7);
         check!(
             walk(true).is_none(),
             "a page of a file was handed out for writing"
