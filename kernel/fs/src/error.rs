@@ -59,6 +59,8 @@ pub enum FsError {
     Io,
     /// No memory.
     NoMemory,
+    /// There are as many open files as there can be.
+    TooMany,
 }
 
 impl fmt::Display for FsError {
@@ -104,6 +106,7 @@ impl fmt::Display for FsError {
             Self::TooLarge => "larger than a file on FAT can be",
             Self::Io => "the disk failed",
             Self::NoMemory => "no memory",
+            Self::TooMany => "too many files are open",
         };
         f.write_str(text)
     }
@@ -113,6 +116,7 @@ impl From<MmError> for FsError {
     fn from(e: MmError) -> Self {
         match e {
             MmError::NoMemory => Self::NoMemory,
+            MmError::TooMany => Self::TooMany,
             MmError::Exists => Self::Busy,
             _ => Self::Io,
         }

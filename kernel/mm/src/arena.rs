@@ -1,6 +1,6 @@
 //! Object caches: type-stable pools of one kind of object, named by small ids.
 //!
-//! Memory comes from the kernel heap, a chunk at a time, and is never given back: an id always names an
+//! Memory comes from the kernel heap, a chunk at a time, as long as there is memory, and is never given back: an id always names an
 //! object of its type, so a stale id can be looked at and found out instead of being a dangling pointer
 //! (what `SLAB_TYPESAFE_BY_RCU` gives Linux's anon_vmas). Objects consist of atomics and locks.
 //!
@@ -20,16 +20,26 @@ use sync::{Rank, SpinLock};
 
 /// Objects in a chunk.
 const CHUNK: usize = 64;
-/// Most chunks of one pool: 65,536 objects.
+/// Chunks of a directory: 65,536 objects. The first directory is part of the pool, the others come with their first chunk.
 const CHUNKS: usize = 1024;
+/// Directories of one pool: 67 million objects, of whatever kind more than the largest machine has memory for.
+const DIRECTORIES: usize = 1024;
 
-/// The heap or the pool is exhausted.
+/// Why there is no object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PoolEmpty;
+pub enum NoObject {
+    /// Memory is out: the heap has no room for another chunk, after all that reclaim could do.
+    NoMemory,
+    /// The pool has as many objects as it can name.
+    Limit,
+}
 
-impl From<PoolEmpty> for MmError {
-    fn from(_: PoolEmpty) -> Self {
-        Self::NoMemory
+impl From<NoObject> for MmError {
+    fn from(no: NoObject) -> Self {
+        match no {
+            NoObject::NoMemory => Self::NoMemory,
+            NoObject::Limit => Self::TooMany,
+        }
     }
 }
 
@@ -59,9 +69,16 @@ impl Free {
     }
 }
 
+type Chunk<T> = Once<Box<[T; CHUNK]>>;
+type Directory<T> = [Chunk<T>; CHUNKS];
+type Directories<T> = [Once<Box<Directory<T>>>; DIRECTORIES];
+
 /// A pool of `T`.
 pub struct Arena<T: Slot> {
-    chunks: [Once<Box<[T; CHUNK]>>; CHUNKS],
+    /// The first ones, found in one step.
+    chunks: Directory<T>,
+    /// Directories of the others, the first of which stays empty.
+    more: Once<Box<Directories<T>>>,
     free: SpinLock<Free>,
 }
 
@@ -70,6 +87,7 @@ impl<T: Slot> Arena<T> {
     pub const fn new() -> Self {
         Self {
             chunks: [const { Once::new() }; CHUNKS],
+            more: Once::new(),
             free: SpinLock::new(
                 Rank::Arena,
                 Free {
@@ -86,8 +104,8 @@ impl<T: Slot> Arena<T> {
     /// Takes a free object. Its fields hold what the last owner left: the caller sets all of them.
     ///
     /// # Errors
-    /// [`PoolEmpty`] when the heap has no room for another chunk or the pool is at its limit.
-    pub fn alloc(&self) -> Result<u32, PoolEmpty> {
+    /// [`NoObject`].
+    pub fn alloc(&self) -> Result<u32, NoObject> {
         loop {
             let mut free = self.free.lock();
             if free.head != NIL {
@@ -97,13 +115,14 @@ impl<T: Slot> Arena<T> {
                 return Ok(id);
             }
             if free.is_held() {
-                return Err(PoolEmpty);
+                return Err(NoObject::NoMemory);
             }
             let chunks = free.chunks;
             drop(free);
             // Outside the lock: the heap may have to reclaim.
+            let place = self.make_place(chunks)?;
             let chunk = new_chunk((chunks * CHUNK) as u32)?;
-            self.add_chunk(chunks, chunk)?;
+            self.add_chunk(chunks, place, chunk);
         }
     }
 
@@ -121,10 +140,36 @@ impl<T: Slot> Arena<T> {
     /// If no such id was ever handed out.
     #[inline]
     pub fn get(&self, id: u32) -> &T {
-        match self.chunks[id as usize / CHUNK].get() {
+        let chunk = match self.chunks.get(id as usize / CHUNK) {
+            Some(chunk) => chunk.get().map(|chunk| &**chunk),
+            None => self.far_chunk(id),
+        };
+        match chunk {
             Some(chunk) => &chunk[id as usize % CHUNK],
             None => no_such_object(id),
         }
+    }
+
+    /// The chunk of an id beyond the first directory.
+    #[cold]
+    #[inline(never)]
+    fn far_chunk(&self, id: u32) -> Option<&[T; CHUNK]> {
+        let n = id as usize / CHUNK;
+        let directory = self.more.get()?.get(n / CHUNKS)?.get()?;
+        directory[n % CHUNKS].get().map(|chunk| &**chunk)
+    }
+
+    /// The place of chunk `n`; its directory is made if it is the first one there. May sleep for memory.
+    fn make_place(&self, n: usize) -> Result<&Chunk<T>, NoObject> {
+        if let Some(near) = self.chunks.get(n) {
+            return Ok(near);
+        }
+        if n >= CHUNKS * DIRECTORIES {
+            return Err(NoObject::Limit);
+        }
+        let directories = self.more.try_call_once(empty)?;
+        let directory = directories[n / CHUNKS].try_call_once(empty)?;
+        Ok(&directory[n % CHUNKS])
     }
 
     /// Live objects.
@@ -137,18 +182,30 @@ impl<T: Slot> Arena<T> {
         (self.free.lock().chunks * CHUNK) as u32
     }
 
-    /// Adds a chunk that was made when there were `chunks`; drops it when another thread was faster.
-    fn add_chunk(&self, chunks: usize, chunk: Box<[T; CHUNK]>) -> Result<(), PoolEmpty> {
+    /// Adds a chunk that was made when there were `chunks`, in its place; drops it when another thread was faster.
+    fn add_chunk(&self, chunks: usize, place: &Chunk<T>, chunk: Box<[T; CHUNK]>) {
         let mut free = self.free.lock();
         if free.chunks != chunks || free.head != NIL {
-            return Ok(());
+            return;
         }
-        let place = self.chunks.get(chunks).ok_or(PoolEmpty)?;
         place.call_once(|| chunk);
         free.chunks += 1;
         free.head = (chunks * CHUNK) as u32;
-        Ok(())
     }
+}
+
+/// An array of places for what comes later.
+fn empty<P, const N: usize>() -> Result<Box<[Once<P>; N]>, NoObject> {
+    boxed((0..N).map(|_| Once::new()))
+}
+
+fn boxed<P, const N: usize>(all: impl Iterator<Item = P>) -> Result<Box<[P; N]>, NoObject> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(N).map_err(|_| NoObject::NoMemory)?;
+    list.extend(all.take(N));
+    list.into_boxed_slice()
+        .try_into()
+        .map_err(|_| NoObject::NoMemory)
 }
 
 #[cold]
@@ -158,20 +215,14 @@ fn no_such_object(id: u32) -> ! {
 }
 
 /// A chunk of free objects, linked in order, for ids from `base` on.
-fn new_chunk<T: Slot>(base: u32) -> Result<Box<[T; CHUNK]>, PoolEmpty> {
-    let mut objects = Vec::new();
-    objects.try_reserve_exact(CHUNK).map_err(|_| PoolEmpty)?;
-    for i in 0..CHUNK as u32 {
+fn new_chunk<T: Slot>(base: u32) -> Result<Box<[T; CHUNK]>, NoObject> {
+    boxed((1..=CHUNK as u32).map(|next| {
         let object = T::default();
-        let next = if i + 1 == CHUNK as u32 {
-            NIL
-        } else {
-            base + i + 1
-        };
+        let last = next == CHUNK as u32;
+        let next = if last { NIL } else { base + next };
         object.link().store(next, Ordering::Relaxed);
-        objects.push(object);
-    }
-    objects.into_boxed_slice().try_into().map_err(|_| PoolEmpty)
+        object
+    }))
 }
 
 impl<T: Slot> Default for Arena<T> {
@@ -208,8 +259,8 @@ impl<T: Slot> Arena<T> {
     /// Leaves some free objects in the pool and sets the others aside; it does not grow until [`Arena::let_go`].
     ///
     /// # Errors
-    /// [`PoolEmpty`] when there are not so many, and no memory for more.
-    pub(crate) fn hold(&self) -> Result<Held, PoolEmpty> {
+    /// [`NoObject`] when there are not so many, and no memory for more.
+    pub(crate) fn hold(&self) -> Result<Held, NoObject> {
         let mut ids = [NIL; HELD];
         for n in 0..HELD {
             match self.alloc() {
@@ -300,5 +351,46 @@ impl<T: Slot> Arena<T> {
         }
         free.head = next;
         free.live = held.live.load(Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Object {
+        link: AtomicU32,
+        mark: AtomicU32,
+    }
+
+    impl Slot for Object {
+        fn link(&self) -> &AtomicU32 {
+            &self.link
+        }
+    }
+
+    #[test]
+    fn a_pool_grows_with_memory() {
+        const MANY: u32 = 2 * (CHUNK * CHUNKS) as u32 + 3 * CHUNK as u32;
+        static POOL: Arena<Object> = Arena::new();
+        for id in 0..MANY {
+            assert_eq!(POOL.alloc(), Ok(id));
+            POOL.get(id).mark.store(id, Ordering::Relaxed);
+        }
+        let marked = |&id: &u32| POOL.get(id).mark.load(Ordering::Relaxed) == id;
+        assert_eq!((0..MANY).find(|id| !marked(id)), None);
+        assert_eq!((POOL.live(), POOL.capacity()), (MANY as usize, MANY));
+        POOL.free(MANY - 1);
+        POOL.free(7);
+        assert_eq!((POOL.alloc(), POOL.alloc()), (Ok(7), Ok(MANY - 1)));
+    }
+
+    #[test]
+    #[should_panic(expected = "no object 200000")]
+    fn an_id_that_was_never_handed_out_is_found_out() {
+        static POOL: Arena<Object> = Arena::new();
+        assert_eq!(POOL.alloc(), Ok(0));
+        POOL.get(200_000);
     }
 }

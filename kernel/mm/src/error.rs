@@ -3,8 +3,12 @@
 /// Why an operation on an address space failed; what a system call would return.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MmError {
-    /// ENOMEM: no frame, no object, or no room in the address space.
+    /// ENOMEM: memory is out: no frame for a page, a table or the kernel's own records, whatever was reclaimed.
     NoMemory,
+    /// ENOMEM: no free range of the address space is as large.
+    NoRoom,
+    /// ENOMEM, ENFILE: there are as many areas, files or address spaces as there can be.
+    TooMany,
     /// EINVAL: an argument is malformed (alignment, empty range, unknown combination).
     Invalid,
     /// EEXIST: MAP_FIXED_NOREPLACE, and something is mapped there.

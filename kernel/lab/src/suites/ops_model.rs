@@ -358,7 +358,7 @@ impl Walk {
             // Alike areas may be one or several (or have page indexes at the end of the line).
             Err(MmError::Fault) if holes || !uniform || !shrinks => Ok(()),
             Err(MmError::Invalid) if !holes && new_n > n => Ok(()),
-            Err(MmError::NoMemory) if flags == RemapFlags::NONE && new_n > n && !holes => Ok(()),
+            Err(MmError::NoRoom) if flags == RemapFlags::NONE && new_n > n && !holes => Ok(()),
             Ok(at) if !holes && uniform => {
                 let at = u64::from(at.page_index());
                 space.moved((first, n), (at, new_n), fixed.map(|_| to))

@@ -29,6 +29,7 @@ pub(super) static SUITE: Suite = Suite {
         read_errors_are_for_who_reads,
         more_than_memory,
         holes_and_pressure,
+        a_sparse_file_may_have_as_many_nodes_as_it_needs,
     ],
 };
 
@@ -384,4 +385,34 @@ fn own_pages(file: &Opener, me: usize, n: usize, seed: u64) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Pages that lie far apart need a node of the tree each. As long as there is memory there are nodes, and another address
+/// space that needs some at the same time gets them.
+fn a_sparse_file_may_have_as_many_nodes_as_it_needs(_: &mut TestCtx<'_>) -> Outcome {
+    const NODES: u64 = 70_000;
+    const APART: u64 = 64;
+    if u64::from(mm::buddy::free_pages()) < NODES + NODES / 4 {
+        return Err(Failure::Skip("needs 400 MiB of free memory".into()));
+    }
+    super::file::empty_cache()?;
+    without_leak(|| {
+        let kills = total(Event::OomKill);
+        let sparse = file::shmem(NODES * APART * PAGE_SIZE)?;
+        let small = file::shmem(NODES * PAGE_SIZE)?;
+        let innocent = Space::new()?;
+        innocent.map_file(BASE, NODES as usize, Prot::RW, MapFlags::SHARED, &small, 0)?;
+        let _adopted = innocent.enter();
+        for i in 0..NODES {
+            check_eq!(sparse.write(i * APART * PAGE_SIZE, &[1])?, 1);
+            if i % 1000 == 0 {
+                user::store(at(BASE, i as usize), i)?;
+            }
+        }
+        for i in (0..NODES).step_by(1000) {
+            check_eq!(user::load(at(BASE, i as usize))?, i);
+        }
+        check_eq!(total(Event::OomKill), kills);
+        Ok(())
+    })
 }

@@ -18,6 +18,8 @@ pub(super) static SUITE: Suite = Suite {
         mremap_grows_shrinks_and_moves,
         bad_arguments_are_refused,
         unmapped_ranges_are_refused,
+        #[cfg(not(target_os = "none"))]
+        one_space_has_no_more_areas_than_it_may,
     ],
 };
 
@@ -171,4 +173,38 @@ fn unmapped_ranges_are_refused(_: &mut TestCtx<'_>) -> Outcome {
     // munmap of nothing is no error.
     space.unmap(beyond, 16)?;
     Ok(())
+}
+
+/// One space cannot take the records from all others. What would need one more is refused and changes nothing; what needs none
+/// goes on. (On the simulator only: it is the same code, and faster.)
+#[cfg(not(target_os = "none"))]
+fn one_space_has_no_more_areas_than_it_may(_: &mut TestCtx<'_>) -> Outcome {
+    const MOST: usize = mm::vma::set::MAX_AREAS;
+    without_leak(|| {
+        let space = mapped(4)?;
+        // Every other page: no two join.
+        for i in 1..MOST {
+            space.map(at(BASE, 3 + 2 * i), 1, Prot::RW)?;
+        }
+        check_eq!(areas(&space), MOST);
+        let beyond = at(BASE, 3 + 2 * MOST);
+        check_eq!(space.map(beyond, 1, Prot::RW), Err(MmError::TooMany));
+        check_eq!(space.unmap(at(BASE, 1), 1), Err(MmError::TooMany));
+        check_eq!(
+            space.protect(at(BASE, 1), 1, Prot::READ),
+            Err(MmError::TooMany)
+        );
+        check_eq!(areas(&space), MOST);
+        // An area that another takes in, and one that goes whole.
+        space.map(at(BASE, 4), 1, Prot::RW)?;
+        check_eq!(areas(&space), MOST);
+        space.unmap(at(BASE, 5), 1)?;
+        let child = space.fork()?;
+        check_eq!(areas(&child), MOST - 1);
+        space.unmap(at(BASE, 1), 1)?;
+        check_eq!(space.map(beyond, 1, Prot::RW), Err(MmError::TooMany));
+        let other = mapped(1)?;
+        check_eq!(areas(&other), 1);
+        Ok(())
+    })
 }

@@ -61,7 +61,14 @@ impl Copy<'_> {
         let mut copies = self.child.mmap_lock.write_nested();
         for (id, area) in set.iter() {
             let (start, end) = (area.start(), area.end());
-            let copy = edit::create(self.child.id(), start, end, area.pgoff(), area.flags())?;
+            let copy = edit::create(
+                &copies,
+                self.child.id(),
+                start,
+                end,
+                area.pgoff(),
+                area.flags(),
+            )?;
             if let Err(e) = links::fork(copy, id) {
                 pool().free(copy);
                 return Err(e);

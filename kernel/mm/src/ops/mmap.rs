@@ -20,7 +20,7 @@ impl MmRef {
     ///
     /// # Errors
     /// Invalid: empty, SHARED and GROWSDOWN, FIXED without an aligned hint at or above [`USER_MIN`]. Exists: FIXED_NOREPLACE, and the
-    /// range is not free. NoMemory: no room in the address space, or no memory for the records. Killed.
+    /// range is not free. NoRoom: no such range is free. TooMany areas. NoMemory. Killed.
     pub fn mmap(
         &self,
         hint: Option<VirtAddr>,
@@ -78,7 +78,7 @@ impl MmRef {
             return Err(MmError::Invalid);
         }
         if len > USER_TOP - USER_MIN {
-            return Err(MmError::NoMemory);
+            return Err(MmError::NoRoom);
         }
         let len = page_align_up(len);
         let mut set = write(self)?;
@@ -122,7 +122,7 @@ fn place(
     let only = flags.has(MapFlags::FIXED_NOREPLACE);
     if only || flags.has(MapFlags::FIXED) {
         let va = hint.filter(|va| va.0 >= USER_MIN).ok_or(MmError::Invalid)?;
-        let range = Range::new(va, len, MmError::NoMemory)?.ok_or(MmError::Invalid)?;
+        let range = Range::new(va, len, MmError::NoRoom)?.ok_or(MmError::Invalid)?;
         if only && set.overlapping(range.start, range.end).next().is_some() {
             return Err(MmError::Exists);
         }
@@ -143,13 +143,13 @@ fn place(
 /// A free range of `len` bytes, as high as possible.
 ///
 /// # Errors
-/// [`MmError::NoMemory`] when there is none.
+/// [`MmError::NoRoom`] when there is none.
 pub(super) fn find_room(set: &VmaSet, len: u64) -> Result<Range, MmError> {
     debug_assert!(len.is_multiple_of(PAGE_SIZE));
     let start = set
         .find_gap(len, USER_MIN, MMAP_TOP)
         .or_else(|| set.find_gap(len, USER_MIN, USER_TOP))
-        .ok_or(MmError::NoMemory)?;
+        .ok_or(MmError::NoRoom)?;
     Ok(Range {
         start,
         end: start + len,
@@ -171,7 +171,7 @@ fn map(
     if what.absorb(set, range, flags) {
         return Ok(());
     }
-    let id = edit::create(mm.id(), start, end, what.pgoff(start), flags)?;
+    let id = edit::create(set, mm.id(), start, end, what.pgoff(start), flags)?;
     let ready = match what {
         What::Zeroes => edit::attach(set, id),
         What::File(..) => edit::prepare_file(id),
@@ -194,7 +194,7 @@ fn replace(
     what: &What<'_>,
 ) -> Result<(), MmError> {
     let Range { start, end } = range;
-    let id = edit::create(mm.id(), start, end, what.pgoff(start), flags)?;
+    let id = edit::create(set, mm.id(), start, end, what.pgoff(start), flags)?;
     let ready = match what {
         What::Zeroes => anon::prepare(id),
         What::File(..) => edit::prepare_file(id),

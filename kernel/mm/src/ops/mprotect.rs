@@ -25,7 +25,7 @@ impl MmRef {
     /// Sets the protection of `len` bytes (rounded up to pages) from `va` on.
     ///
     /// # Errors
-    /// Invalid: unaligned. NotMapped: part of the range is not mapped. NoMemory: no record for a new area.
+    /// Invalid: unaligned. NotMapped: part of the range is not mapped. NoMemory, TooMany: no record for a new area.
     /// Killed. Nothing is changed then (Linux changes what lies below a hole).
     pub fn mprotect(&self, va: VirtAddr, len: u64, prot: Prot) -> Result<(), MmError> {
         let Some(range) = Range::new(va, len, MmError::NotMapped)? else {

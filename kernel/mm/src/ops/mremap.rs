@@ -29,7 +29,7 @@ impl MmRef {
     /// # Errors
     /// Invalid: unaligned or empty, FIXED without a place or with one that meets the old range or lies
     /// outside the user half. Fault: the old range is not mapped, or (unless it only shrinks) not by one
-    /// area. NoMemory: no room, or no memory for records or tables. Killed. Nothing is changed then.
+    /// area. NoRoom where it may be. TooMany areas. NoMemory for records or tables. Killed. Nothing is changed then.
     pub fn mremap(
         &self,
         va: VirtAddr,
@@ -43,7 +43,7 @@ impl MmRef {
             return Err(MmError::Invalid);
         }
         if new_len > USER_TOP - USER_MIN {
-            return Err(MmError::NoMemory);
+            return Err(MmError::NoRoom);
         }
         let new_len = page_align_up(new_len);
         let mut set = write(self)?;
@@ -118,7 +118,7 @@ impl Remap<'_> {
             return Ok(self.old.start);
         }
         if !flags.has(RemapFlags::MAYMOVE) {
-            return Err(MmError::NoMemory);
+            return Err(MmError::NoRoom);
         }
         let new = find_room(self.set, self.new_len)?;
         self.move_to(new)

@@ -5,7 +5,7 @@
 //! has one reference on each folio. A folio flag with a mark (DIRTY, WRITEBACK) changes with it under this lock.
 
 use super::{File, file};
-use crate::arena::{Arena, PoolEmpty, Slot};
+use crate::arena::{Arena, NoObject, Slot};
 use crate::buddy::Page;
 use crate::folio;
 use crate::frame::{flag, frame};
@@ -105,8 +105,8 @@ impl Reserve {
     /// Makes sure that one insertion finds its nodes. May sleep for memory.
     ///
     /// # Errors
-    /// [`PoolEmpty`].
-    pub(crate) fn fill(&mut self) -> Result<(), PoolEmpty> {
+    /// [`NoObject`].
+    pub(crate) fn fill(&mut self) -> Result<(), NoObject> {
         while !self.0.is_full() {
             let id = NODES.alloc()?;
             if let Err(id) = self.0.push(id) {
@@ -229,7 +229,7 @@ impl Cache {
     /// `reserve` is full.
     ///
     /// # Errors
-    /// [`PoolEmpty`]: it was not.
+    /// [`NoObject`]: it was not.
     pub(crate) fn insert(
         id: u32,
         index: u32,
@@ -237,7 +237,7 @@ impl Cache {
         state: u32,
         reserve: &mut Reserve,
         within: Within,
-    ) -> Result<Inserted, PoolEmpty> {
+    ) -> Result<Inserted, NoObject> {
         let pfn = page.pfn();
         let f = page.frame();
         f.init_flags(state, lru::local_shard(), Use::File);
@@ -254,7 +254,7 @@ impl Cache {
                 Ok(()) => None,
                 Err(Refused::NoNodes) => {
                     f.set_mapping(0);
-                    return Err(PoolEmpty);
+                    return Err(NoObject::NoMemory);
                 }
                 Err(Refused::Occupied(value)) => Some(match entry(value) {
                     Entry::Folio(other) => Inserted::Other(inner.hold(other)),

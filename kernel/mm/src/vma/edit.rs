@@ -8,24 +8,28 @@
 //! find a page in two areas for a moment, never in none. (Anonymous pages that [`trim`] leaves outside are about to be
 //! unmapped: a walk that misses them finds that the folio is still mapped, and gives up. Pages of files are unmapped before.)
 
-use super::set::VmaSet;
+use super::set::{MAX_AREAS, VmaSet};
 use super::{anon, imap, links, pool, vma};
 use crate::error::MmError;
 use crate::frame::NIL;
 use crate::pagecache::opened::OpenFile;
 use arch::PAGE_SHIFT;
 
-/// A record for a new area of `mm`: in no set, without an anon_vma.
+/// A record for a new area of `mm`, whose areas are `set`: in no set, without an anon_vma.
 ///
 /// # Errors
-/// [`MmError::NoMemory`].
+/// [`MmError::NoMemory`]; [`MmError::TooMany`] where the set has [`MAX_AREAS`].
 pub(crate) fn create(
+    set: &VmaSet,
     mm: u32,
     start: u64,
     end: u64,
     pgoff: u32,
     flags: u32,
 ) -> Result<u32, MmError> {
+    if set.count() >= MAX_AREAS {
+        return Err(MmError::TooMany);
+    }
     let id = pool().alloc()?;
     let v = vma(id);
     v.set_start(start);
@@ -51,7 +55,7 @@ fn pages(bytes: u64) -> u32 {
 /// Makes `at` a boundary between areas, if it lies inside one.
 ///
 /// # Errors
-/// [`MmError::NoMemory`]; nothing is changed then.
+/// As [`create`]; nothing is changed then.
 pub(crate) fn cut(set: &mut VmaSet, at: u64) -> Result<(), MmError> {
     let Some(id) = set
         .find_exact(arch::VirtAddr(at))
@@ -61,7 +65,7 @@ pub(crate) fn cut(set: &mut VmaSet, at: u64) -> Result<(), MmError> {
     };
     let old = vma(id);
     let pgoff = old.pgoff() + pages(at - old.start());
-    let upper = create(old.mm(), at, old.end(), pgoff, old.flags())?;
+    let upper = create(set, old.mm(), at, old.end(), pgoff, old.flags())?;
     if let Err(e) = links::clone(upper, id) {
         pool().free(upper);
         return Err(e);
@@ -75,7 +79,7 @@ pub(crate) fn cut(set: &mut VmaSet, at: u64) -> Result<(), MmError> {
 /// Makes every one of `points` a boundary.
 ///
 /// # Errors
-/// [`MmError::NoMemory`]; the areas are as they were then.
+/// As [`create`]; the areas are as they were then.
 pub(crate) fn cut_all(set: &mut VmaSet, points: &[u64]) -> Result<(), MmError> {
     for &at in points {
         if let Err(e) = cut(set, at) {

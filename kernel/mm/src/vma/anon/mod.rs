@@ -304,10 +304,7 @@ fn clone_chains(dst: u32, src: u32) -> Result<(), MmError> {
     vma(dst).set_anon(NIL);
     let mut cursor = vma(src).chain();
     while cursor != NIL {
-        let Ok(chain) = CHAINS.alloc() else {
-            unlink(dst);
-            return Err(MmError::NoMemory);
-        };
+        let chain = CHAINS.alloc().inspect_err(|_| unlink(dst))?;
         let anon = CHAINS.get(cursor).anon.load(Ordering::Relaxed);
         let _lock = write(anon);
         link(chain, dst, anon);

@@ -20,7 +20,7 @@ struct Fixture(VmaSet);
 impl Fixture {
     fn add(&mut self, start: u64, end: u64, flags: u32) -> u32 {
         let pgoff = VirtAddr(start).page_index();
-        let id = edit::create(0, start, end, pgoff, flags).unwrap();
+        let id = edit::create(&self.0, 0, start, end, pgoff, flags).unwrap();
         edit::attach(&self.0, id).unwrap();
         self.0.insert(id);
         id
