@@ -1,14 +1,36 @@
-//! The end of an address space: everything it maps goes, then its tables, then its root.
+//! The end of an address space: everything it maps goes, then its tables, then its root. And what comes before that
+//! for one that was killed: its pages go while threads still have it ([`reap`]).
 //!
-//! Runs when the last handle goes, so no thread has it adopted and no fault is under way; CPUs may still
+//! [`teardown`] runs when the last handle goes, so no thread has it adopted and no fault is under way; CPUs may still
 //! be lazy on its root, and the last flush makes them leave. Sleeps (`mmap_lock`, locks of reverse maps).
 
+use crate::buddy;
 use crate::mm::Mm;
 use crate::pt::gather::Gather;
 use crate::pt::{free_table, tlb};
 use crate::vma::{edit, vma};
 use crate::zap;
 use arch::USER_TOP;
+use core::sync::atomic::Ordering;
+
+/// Takes every page of a killed address space away at once, as MADV_DONTNEED would, under its `mmap_lock` held shared. That
+/// is only tried: false when it is not to be had, because a holder may be waiting for memory himself. An object that has
+/// meanwhile ended, or begun another life, is left alone: under the lock it cannot.
+pub(crate) fn reap(id: u32, mm: &Mm) -> bool {
+    let Some(set) = mm.mmap_lock.try_read() else {
+        return mm.users.load(Ordering::Relaxed) == 0;
+    };
+    if mm.users.load(Ordering::Acquire) > 0 && mm.is_killed() {
+        let mut gather = Gather::new(id, mm);
+        for (_, vma) in set.iter() {
+            zap::range(&mut gather, vma.start(), vma.end());
+        }
+        drop(gather);
+        mm.note_reaped();
+    }
+    buddy::pcp::drain();
+    true
+}
 
 pub(crate) fn teardown(id: u32, mm: &Mm) {
     let mut set = mm.mmap_lock.write();
@@ -44,5 +66,6 @@ pub(crate) fn teardown(id: u32, mm: &Mm) {
         "a CPU is still on the root of a dead address space"
     );
     free_table(mm.root());
+    mm.note_reaped();
     drop(set);
 }

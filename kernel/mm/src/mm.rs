@@ -4,6 +4,7 @@
 //! the upper page-table levels (PGD and PUD entries); everything else here is an atomic.
 
 use crate::arena::{Arena, Slot};
+use crate::buddy::KSWAPD;
 use crate::frame::{Frame, NIL};
 use crate::stats::Gauge;
 use crate::vma::set::VmaSet;
@@ -35,6 +36,12 @@ pub struct Mm {
     pub(crate) gathers: AtomicU32,
     /// The OOM killer's verdict: every fault and operation fails from now on.
     killed: AtomicBool,
+    /// Killed, and its pages are still to be taken away.
+    unreaped: AtomicBool,
+    /// fork is making it: nobody has it yet, and its pages are its parent's.
+    unborn: AtomicBool,
+    /// The thread that holds `mmap_lock` for a change that may need memory, plus 1, or 0.
+    changer: AtomicU32,
     /// Resident anonymous pages.
     pub anon_pages: Gauge,
     /// Resident pages of files.
@@ -62,6 +69,9 @@ impl Default for Mm {
             flushed_gen: AtomicU64::new(0),
             gathers: AtomicU32::new(0),
             killed: AtomicBool::new(false),
+            unreaped: AtomicBool::new(false),
+            unborn: AtomicBool::new(false),
+            changer: AtomicU32::new(0),
             anon_pages: Gauge::new(),
             file_pages: Gauge::new(),
             swap_entries: Gauge::new(),
@@ -79,6 +89,14 @@ impl Slot for Mm {
 }
 
 static MMS: Arena<Mm> = Arena::new();
+
+/// Address spaces that were killed and have not been reaped.
+static UNREAPED: AtomicU32 = AtomicU32::new(0);
+
+/// There are killed address spaces that still have their pages.
+pub(crate) fn any_unreaped() -> bool {
+    UNREAPED.load(Ordering::Acquire) != 0
+}
 
 /// The address space with this id, live or not (ids are never unmapped memory).
 #[inline]
@@ -106,6 +124,8 @@ impl Mm {
     pub(crate) fn start(&self, root: Pfn) {
         self.root.store(root.0, Ordering::Relaxed);
         self.killed.store(false, Ordering::Relaxed);
+        self.unborn.store(false, Ordering::Relaxed);
+        self.changer.store(0, Ordering::Relaxed);
         for gauge in [
             &self.anon_pages,
             &self.file_pages,
@@ -156,10 +176,49 @@ impl Mm {
         point::touch(AccessKind::Read, || self.killed_object());
         self.killed.load(Ordering::Relaxed)
     }
-    /// Makes every later fault and operation fail.
+    /// Makes every later fault and operation fail. Its pages go soon, whoever has called this and why: kswapd takes
+    /// them (`exit::reap`), if nobody is faster. The caller has a handle.
     pub fn kill(&self) {
         point::at(PointKind::Space, AccessKind::Write, || self.killed_object());
-        self.killed.store(true, Ordering::Release);
+        let before = self.killed.swap(true, Ordering::AcqRel);
+        // In an explored world nobody but the actors does anything.
+        if before || point::exploring() {
+            return;
+        }
+        self.unreaped.store(true, Ordering::Release);
+        UNREAPED.fetch_add(1, Ordering::Release);
+        KSWAPD.wake_all();
+    }
+    /// Killed, and still to be reaped.
+    pub(crate) fn is_unreaped(&self) -> bool {
+        self.unreaped.load(Ordering::Acquire)
+    }
+    /// What it had is gone.
+    pub(crate) fn note_reaped(&self) {
+        if self.unreaped.swap(false, Ordering::AcqRel) {
+            UNREAPED.fetch_sub(1, Ordering::Release);
+        }
+    }
+    /// fork begins to make it, or has made it.
+    pub(crate) fn set_unborn(&self, unborn: bool) {
+        self.unborn.store(unborn, Ordering::Relaxed);
+    }
+    /// fork is still making it.
+    pub(crate) fn is_unborn(&self) -> bool {
+        self.unborn.load(Ordering::Relaxed)
+    }
+    /// Whose change of the areas is under way: the running thread's, or nobody's any more.
+    pub(crate) fn set_changing(&self, on: bool) {
+        let me = if on {
+            u32::from(sync::task::current().0) + 1
+        } else {
+            0
+        };
+        self.changer.store(me, Ordering::Relaxed);
+    }
+    /// The running thread is changing the areas, so that nobody can reap it before that ends.
+    pub(crate) fn is_changed_by_me(&self) -> bool {
+        self.changer.load(Ordering::Relaxed) == u32::from(sync::task::current().0) + 1
     }
     fn killed_object(&self) -> u32 {
         point::object_at(class::SPACE, &self.killed)

@@ -4,8 +4,9 @@ use arch::simctl::{self, Config};
 use arch::thread::{Spawn, spawn};
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
+use mm::buddy::{self, Gfp};
 use mm::reclaim::oom::{self, Kill};
-use mm::stats::{Event, total};
+use mm::stats::{Event, Use, total};
 use mm::{MapFlags, MmError, MmRef, Prot, reclaim, swap};
 use std::sync::{Mutex, PoisonError};
 
@@ -150,5 +151,39 @@ fn threads_of_the_victim_all_end() {
             })
             .collect();
         threads.into_iter().for_each(|t| t.join());
+    });
+}
+
+/// Memory runs out while a large space is being forked, by a thread that belongs to another one: the large one goes, the
+/// fork fails, and nobody else pays for the lock that the fork holds.
+#[test]
+fn a_fork_that_runs_out_harms_no_bystander() {
+    on_machine(|| {
+        // Nothing can be reclaimed.
+        mm::ops::swapoff::swapoff().expect("nothing is on the disk");
+        let bystander = space(500);
+        let large = space(2500);
+        {
+            let _adopted = large.adopt();
+            fill(2500, 0).expect("there is room");
+        }
+        let _adopted = bystander.adopt();
+        fill(500, 1 << 32).expect("there is room");
+        // All that is left but for the child's upper tables.
+        let page = || buddy::alloc(0, Use::Misc, Gfp::NOWAIT).ok();
+        let mut rest: Vec<_> = std::iter::from_fn(page).collect();
+        rest.truncate(rest.len() - 3);
+        let forked = large.fork().map(drop);
+        assert!(
+            matches!(forked, Err(MmError::NoMemory | MmError::Killed)),
+            "{forked:?}"
+        );
+        assert!(large.is_killed() && !bystander.is_killed());
+        verify(500, 1 << 32);
+        reclaim::settle();
+        assert_eq!(large.rss(), 0);
+        drop(rest);
+        let disk = arch::swap_disk().expect("the machine has a disk");
+        swap::swapon(disk).expect("swapon");
     });
 }

@@ -24,6 +24,8 @@ pub(super) static SUITE: Suite = Suite {
         one_page_touched_by_many_cpus,
         fresh_tables_filled_by_many_cpus,
         adds_from_many_cpus_are_not_lost,
+        #[cfg(feature = "lab")]
+        a_refused_frame_kills_nobody,
     ],
 };
 
@@ -269,4 +271,23 @@ fn adds_from_many_cpus_are_not_lost(_: &mut TestCtx<'_>) -> Outcome {
         n as u64 * ADDS
     );
     Ok(())
+}
+
+/// An allocation that fails once, for a page or for a table, is no reason to end whoever has faulted: there is memory.
+#[cfg(feature = "lab")]
+fn a_refused_frame_kills_nobody(_: &mut TestCtx<'_>) -> Outcome {
+    use mm::buddy::refuse;
+    without_leak(|| {
+        let kills = total(Event::OomKill);
+        let space = mapped(2)?;
+        let _adopted = space.enter();
+        for (page, usage) in [(0, Use::Table), (1, Use::Anon)] {
+            let _refused = refuse::after(usage, 0);
+            user::store(at(BASE, page), 7)?;
+            check_eq!(user::load(at(BASE, page))?, 7);
+        }
+        check!(!space.mm().is_killed(), "it was killed");
+        check_eq!(total(Event::OomKill), kills);
+        Ok(())
+    })
 }

@@ -7,6 +7,7 @@
 //! below is for reclaim itself ([`Gfp::MEMALLOC`]), so that freeing memory never fails for want of memory: it takes
 //! a frame where the counts of slots that more address spaces share than a byte can count go on (`swap::area`).
 
+pub(crate) mod kswapd;
 pub mod pcp;
 #[cfg(feature = "lab")]
 pub(crate) mod pocket;
@@ -47,9 +48,11 @@ use crate::stats::{Event, Use, count_n, move_use};
 use algo::buddy::Buddy;
 use algo::list::Links;
 use arch::Pfn;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
-use sync::{Rank, SpinGuard, SpinLock, WaitQueue};
+use sync::{Rank, SpinGuard, SpinLock};
+
+pub(crate) use kswapd::KSWAPD;
 
 /// Order of a 2 MiB block.
 pub const HUGE_ORDER: u8 = 9;
@@ -156,10 +159,6 @@ static ZONE: SpinLock<Buddy> = SpinLock::new(Rank::ZoneLock, Buddy::new());
 static FREE: AtomicU32 = AtomicU32::new(0);
 static MANAGED: AtomicU32 = AtomicU32::new(0);
 static SLOW_PATH: Once<fn(u8) -> Progress> = Once::new();
-/// Where kswapd sleeps.
-pub(crate) static KSWAPD: WaitQueue = WaitQueue::new();
-/// kswapd found nothing to reclaim: do not wake it for nothing.
-pub(crate) static KSWAPD_RESTS: AtomicBool = AtomicBool::new(false);
 
 /// How the buddy sees the memmap.
 pub(super) struct BuddyFrames;
@@ -203,7 +202,12 @@ fn zone() -> &'static SpinLock<Buddy> {
 
 /// Publishes the free count after a change; called with the lock that `zone` proves.
 fn publish_free(zone: &Buddy) {
-    FREE.store(zone.free_pages(), Ordering::Relaxed);
+    let free = zone.free_pages();
+    FREE.store(free, Ordering::Relaxed);
+    // Somebody else has made room: when that is used up, what there is to reclaim is not what it was.
+    if free >= WATERMARKS.high.load(Ordering::Relaxed) && kswapd::RUNS.are_enough() {
+        kswapd::RUNS.hope();
+    }
 }
 
 /// Frees a block under the zone lock.
@@ -318,7 +322,7 @@ fn take(order: u8, usage: Use, gfp: Gfp) -> Option<Pfn> {
         return pocket::take(usage);
     }
     let pfn = pcp::alloc(order, usage, gfp.floor()).or_else(|| from_zone(order, usage, gfp));
-    if is_low() && gfp != Gfp::MEMALLOC && !KSWAPD_RESTS.load(Ordering::Relaxed) {
+    if is_low() && gfp != Gfp::MEMALLOC && !kswapd::RUNS.are_enough() {
         KSWAPD.wake_all();
     }
     pfn
@@ -354,6 +358,12 @@ fn slow(order: u8, usage: Use, gfp: Gfp) -> Result<Pfn, Oom> {
             Some(Progress::GiveUp) | None => return Err(Oom),
         }
     }
+}
+
+/// For a fault whose allocation was refused: does what an allocation of one frame does that finds nothing free.
+#[cold]
+pub(crate) fn relieve() -> Progress {
+    SLOW_PATH.get().map_or(Progress::GiveUp, |f| f(0))
 }
 
 /// Frees a block whose last reference is gone.

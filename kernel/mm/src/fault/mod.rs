@@ -12,7 +12,7 @@ pub mod stack;
 pub mod swap;
 
 use crate::adopt;
-use crate::buddy::Oom;
+use crate::buddy::{self, Oom};
 use crate::file::mapped::balance;
 use crate::frame::NIL;
 use crate::handle::MmRef;
@@ -25,6 +25,7 @@ use crate::vma::{Vma, vm};
 use arch::VirtAddr;
 use arch::pte::{self, Entry};
 use arch::upcall::{Access, FaultError};
+use sync::point;
 
 /// What became of one attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,9 +87,21 @@ fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), Fault
             Ok(Step::Retry) => return Err(FaultError::Bus),
             Err(Stop::Signal(e)) => return Err(e),
             Err(Stop::Grow) => stack::expand(mm, va).map_err(|_| FaultError::Unmapped)?,
-            // Reclaim and the OOM killer have tried everything: this address space cannot go on.
-            Err(Stop::Oom) => mm.kill(),
+            Err(Stop::Oom) => out_of_memory(mm),
         }
+    }
+}
+
+/// An allocation was refused, which is no verdict on who has asked: another one who waits for the same memory may have been
+/// the victim. Asks reclaim and the OOM killer again; then the fault looks again, and finds out if it was this space that
+/// they chose (Linux: `pagefault_out_of_memory`). In an explored world memory is a few frames, and nobody else can be chosen.
+#[cold]
+#[inline(never)]
+fn out_of_memory(mm: &Mm) {
+    if point::exploring() {
+        mm.kill();
+    } else if !mm.is_killed() {
+        buddy::relieve();
     }
 }
 

@@ -11,7 +11,7 @@
 //! back; what the child got is torn down with it.
 
 use super::weakened::Weakened;
-use super::write;
+use super::{Changing, write};
 use crate::buddy::Gfp;
 use crate::error::MmError;
 use crate::frame::{flag, frame};
@@ -35,6 +35,7 @@ impl MmRef {
     /// NoMemory: no object or table for the child, or no frame to count the sharers of a swapped page on in. Killed.
     pub fn fork(&self) -> Result<MmRef, MmError> {
         let child = MmRef::new()?;
+        child.set_unborn(true);
         let copied = {
             let set = write(self)?;
             let mut copy = Copy {
@@ -45,7 +46,9 @@ impl MmRef {
             copy.areas(&set)
         };
         // On failure the child goes here, with no lock held.
-        copied.map(|()| child)
+        copied?;
+        child.set_unborn(false);
+        Ok(child)
     }
 }
 
@@ -58,7 +61,7 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     fn areas(&mut self, set: &VmaSet) -> Result<(), MmError> {
-        let mut copies = self.child.mmap_lock.write_nested();
+        let mut copies = Changing::new(self.child, self.child.mmap_lock.write_nested());
         for (id, area) in set.iter() {
             let (start, end) = (area.start(), area.end());
             let copy = edit::create(
@@ -82,6 +85,10 @@ impl Copy<'_> {
                 continue;
             }
             for span in Tables::new(self.parent, start, end) {
+                if self.parent.is_killed() {
+                    // The sooner its lock is free, the sooner its memory is.
+                    return Err(MmError::Killed);
+                }
                 self.table(&span)?;
             }
         }

@@ -4,7 +4,7 @@
 //! when several whole scans have freed nothing and nothing is being written; then the OOM killer decides.
 
 use super::shrink::{self, By, DEF_PRIORITY, Scan};
-use super::{kswapd, laundry, oom, scan_count};
+use super::{laundry, oom, scan_count};
 use crate::buddy::{self, Progress};
 use crate::file;
 use crate::stats::{Event, count};
@@ -24,7 +24,7 @@ static SUCCESSES: AtomicU32 = AtomicU32::new(0);
 pub(super) fn slow_path(order: u8) -> Progress {
     count(Event::AllocStall);
     let mut tries = 0;
-    while !oom::current_is_killed() {
+    while !oom::must_give_up() {
         let (seen, successes) = (io::completions(), SUCCESSES.load(Ordering::Relaxed));
         let written = file::written();
         if reclaim() > 0 {
@@ -60,7 +60,7 @@ pub(super) fn slow_path(order: u8) -> Progress {
         } else {
             TRIES_WITHOUT_SLOTS
         };
-        if tries >= enough {
+        if tries >= enough || oom::victim().is_some() {
             return oom::out_of_memory();
         }
         io::wait_progress(seen);
@@ -71,7 +71,7 @@ pub(super) fn slow_path(order: u8) -> Progress {
 
 fn succeeded() {
     SUCCESSES.fetch_add(1, Ordering::Relaxed);
-    kswapd::hope();
+    buddy::kswapd::RUNS.hope();
 }
 
 /// Nothing is moved together here: what is free may still be in pieces, and more of it is no help when there

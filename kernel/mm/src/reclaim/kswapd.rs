@@ -1,20 +1,20 @@
 //! kswapd: reclaim in the background, from below the low watermark up to the high one.
 //!
 //! One kernel thread; sleeps on `buddy::KSWAPD`, which allocations wake below the low watermark. Holds no
-//! lock between rounds. After several runs that freed nothing it stays asleep until direct reclaim has had
-//! success, so that allocations do not pay for hopeless work.
+//! lock between rounds. After several runs that freed nothing it stays asleep until there is hope, so that allocations do
+//! not pay for hopeless work: direct reclaim has had success, memory was above the high watermark, or a full swap area has
+//! room again. It also reaps whoever was killed, and drops handles that others could not.
 
 use super::shrink::{self, By, DEF_PRIORITY, Scan};
 use super::{laundry, oom, scan_count};
-use crate::buddy::{self, KSWAPD};
+use crate::buddy;
+use crate::buddy::kswapd::{KSWAPD, RUNS};
+use crate::mm;
 use alloc::boxed::Box;
 use arch::thread::{Spawn, SpawnError};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use sync::WaitQueue;
 
-/// Runs in vain before it gives up (Linux: `MAX_RECLAIM_RETRIES`).
-const TRIES: u32 = 16;
-static IN_VAIN: AtomicU32 = AtomicU32::new(0);
 static RUNNING: AtomicBool = AtomicBool::new(false);
 /// It is not asleep.
 static AWAKE: AtomicBool = AtomicBool::new(false);
@@ -45,36 +45,37 @@ pub(super) fn is_running() -> bool {
     RUNNING.load(Ordering::Acquire)
 }
 
-/// Reclaim was of use to somebody: it is worth trying again.
-pub(super) fn hope() {
-    IN_VAIN.store(0, Ordering::Relaxed);
-    buddy::KSWAPD_RESTS.store(false, Ordering::Relaxed);
-}
-
 fn run() {
     loop {
         KSWAPD.wait_until(|| {
-            let awake = wanted() || oom::has_dead();
+            let awake = wanted() || oom::has_dead() || mm::any_unreaped();
             AWAKE.store(awake, Ordering::Relaxed);
             awake
         });
         oom::bury();
-        if wanted() && balance() == 0 && IN_VAIN.fetch_add(1, Ordering::Relaxed) + 1 >= TRIES {
-            buddy::KSWAPD_RESTS.store(true, Ordering::Relaxed);
+        oom::reap_killed();
+        if wanted() {
+            let run = RUNS.begin();
+            run.end(balance() > 0);
+        }
+        if mm::any_unreaped() {
+            // Somebody changes its areas. The end of that wakes nobody.
+            oom::pause();
         }
         // Release pairs with the Acquire in `wait_asleep`: what it did is done.
-        AWAKE.store(false, Ordering::Release);
+        AWAKE.store(mm::any_unreaped(), Ordering::Release);
         ASLEEP.wake_all();
     }
 }
 
-/// Sleeps until it has nothing in hand.
+/// Sleeps until it has nothing in hand, and whoever was killed is reaped.
 pub(super) fn wait_asleep() {
-    ASLEEP.wait_until(|| !AWAKE.load(Ordering::Acquire));
+    let busy = || AWAKE.load(Ordering::Acquire) || mm::any_unreaped();
+    ASLEEP.wait_until(|| !is_running() || !busy());
 }
 
 fn wanted() -> bool {
-    buddy::is_low() && IN_VAIN.load(Ordering::Relaxed) < TRIES
+    buddy::is_low() && !RUNS.are_enough()
 }
 
 /// Frees up to the high watermark; how many frames it freed.
@@ -102,8 +103,5 @@ fn balance() -> u32 {
     laundry::drain(&mut scan);
     scan_count::end_run();
     buddy::pcp::drain();
-    if scan.reclaimed > 0 {
-        IN_VAIN.store(0, Ordering::Relaxed);
-    }
     scan.reclaimed
 }

@@ -1,9 +1,10 @@
 //! The OOM killer: when nothing more can be reclaimed, one address space ends so that the others go on.
 //!
-//! It picks the largest by resident pages, pages in swap and page tables, says so, marks it killed (each of
-//! its faults and operations fails from now on) and takes its pages away at once, as MADV_DONTNEED would, under
-//! its `mmap_lock` held shared. That lock is only tried: a holder that waits for memory gets its allocation
-//! refused. As long as the victim's memory has not come back, nobody else is killed.
+//! It picks the largest by resident pages, pages in swap and page tables (not a child that fork is still making), says so,
+//! marks it killed (each of its faults and operations fails from now on) and takes its pages away at once, as MADV_DONTNEED
+//! would, under its `mmap_lock` held shared. That lock is only tried: a holder that waits for memory gets its allocation
+//! refused, and kswapd tries again until it succeeds, for whoever was killed. As long as the victim's memory has not come
+//! back, nobody else is killed, and nobody scans for pages that are not there.
 //!
 //! Runs in an allocating thread that may hold `mmap_lock`s, so a last handle on an address space must not
 //! be dropped here: kswapd does it.
@@ -11,12 +12,11 @@
 use super::kswapd;
 use crate::adopt;
 use crate::buddy::{self, KSWAPD, Progress};
+use crate::exit;
 use crate::handle::MmRef;
 use crate::mm::{Mm, by_id, id_limit};
-use crate::pt::gather::Gather;
 use crate::stats::{Event, count};
 use crate::swap;
-use crate::zap;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use spin::Once;
@@ -85,12 +85,22 @@ pub fn set_hook(f: fn(&Kill)) {
     HOOK.call_once(|| f);
 }
 
-/// The address space that the running thread has adopted was killed.
-pub(super) fn current_is_killed() -> bool {
-    adopt::current().is_some_and(|id| by_id(id).is_killed())
+/// The running thread must not wait for memory: the address space that it has adopted was killed, or it keeps the victim's
+/// memory from coming back.
+pub(super) fn must_give_up() -> bool {
+    adopt::current().is_some_and(|id| by_id(id).is_killed()) || is_in_the_way()
 }
 
-fn pause() {
+fn is_in_the_way() -> bool {
+    victim().is_some_and(|id| by_id(id).is_changed_by_me())
+}
+
+/// The address space whose memory is still to come back: to scan for more meanwhile is of no use.
+pub(super) fn victim() -> Option<u32> {
+    VICTIM.load(Ordering::Relaxed).checked_sub(1)
+}
+
+pub(super) fn pause() {
     PAUSE.wait_until_timeout(PAUSE_NS, || false);
 }
 
@@ -106,7 +116,7 @@ pub(super) fn out_of_memory() -> Progress {
 }
 
 fn decide() -> Progress {
-    if let Some(id) = VICTIM.load(Ordering::Relaxed).checked_sub(1) {
+    if let Some(id) = victim() {
         return wait_for(id);
     }
     let Some(id) = largest() else {
@@ -130,7 +140,7 @@ fn decide() -> Progress {
 
 /// Takes the victim's memory, or waits for its turn to do so.
 fn wait_for(id: u32) -> Progress {
-    if reap(id, by_id(id)) {
+    if exit::reap(id, by_id(id)) {
         VICTIM.store(0, Ordering::Relaxed);
         return Progress::Retry;
     }
@@ -138,8 +148,9 @@ fn wait_for(id: u32) -> Progress {
     if waited >= PATIENCE {
         VICTIM.store(0, Ordering::Relaxed);
     }
-    // Whoever changes the victim's areas holds its lock, and may be waiting for memory right here.
-    if waited >= MANNERS && adopt::current().is_none_or(|me| me == id) {
+    // Whoever changes the victim's areas holds its lock, and may be waiting for memory right here; or it waits for another lock,
+    // which a thread without an address space may have.
+    if is_in_the_way() || waited >= MANNERS && adopt::current().is_none_or(|me| me == id) {
         return Progress::GiveUp;
     }
     pause();
@@ -151,6 +162,8 @@ fn largest() -> Option<u32> {
     (0..id_limit())
         .map(|id| (id, by_id(id)))
         .filter(|(_, mm)| mm.users.load(Ordering::Relaxed) > 0 && !mm.is_killed())
+        // Its pages are its parent's, who is here too, and whose end fails the fork.
+        .filter(|(_, mm)| !mm.is_unborn())
         .map(|(id, mm)| (mm.rss() + mm.swap_entries.get() + mm.tables.get(), id))
         .filter(|&(points, _)| points > 0)
         .max()
@@ -170,20 +183,15 @@ fn describe(id: u32, mm: &Mm) -> Kill {
     }
 }
 
-/// Takes every page of a killed address space away. False when its lock is not to be had. An object that has
-/// meanwhile ended, or begun another life, is left alone: under the lock it cannot.
-fn reap(id: u32, mm: &Mm) -> bool {
-    let Some(set) = mm.mmap_lock.try_read() else {
-        return mm.users.load(Ordering::Relaxed) == 0;
-    };
-    if mm.users.load(Ordering::Acquire) > 0 && mm.is_killed() {
-        let mut gather = Gather::new(id, mm);
-        for (_, vma) in set.iter() {
-            zap::range(&mut gather, vma.start(), vma.end());
+/// Reaps whoever was killed and has not been reaped, as far as the locks are to be had. With no lock held: a last handle may go.
+pub(super) fn reap_killed() {
+    for id in 0..id_limit() {
+        if by_id(id).is_unreaped()
+            && let Some(mm) = MmRef::by_id_live(id)
+        {
+            exit::reap(id, &mm);
         }
     }
-    buddy::pcp::drain();
-    true
 }
 
 /// Ids + 1 of address spaces whose last handle is to be dropped where no lock is held.

@@ -69,10 +69,12 @@ fn touch_counts(access: AccessKind) {
 
 fn publish(area: &Area) {
     touch_counts(AccessKind::Write);
-    FREE.store(
-        if area.open { area.map.free() } else { 0 },
-        Ordering::Relaxed,
-    );
+    let free = if area.open { area.map.free() } else { 0 };
+    if free > 0 && FREE.load(Ordering::Relaxed) == 0 {
+        // What could not go can go now.
+        buddy::kswapd::RUNS.hope();
+    }
+    FREE.store(free, Ordering::Relaxed);
     // Slot 0 is counted as bad.
     TOTAL.store(area.map.slots() - area.map.bad(), Ordering::Relaxed);
 }
