@@ -140,6 +140,10 @@ pub trait BlockDevice: Sync {
     fn name(&self) -> &str;
     /// Size in sectors of [`SECTOR`] bytes.
     fn sectors(&self) -> u64;
+    /// Every write to it fails.
+    fn is_read_only(&self) -> bool {
+        false
+    }
     /// Hands `bio` to the device. The completion may come on any CPU, in interrupt context, before this
     /// returns; it calls `bio.complete(..)` and then the `bio_done` upcall.
     ///

@@ -1,14 +1,15 @@
 //! The disk as the FAT crate wants it: a stream with a position, over the page cache of the whole disk.
 //!
-//! The page last read is kept aside, because the crate reads its tables entry by entry. Writes go through to the page
-//! cache. Nothing is durable before [`mm::file::Opener::sync`]; the crate's `flush` therefore does nothing.
-//! Sleeps. Of one volume, only the holder of its lock uses it.
+//! The page last read is kept aside, because tables are read entry by entry; it is read again once another stream has written.
+//! Writes go through to the page cache. Nothing is durable before [`mm::file::Opener::sync`]; the crate's `flush`
+//! therefore does nothing. Sleeps. Of one volume, only the holder of its lock uses it.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arch::PAGE_SIZE;
+use hadris_fat::Error as FatError;
 use hadris_fat::sync::{Error, ErrorKind, IoResult, Read, Seek, SeekFrom, Write};
 use mm::MmError;
 use mm::file::{self, Opener};
@@ -57,33 +58,25 @@ pub(crate) fn open() -> Result<Opener, FsError> {
 /// What all streams over a volume's disk share.
 pub(crate) struct Device {
     pub(crate) opener: Opener,
-    /// The byte where the clusters begin.
-    data: u64,
-    /// What the crate writes to clusters does not count; see [`Device::reserving`].
-    reserving: AtomicBool,
+    /// Goes up with each change that a stream's own page may not know of. The volume's lock orders it.
+    changes: AtomicU64,
 }
 
 impl Device {
-    pub(crate) fn new(opener: Opener, data: u64) -> Self {
+    pub(crate) fn new(opener: Opener) -> Self {
         Self {
             opener,
-            data,
-            reserving: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
         }
     }
 
-    /// Runs `f`, which grows a file: clusters are chained, and what is written into them does not count, as the file's
-    /// content has a page cache of its own.
-    pub(crate) fn reserving<R>(&self, f: impl FnOnce() -> R) -> R {
-        // Relaxed: the volume's lock orders it.
-        self.reserving.store(true, Ordering::Relaxed);
-        let result = f();
-        self.reserving.store(false, Ordering::Relaxed);
-        result
-    }
-
-    fn drops(&self, at: u64) -> bool {
-        at >= self.data && self.reserving.load(Ordering::Relaxed)
+    /// Forgets what the cache has of `len` bytes from `pos` on, written or not.
+    ///
+    /// # Errors
+    /// None that the disk's own file can have.
+    pub(crate) fn forget(&self, pos: u64, len: u64) -> Result<(), FsError> {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        Ok(self.opener.invalidate(pos, len)?)
     }
 }
 
@@ -91,8 +84,8 @@ impl Device {
 pub(crate) struct Disk {
     device: Arc<Device>,
     at: u64,
-    /// Which page is kept aside.
-    kept: Option<u64>,
+    /// Which page is kept aside, and the count of changes that it is from.
+    kept: Option<(u64, u64)>,
     page: Box<[u8; PAGE]>,
 }
 
@@ -113,6 +106,26 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// All of `into` is what the disk has from byte `at` on.
+    ///
+    /// # Errors
+    /// Corrupt beyond the disk; Io, NoMemory.
+    pub(crate) fn get(&mut self, at: u64, into: &mut [u8]) -> Result<(), FsError> {
+        self.at = at;
+        self.read_exact(into).map_err(|e| FatError::from(e).into())
+    }
+
+    /// The disk has `what` from byte `at` on.
+    ///
+    /// # Errors
+    /// As [`Disk::get`].
+    pub(crate) fn put(&mut self, at: u64, what: &[u8]) -> Result<(), FsError> {
+        self.at = at;
+        self.write_all(what).map_err(|e| FatError::from(e).into())
+    }
+}
+
 fn failed(e: MmError) -> Error {
     Error::from_kind(match e {
         MmError::NoMemory => ErrorKind::OutOfMemory,
@@ -125,14 +138,15 @@ impl Read for Disk {
 
     fn read(&mut self, buf: &mut [u8]) -> IoResult<usize, ErrorKind> {
         let (page, from, n) = self.part(buf.len());
-        if self.kept != Some(page) {
+        let changes = self.device.changes.load(Ordering::Relaxed);
+        if self.kept != Some((page, changes)) {
             self.kept = None;
             let start = page * PAGE_SIZE;
             let read = self.device.opener.read(start, &mut self.page[..]);
             if read.map_err(failed)? < PAGE {
                 return Ok(0);
             }
-            self.kept = Some(page);
+            self.kept = Some((page, changes));
         }
         buf[..n].copy_from_slice(&self.page[from..from + n]);
         self.at += n as u64;
@@ -144,15 +158,13 @@ impl Write for Disk {
     type Error = ErrorKind;
 
     fn write(&mut self, buf: &[u8]) -> IoResult<usize, ErrorKind> {
-        if self.device.drops(self.at) {
-            self.at += buf.len() as u64;
-            return Ok(buf.len());
-        }
         let (page, from, n) = self.part(buf.len());
         let wrote = self.device.opener.write(self.at, &buf[..n]);
+        let before = self.device.changes.fetch_add(1, Ordering::Relaxed);
         let n = wrote.map_err(failed)?;
-        if self.kept == Some(page) {
+        if self.kept == Some((page, before)) {
             self.page[from..from + n].copy_from_slice(&buf[..n]);
+            self.kept = Some((page, before + 1));
         }
         self.at += n as u64;
         Ok(n)

@@ -25,6 +25,11 @@ pub enum FsError {
         /// Their size in bytes.
         bytes: u32,
     },
+    /// The volume's clusters are larger than the crate reads.
+    LargeClusters {
+        /// Their size in bytes.
+        bytes: u32,
+    },
     /// The volume's first cluster does not begin on a page of the disk.
     Unaligned {
         /// The byte where it begins.
@@ -55,6 +60,10 @@ pub enum FsError {
     Full,
     /// A file would be larger than 4 GiB - 1.
     TooLarge,
+    /// The volume cannot be written: why.
+    ReadOnly(&'static str),
+    /// Source and target are one file, or the target lies in the source.
+    Itself,
     /// The disk failed.
     Io,
     /// No memory.
@@ -83,6 +92,12 @@ impl fmt::Display for FsError {
                     "clusters of {bytes} bytes: 4096 at least are accepted (mkfs.fat -s 8)"
                 );
             }
+            Self::LargeClusters { bytes } => {
+                return write!(
+                    f,
+                    "clusters of {bytes} bytes: 32768 at most are accepted (mkfs.fat -s 64)"
+                );
+            }
             Self::Unaligned { at } => {
                 return write!(
                     f,
@@ -104,6 +119,8 @@ impl fmt::Display for FsError {
             Self::BadName => "not a name that FAT accepts",
             Self::Full => "no room on the volume",
             Self::TooLarge => "larger than a file on FAT can be",
+            Self::ReadOnly(why) => return write!(f, "the volume is read-only: {why}"),
+            Self::Itself => "cannot be copied onto or into itself",
             Self::Io => "the disk failed",
             Self::NoMemory => "no memory",
             Self::TooMany => "too many files are open",

@@ -1,26 +1,33 @@
 //! A file on a volume: its content, through a page cache of its own whose pages are its clusters.
 //!
-//! Reading takes no lock of the volume. Writing and truncating take it, so that the size in the directory, the chain of clusters
+//! Reading takes no lock of the volume. Writing, truncating and syncing take it, so that the size, the clusters
 //! and the cache change together. Sleeps.
 
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use mm::MmError;
 use mm::file::Opener;
 
 use crate::FsError;
-use crate::volume::{State, Volume};
+use crate::chain::Chain;
+use crate::commit::What;
+use crate::volume::Volume;
 
 /// What all openers of one file share.
 pub(crate) struct Node {
     path: String,
     pub(crate) opener: Opener,
+    /// The holder of the volume's lock reads and changes it.
+    pub(crate) chain: spin::Mutex<Chain>,
 }
 
 impl Node {
-    pub(crate) fn new(path: String, opener: Opener) -> Self {
-        Self { path, opener }
+    pub(crate) fn new(path: String, opener: Opener, chain: Chain) -> Self {
+        Self {
+            path,
+            opener,
+            chain: spin::Mutex::new(chain),
+        }
     }
 
     /// Where it is, as the directories spell it.
@@ -84,56 +91,49 @@ impl File {
     }
 
     /// Writes `data` at byte `pos`; how much of it, less than all when something failed on the way. Behind the end the file
-    /// grows; what lies between is zeroes.
+    /// grows to the last byte that was written; what lies between is zeroes.
     ///
     /// # Errors
-    /// When nothing was written: NotMounted, TooLarge, Full, Corrupt, Io, NoMemory.
+    /// When nothing was written, and the file has the length that it had: NotMounted, ReadOnly, TooLarge, Full, Corrupt, Io,
+    /// NoMemory.
     pub fn write(&self, pos: u64, data: &[u8]) -> Result<usize, FsError> {
-        let state = self.volume.lock()?;
+        let mut state = self.volume.lock_to_write()?;
+        let old = self.size();
         let end = pos.saturating_add(data.len() as u64);
-        if data.is_empty() || end <= self.size() {
+        if data.is_empty() || end <= old {
             return Ok(self.content.write(pos, data)?);
         }
-        self.growing(&state, end, || self.content.write(pos, data))
+        state.reserve(&self.node, end)?;
+        let wrote = self.content.write(pos, data);
+        if wrote.is_err() && self.size() > old {
+            // It failed in the gap, or behind it. The size is set whatever comes of this.
+            let _ = self.content.truncate(old);
+        }
+        Ok(wrote?)
     }
 
     /// Makes the file `size` bytes long: cuts it off, or appends zeroes.
     ///
     /// # Errors
-    /// NotMounted, TooLarge, Full, Corrupt, Io, NoMemory.
+    /// NotMounted, ReadOnly, TooLarge, Full, Corrupt, Io, NoMemory: a file that was to grow is as before.
     pub fn truncate(&self, size: u64) -> Result<(), FsError> {
-        let state = self.volume.lock()?;
-        if size < self.size() {
-            return self.volume.shrink(&state, &self.node, size);
+        let mut state = self.volume.lock_to_write()?;
+        if size > self.size() {
+            state.reserve(&self.node, size)?;
         }
-        if size == self.size() {
-            return Ok(());
-        }
-        self.growing(&state, size, || self.content.truncate(size))
+        self.content.truncate(size)?;
+        state.taken_away(Some(&self.node))
     }
 
-    /// Runs `f`, which makes the file reach byte `end`, with clusters for that. Those that it did not reach are given back.
-    fn growing<R>(
-        &self,
-        state: &State,
-        end: u64,
-        f: impl FnOnce() -> Result<R, MmError>,
-    ) -> Result<R, FsError> {
-        self.volume.grow(state, &self.node, end)?;
-        let result = f();
-        if self.size() < end {
-            self.volume.give_back(state, &self.node)?;
-        }
-        Ok(result?)
-    }
-
-    /// Makes everything durable that was written to the file before: its content, then the metadata of the whole volume.
+    /// Makes everything durable that was written to the file before: its content, then its entry and the directories of the
+    /// whole volume.
     ///
     /// # Errors
-    /// Io when a write has failed since this was last told, or the file was opened.
+    /// Io when a write has failed since this was last told, or the file was opened. NotMounted, Corrupt, NoMemory.
     pub fn sync(&self) -> Result<(), FsError> {
+        // Most of it without the lock: others go on.
         self.content.sync()?;
-        self.disk.sync()?;
-        Ok(())
+        let mut state = self.volume.lock()?;
+        state.commit(What::One(&self.node, &self.content), &self.disk)
     }
 }

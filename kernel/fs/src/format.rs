@@ -21,7 +21,7 @@ const FAT32_FROM: u64 = 65525;
 /// NoDisk; Busy; BadSize for less than 1 MiB, or more than the disk has; Io, NoMemory.
 pub fn format(bytes: u64) -> Result<(), FsError> {
     let _taken = Taken::new()?;
-    let device = Arc::new(Device::new(disk::open()?, 0));
+    let device = Arc::new(Device::new(disk::open()?));
     if bytes < 1 << 20 || bytes > device.opener.size() {
         return Err(FsError::BadSize);
     }

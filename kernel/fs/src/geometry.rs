@@ -12,10 +12,30 @@ pub(crate) struct Geometry {
     pub(crate) data: u64,
     /// Clusters in the volume.
     pub(crate) clusters: u32,
+    /// Where the root directory is.
+    pub(crate) root: Root,
+    /// The byte where FAT32 counts its free clusters.
+    pub(crate) info: Option<u64>,
+}
+
+/// Where the root directory is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Root {
+    /// FAT12 and FAT16: so many bytes from this one on.
+    Fixed {
+        /// The first byte.
+        at: u64,
+        /// How many.
+        bytes: u64,
+    },
+    /// FAT32: a directory like others, that begins in this cluster.
+    Cluster(u32),
 }
 
 /// The number of the first cluster.
-const FIRST: u32 = 2;
+pub(crate) const FIRST: u32 = 2;
+/// Bytes in the largest clusters that the crate reads.
+const LARGEST: u64 = 32 << 10;
 
 fn word(sector: &[u8; 512], at: usize) -> u64 {
     u64::from(u16::from_le_bytes([sector[at], sector[at + 1]]))
@@ -45,14 +65,22 @@ impl Geometry {
         let either = |short, wide| if short != 0 { short } else { wide };
         let fat = either(word(sector, 22), long(sector, 36));
         let total = either(word(sector, 19), long(sector, 32));
-        let root = (word(sector, 17) * 32).div_ceil(bytes);
+        let root_bytes = word(sector, 17) * 32;
+        let root = root_bytes.div_ceil(bytes);
         let first = reserved + fats * fat + root;
         if reserved == 0 || fats == 0 || fat == 0 || total <= first {
             return Err(FsError::NotFat("no room for clusters"));
         }
+        // As the crate tells FAT32 from the others.
+        let is_wide = word(sector, 17) == 0 && word(sector, 22) == 0;
         let (cluster, data) = (bytes * per_cluster, bytes * first);
         if cluster < PAGE_SIZE {
             return Err(FsError::SmallClusters {
+                bytes: cluster as u32,
+            });
+        }
+        if cluster > LARGEST {
+            return Err(FsError::LargeClusters {
                 bytes: cluster as u32,
             });
         }
@@ -68,6 +96,15 @@ impl Geometry {
             data,
             // Below 2^32, as sectors are.
             clusters: ((total - first) / per_cluster) as u32,
+            root: if is_wide {
+                Root::Cluster(long(sector, 44) as u32)
+            } else {
+                Root::Fixed {
+                    at: bytes * (reserved + fats * fat),
+                    bytes: root_bytes,
+                }
+            },
+            info: is_wide.then(|| bytes * word(sector, 48)),
         })
     }
 
@@ -81,6 +118,17 @@ impl Geometry {
         let index = cluster.checked_sub(FIRST).filter(|i| *i < self.clusters)?;
         let at = self.data + u64::from(index) * u64::from(self.cluster);
         u32::try_from(at / PAGE_SIZE).ok()
+    }
+
+    /// The cluster that page `page` of the disk lies in, which is not before the first.
+    pub(crate) fn cluster_of(&self, page: u32) -> u32 {
+        let behind = u64::from(page) * PAGE_SIZE - self.data;
+        (behind / u64::from(self.cluster)) as u32 + FIRST
+    }
+
+    /// The byte where `cluster`, which is one, begins.
+    pub(crate) fn byte_of(&self, cluster: u32) -> u64 {
+        self.data + u64::from(cluster - FIRST) * u64::from(self.cluster)
     }
 
     /// Pages in a cluster.
@@ -119,6 +167,11 @@ mod tests {
         for none in [0, 1, g.clusters + 2, u32::MAX] {
             assert_eq!(g.page_of(none), None);
         }
+        assert_eq!(g.cluster_of(37), 2);
+        assert_eq!(g.cluster_of(36 + g.clusters), g.clusters + 1);
+        assert_eq!(g.byte_of(3), g.data + 4096);
+        let (at, bytes) = ((8 + 256) * 512, 512 * 32);
+        assert_eq!((g.root, g.info), (Root::Fixed { at, bytes }, None));
         assert_eq!((g.clusters_of(0), g.clusters_of(1)), (0, 1));
         assert_eq!((g.clusters_of(4096), g.clusters_of(4097)), (1, 2));
     }
@@ -128,6 +181,7 @@ mod tests {
         let of = |s: &[u8; 512]| Geometry::new(s, DISK).unwrap_err();
         assert_eq!(of(&[0; 512]), FsError::NotFat("no boot signature"));
         assert_eq!(of(&boot(4, 8)), FsError::SmallClusters { bytes: 2048 });
+        assert_eq!(of(&boot(128, 8)), FsError::LargeClusters { bytes: 65536 });
         assert_eq!(of(&boot(8, 1)), FsError::Unaligned { at: 289 * 512 });
         let cut = FsError::Truncated {
             volume: DISK,

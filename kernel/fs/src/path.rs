@@ -1,5 +1,5 @@
 //! Paths: names separated by `/`, from the root. Names compare as FAT compares them, so a file's one name is how its
-//! directory spells it.
+//! directory spells it. Directories are the same when they begin in the same cluster.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -11,6 +11,7 @@ use hadris_fat::sync::{FatDir, FileEntry};
 use crate::FsError;
 use crate::disk::Disk;
 use crate::geometry::Geometry;
+use crate::slots::Place;
 
 /// The names of a path.
 fn names(path: &str) -> impl Iterator<Item = &str> {
@@ -20,7 +21,7 @@ fn names(path: &str) -> impl Iterator<Item = &str> {
 
 /// What a path leads to.
 pub(crate) enum Found<'a> {
-    Directory(FatDir<'a, Disk>),
+    Directory(FatDir<'a, Disk>, Place),
     File(Box<FileEntry>),
 }
 
@@ -43,17 +44,17 @@ impl Tree {
         &self,
         names: impl Iterator<Item = &'n str>,
     ) -> Result<(Found<'_>, String), FsError> {
-        let mut found = Found::Directory(self.fat.root_dir());
+        let mut found = Found::Directory(self.fat.root_dir(), Place::root(&self.geometry));
         let mut spelled = String::new();
         for name in names {
-            let Found::Directory(dir) = found else {
+            let Found::Directory(dir, _) = found else {
                 return Err(FsError::NotDirectory);
             };
             let entry = self.entry(&dir, name)?;
             spelled.push('/');
             spelled.push_str(&entry.name());
             found = if entry.is_directory() {
-                Found::Directory(dir.open_entry(&entry)?)
+                Found::Directory(dir.open_entry(&entry)?, Place::Chain(first_cluster(&entry)))
             } else {
                 Found::File(Box::new(entry))
             };
@@ -80,14 +81,34 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::find`]; BadName also for the root itself.
-    pub(crate) fn parent<'p>(&self, path: &'p str) -> Result<(FatDir<'_, Disk>, &'p str), FsError> {
+    pub(crate) fn parent<'p>(
+        &self,
+        path: &'p str,
+    ) -> Result<(FatDir<'_, Disk>, Place, &'p str), FsError> {
         let mut names: Vec<&str> = names(path).collect();
         let name = names.pop().filter(|name| *name != "..");
         let name = name.ok_or(FsError::BadName)?;
         match self.walk(names.into_iter())?.0 {
-            Found::Directory(dir) => Ok((dir, name)),
+            Found::Directory(dir, place) => Ok((dir, place, name)),
             Found::File(_) => Err(FsError::NotDirectory),
         }
+    }
+
+    /// The directories that one passes on the way to `path`'s last name, the root first.
+    ///
+    /// # Errors
+    /// As [`Tree::parent`].
+    pub(crate) fn way(&self, path: &str) -> Result<Vec<Place>, FsError> {
+        let mut names: Vec<&str> = names(path).collect();
+        names.pop();
+        let mut way = Vec::new();
+        for n in 0..=names.len() {
+            match self.walk(names[..n].iter().copied())?.0 {
+                Found::Directory(_, place) => way.push(place),
+                Found::File(_) => return Err(FsError::NotDirectory),
+            }
+        }
+        Ok(way)
     }
 
     /// The entry of the file at `path`, and that path as the directories spell it.
@@ -97,7 +118,7 @@ impl Tree {
     pub(crate) fn file(&self, path: &str) -> Result<(FileEntry, String), FsError> {
         match self.find(path)? {
             (Found::File(entry), spelled) => Ok((*entry, spelled)),
-            (Found::Directory(_), _) => Err(FsError::IsDirectory),
+            (Found::Directory(..), _) => Err(FsError::IsDirectory),
         }
     }
 }

@@ -1,24 +1,27 @@
-//! A mounted volume: directories, and which clusters are whose.
+//! A mounted volume: directories, and the files in them.
 //!
-//! The entry of a file is looked up anew for each change of it: the crate's entries are copies. Everything here takes the
-//! volume's lock and sleeps.
+//! Entries are looked up anew for each change: the crate's are copies. Everything here takes the volume's lock and
+//! sleeps.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use arch::PAGE_SIZE;
-use hadris_fat::FatVolume;
-use hadris_fat::sync::write::FileWriter;
-use hadris_fat::sync::{FatVolumeWriteExt, FileEntry};
-use mm::file::{self, Extent};
+use hadris_fat::sync::FileEntry;
+use mm::file;
 use sync::{Mutex, MutexGuard, Rank};
 
 use crate::FsError;
-use crate::disk::{self, Device, Disk, Taken};
+use crate::commit::What;
+use crate::disk::{self, Device, Taken};
 use crate::file::{File, Node};
-use crate::geometry::Geometry;
-use crate::path::{Found, Tree, first_cluster};
+use crate::geometry::{FIRST, Geometry, Root};
+use crate::mend::Findings;
+use crate::path::{Found, first_cluster};
+use crate::slots::{self, Place};
+use crate::state::State;
+use crate::table::Next;
+use crate::walk::Walk;
 
 /// A volume that is mounted, or was; clones are the same volume.
 #[derive(Clone)]
@@ -27,16 +30,8 @@ pub struct Volume(Arc<Inner>);
 struct Inner {
     geometry: Geometry,
     device: Arc<Device>,
+    findings: Findings,
     state: Mutex<State>,
-}
-
-/// What the volume's lock guards.
-pub(crate) struct State {
-    tree: Tree,
-    /// Every file that was opened since the volume was mounted: its cache stays the only one of its clusters.
-    nodes: Vec<Arc<Node>>,
-    /// Until the volume is unmounted.
-    taken: Option<Taken>,
 }
 
 /// What is in a directory.
@@ -59,11 +54,24 @@ pub struct Info {
     pub cluster: u32,
     /// Clusters in it.
     pub clusters: u32,
+    /// Why nothing can be written, if so.
+    pub read_only: Option<&'static str>,
+    /// What was wrong with it when it was mounted.
+    pub findings: Findings,
+}
+
+/// What an unmounting has lost.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Lost {
+    /// The paths of files that were changed after they were last synced.
+    pub files: Vec<String>,
+    /// Files or directories were made or removed.
+    pub directories: bool,
 }
 
 static MOUNTED: spin::Mutex<Option<Volume>> = spin::Mutex::new(None);
 
-/// Mounts the data disk. Sleeps.
+/// Mounts the data disk, and mends what a power cut has left. Sleeps.
 ///
 /// # Errors
 /// NoDisk; Busy when it is mounted already, or somebody uses a part of it as a file; what [`FsError`] says of bad
@@ -94,8 +102,11 @@ pub fn unmount() -> Result<(), FsError> {
 ///
 /// # Errors
 /// NotMounted; Open; NoMemory: it is still mounted.
-pub fn abandon() -> Result<(), FsError> {
-    mounted()?.close(false)
+pub fn abandon() -> Result<Lost, FsError> {
+    let volume = mounted()?;
+    let lost = volume.unwritten()?;
+    volume.close(false)?;
+    Ok(lost)
 }
 
 impl Volume {
@@ -106,18 +117,19 @@ impl Volume {
             return Err(FsError::Io);
         }
         let geometry = Geometry::new(&sector, opener.size())?;
-        let device = Arc::new(Device::new(opener, geometry.data));
-        let state = State {
-            tree: Tree {
-                fat: FatVolume::open(Disk::new(device.clone()))?,
-                geometry,
-            },
-            nodes: Vec::new(),
-            taken: Some(taken),
-        };
+        let device = Arc::new(Device::new(opener));
+        let read_only = file::disk_is_read_only().then_some("the disk is");
+        let opened = State::new(geometry, device.clone(), read_only);
+        let opened = opened.and_then(|mut state| Ok((state.mend()?, state)));
+        let (findings, mut state) = opened.inspect_err(|_| {
+            // What it was to be written is not; the disk's own file knows no other error.
+            let _ = device.forget(0, u64::MAX);
+        })?;
+        state.taken = Some(taken);
         Ok(Self(Arc::new(Inner {
             geometry,
             device,
+            findings,
             state: Mutex::new(Rank::Volume, state),
         })))
     }
@@ -128,13 +140,15 @@ impl Volume {
         if state.nodes.iter().any(Node::is_open) {
             return Err(FsError::Open);
         }
-        if write {
-            self.sync_all(&state)?;
+        if write && state.read_only.is_none() {
+            state.commit_all()?;
+            state.write_count()?;
+            self.0.device.opener.sync()?;
         }
         for node in &state.nodes {
             node.forget()?;
         }
-        self.0.device.opener.invalidate(0, u64::MAX)?;
+        self.0.device.forget(0, u64::MAX)?;
         state.nodes.clear();
         let taken = state.taken.take();
         drop(state);
@@ -145,6 +159,17 @@ impl Volume {
         Ok(())
     }
 
+    /// What would be lost if nothing more were written.
+    fn unwritten(&self) -> Result<Lost, FsError> {
+        let state = self.lock()?;
+        let changed = |node: &&Arc<Node>| state.is_changed(node) || node.opener.has_unwritten();
+        let nodes = state.nodes.iter().filter(changed);
+        Ok(Lost {
+            files: nodes.map(|node| node.path().to_string()).collect(),
+            directories: self.0.device.opener.has_unwritten() || !state.freed.is_empty(),
+        })
+    }
+
     pub(crate) fn lock(&self) -> Result<MutexGuard<'_, State>, FsError> {
         let state = self.0.state.lock();
         match state.taken {
@@ -153,15 +178,30 @@ impl Volume {
         }
     }
 
+    /// As [`Volume::lock`], to change something.
+    ///
+    /// # Errors
+    /// NotMounted, ReadOnly.
+    pub(crate) fn lock_to_write(&self) -> Result<MutexGuard<'_, State>, FsError> {
+        let state = self.lock()?;
+        match state.read_only {
+            Some(why) => Err(FsError::ReadOnly(why)),
+            None => Ok(state),
+        }
+    }
+
     /// What it is.
     ///
     /// # Errors
     /// NotMounted.
     pub fn info(&self) -> Result<Info, FsError> {
+        let state = self.lock()?;
         Ok(Info {
-            kind: self.lock()?.tree.fat.fat_type().to_string(),
+            kind: state.tree.fat.fat_type().to_string(),
             cluster: self.0.geometry.cluster,
             clusters: self.0.geometry.clusters,
+            read_only: state.read_only,
+            findings: self.0.findings.clone(),
         })
     }
 
@@ -170,18 +210,46 @@ impl Volume {
     /// # Errors
     /// NotMounted, NotFound, NotDirectory, BadName, Corrupt, Io, NoMemory.
     pub fn list(&self, path: &str) -> Result<Vec<Entry>, FsError> {
+        Ok(self.look_into(path)?.1)
+    }
+
+    /// Everything below the directory at `path`; for the path of a file, that file.
+    ///
+    /// # Errors
+    /// As [`Volume::list`].
+    pub fn walk(&self, path: &str) -> Result<Walk, FsError> {
+        Walk::new(self.clone(), path)
+    }
+
+    /// As [`Volume::list`], and where the directory is; None for a file.
+    pub(crate) fn look_into(&self, path: &str) -> Result<(Option<Place>, Vec<Entry>), FsError> {
         let state = self.lock()?;
-        let dir = match state.tree.find(path)?.0 {
-            Found::Directory(dir) => dir,
-            Found::File(entry) => return Ok(Vec::from([Entry::new(&entry)])),
+        let (found, spelled) = state.tree.find(path)?;
+        // What a file's entry says is from its last sync.
+        let sized = |mut entry: Entry, spelled: &str| {
+            if let Some(i) = state.known(spelled) {
+                entry.size = state.nodes[i].opener.size();
+            }
+            entry
+        };
+        let (dir, place) = match found {
+            Found::Directory(dir, place) => (dir, place),
+            Found::File(entry) => {
+                let entry = sized(Entry::new(&entry), &spelled);
+                return Ok((None, Vec::from([entry])));
+            }
         };
         let mut list = Vec::new();
         for item in dir.entries() {
             let item = item?;
             let entry = item.as_entry().map(Entry::new);
-            list.extend(entry.filter(|e| e.name != "." && e.name != ".."));
+            let entry = entry.filter(|e| e.name != "." && e.name != "..");
+            list.extend(entry.map(|e| {
+                let path = alloc::format!("{spelled}/{}", e.name);
+                sized(e, &path)
+            }));
         }
-        Ok(list)
+        Ok((Some(place), list))
     }
 
     /// Whether there is a directory at `path`; false for a file.
@@ -191,7 +259,7 @@ impl Volume {
     pub fn is_directory(&self, path: &str) -> Result<bool, FsError> {
         let state = self.lock()?;
         let found = state.tree.find(path)?.0;
-        Ok(matches!(found, Found::Directory(_)))
+        Ok(matches!(found, Found::Directory(..)))
     }
 
     /// Opens the file at `path`.
@@ -207,11 +275,10 @@ impl Volume {
     /// Makes an empty file at `path` and opens it.
     ///
     /// # Errors
-    /// As [`Volume::open`] of the directory; Exists, Full.
+    /// As [`Volume::open`] of the directory; ReadOnly, Exists, Full.
     pub fn create(&self, path: &str) -> Result<File, FsError> {
-        let mut state = self.lock()?;
-        let (dir, name) = state.tree.parent(path)?;
-        state.tree.fat.create_file(&dir, name)?;
+        let mut state = self.lock_to_write()?;
+        state.new_entry(path)?;
         let (entry, spelled) = state.tree.file(path)?;
         self.file(&mut state, &entry, spelled)
     }
@@ -221,31 +288,53 @@ impl Volume {
     /// # Errors
     /// As [`Volume::create`].
     pub fn make_directory(&self, path: &str) -> Result<(), FsError> {
-        let state = self.lock()?;
-        let (dir, name) = state.tree.parent(path)?;
-        state.tree.fat.create_dir(&dir, name)?;
-        Ok(())
+        let mut state = self.lock_to_write()?;
+        state.new_entry(path)?;
+        let made = state.make_directory(path);
+        if made.is_err() {
+            let found = state.entry(path)?;
+            state.slots().delete(&found)?;
+        }
+        made
     }
 
     /// Removes a file that nobody has open, or an empty directory. Mappings of the file have no pages any more.
     ///
     /// # Errors
-    /// As [`Volume::open`]; Open, NotEmpty.
+    /// As [`Volume::open`]; ReadOnly, Open, NotEmpty.
     pub fn remove(&self, path: &str) -> Result<(), FsError> {
-        let mut state = self.lock()?;
-        let (dir, name) = state.tree.parent(path)?;
-        let entry = state.tree.entry(&dir, name)?;
-        let spelled = state.tree.find(path)?.1;
-        let known = state.nodes.iter().position(|n| n.is(&spelled));
+        let mut state = self.lock_to_write()?;
+        let (found, spelled) = state.tree.find(path)?;
+        if let Found::Directory(dir, _) = found {
+            for item in dir.entries() {
+                let item = item?;
+                let name = item.as_entry().map(FileEntry::name).unwrap_or_default();
+                if name != "." && name != ".." {
+                    return Err(FsError::NotEmpty);
+                }
+            }
+        }
+        let known = state.known(&spelled);
         if known.is_some_and(|i| Node::is_open(&state.nodes[i])) {
             return Err(FsError::Open);
         }
-        state.tree.fat.delete(&entry)?;
-        match known {
-            // Under the lock still: nobody else has got its clusters.
-            Some(i) => state.nodes.swap_remove(i).forget(),
-            None => Ok(()),
+        let found = state.entry(path)?;
+        state.freed.try_reserve(2).map_err(|_| FsError::NoMemory)?;
+        let chain = known.map(|i| state.nodes[i].chain());
+        if let Some(i) = known {
+            // Under the lock: nobody opens it any more.
+            state.nodes[i].forget()?;
+            state.nodes.swap_remove(i);
         }
+        state.slots().delete(&found)?;
+        // A chain that was not linked yet, and the one that the entry leads to.
+        let (tail, first) = match chain {
+            Some(chain) => (chain.tail, chain.first),
+            None => (None, found.slot.first()),
+        };
+        let first = Some(first).filter(|first| *first >= FIRST && Some(*first) != tail);
+        state.freed.extend(first.into_iter().chain(tail));
+        state.taken_away(None)
     }
 
     /// Makes everything durable that was written before, in files and directories.
@@ -253,133 +342,116 @@ impl Volume {
     /// # Errors
     /// NotMounted; Io when a write has failed since the last call.
     pub fn sync(&self) -> Result<(), FsError> {
-        let state = self.lock()?;
-        self.sync_all(&state)
+        let mut state = self.lock()?;
+        state.commit(What::All, &self.0.device.opener)
     }
 
-    fn sync_all(&self, state: &State) -> Result<(), FsError> {
-        let mut result = Ok(());
-        for node in &state.nodes {
-            // All of them, also after one that failed.
-            result = node.opener.sync().and(result);
+    /// Whether `to` is `from`, or would be in the directory `from` or below it.
+    ///
+    /// # Errors
+    /// As [`Volume::open`].
+    pub fn is_within(&self, to: &str, from: &str) -> Result<bool, FsError> {
+        let state = self.lock()?;
+        let (found, spelled) = state.tree.find(from)?;
+        if let Found::Directory(_, place) = found
+            && state.tree.way(to)?.contains(&place)
+        {
+            return Ok(true);
         }
-        Ok(self.0.device.opener.sync().and(result)?)
+        match state.tree.find(to) {
+            Ok((_, other)) => Ok(other == spelled),
+            Err(FsError::NotFound) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Opens a file whose entry was found.
     fn file(&self, state: &mut State, entry: &FileEntry, spelled: String) -> Result<File, FsError> {
-        let known = state.nodes.iter().find(|node| node.is(&spelled));
-        let node = match known {
-            Some(node) => node.clone(),
+        let node = match state.known(&spelled) {
+            Some(i) => state.nodes[i].clone(),
             None => {
-                let extents = self.extents(&self.clusters(state, entry)?)?;
-                let opener = file::open_extents(entry.len(), &extents)?;
-                let node = Arc::new(Node::new(spelled, opener));
+                let (first, size) = (first_cluster(entry), entry.len() as u32);
+                let (chain, extents, size) = state.chain_of(first, size)?;
+                let opener = file::open_extents(u64::from(size), &extents.0)?;
+                let node = Arc::new(Node::new(spelled, opener, chain));
                 state.nodes.push(node.clone());
                 node
             }
         };
         File::new(self.clone(), node, &self.0.device.opener)
     }
+}
 
-    /// The clusters of a file, in order.
-    fn clusters(&self, state: &State, entry: &FileEntry) -> Result<Vec<u32>, FsError> {
-        let mut found = Vec::new();
-        let first = first_cluster(entry);
-        if first != 0 {
-            let reader = &mut Disk::new(self.0.device.clone());
-            let most = self.0.geometry.clusters;
-            let see = |cluster| found.push(cluster);
-            state.tree.fat.fat().walk_chain(reader, first, most, see)?;
+impl State {
+    /// Makes the entry of an empty file. Where the directory needs another cluster for that, it is there, and empty, before the
+    /// directory leads to it.
+    fn new_entry(&mut self, path: &str) -> Result<(), FsError> {
+        let (dir, place, name) = self.tree.parent(path)?;
+        if dir.find(name)?.is_some() {
+            return Err(FsError::Exists);
         }
-        let wanted = self.0.geometry.clusters_of(entry.len());
-        if found.len() as u64 != wanted && !entry.is_empty() {
-            return Err(FsError::Corrupt("a file's chain does not fit its size"));
+        let slots = slots::slots_of(name);
+        if place != Place::Fixed && !self.slots().has_room(place, slots)? {
+            self.lengthen_directory(place)?;
         }
-        Ok(found)
-    }
-
-    /// Where `clusters` lie.
-    fn extents(&self, clusters: &[u32]) -> Result<Vec<Extent>, FsError> {
-        let geometry = &self.0.geometry;
-        let pages = geometry.pages_per_cluster();
-        let mut list: Vec<Extent> = Vec::new();
-        for &cluster in clusters {
-            let first = geometry.page_of(cluster);
-            let first = first.ok_or(FsError::Corrupt("a cluster that is not there"))?;
-            match list.last_mut() {
-                Some(last) if last.first + last.pages == first => last.pages += pages,
-                _ => list.push(Extent { first, pages }),
-            }
-        }
-        Ok(list)
-    }
-
-    /// Gives a file clusters for `size` bytes, which is more than it has, and its entry that size. What is in them is the
-    /// caller's to write.
-    pub(crate) fn grow(&self, state: &State, node: &Node, size: u64) -> Result<(), FsError> {
-        if size > u64::from(u32::MAX) {
-            return Err(FsError::TooLarge);
-        }
-        let mut entry = state.tree.file(node.path())?.0;
-        if entry.len() > node.opener.size() {
-            // Giving back has failed before.
-            self.give_back(state, node)?;
-            entry = state.tree.file(node.path())?.0;
-        }
-        let reserve = || self.reserve(state, &entry, size);
-        self.0.device.reserving(reserve)?.finish()?;
-        let added = self.add_fresh(state, node);
-        added.or_else(|e| self.give_back(state, node).and(Err(e)))
-    }
-
-    /// The file's cache learns of the clusters at the end of its chain; the disk's own forgets what it has of them: they may have
-    /// been a directory's, and must not be written from there any more.
-    fn add_fresh(&self, state: &State, node: &Node) -> Result<(), FsError> {
-        let entry = state.tree.file(node.path())?.0;
-        let clusters = self.clusters(state, &entry)?;
-        let had = node.opener.limit() / u64::from(self.0.geometry.cluster);
-        let fresh = clusters.get(had as usize..).unwrap_or_default();
-        for extent in self.extents(fresh)? {
-            let bytes = |pages| u64::from(pages) * PAGE_SIZE;
-            let disk = &self.0.device.opener;
-            disk.invalidate(bytes(extent.first), bytes(extent.pages))?;
-            node.opener.add_extent(extent)?;
-        }
+        // As the borrows end above.
+        let (dir, _, name) = self.tree.parent(path)?;
+        self.tree.fat.create_file(&dir, name)?;
         Ok(())
     }
 
-    /// Chains clusters to a file until it can have `size` bytes.
-    fn reserve<'a>(
-        &self,
-        state: &'a State,
-        entry: &FileEntry,
-        size: u64,
-    ) -> Result<FileWriter<'a, Disk>, FsError> {
-        static NOTHING: [u8; 4096] = [0; 4096];
-        let mut writer = FileWriter::new_append(&state.tree.fat, entry)?;
-        let mut left = size - entry.len();
-        while left > 0 {
-            let n = left.min(NOTHING.len() as u64) as usize;
-            left -= writer.write(&NOTHING[..n])? as u64;
+    fn lengthen_directory(&mut self, place: Place) -> Result<(), FsError> {
+        let (Place::Chain(mut last), most) = (place, self.tree.geometry.clusters) else {
+            return Err(FsError::Full);
+        };
+        for _ in 0..most {
+            let Next::Cluster(next) = self.table().next(last)? else {
+                let new = self.empty_cluster(None)?;
+                return self.table().link(last, Some(new));
+            };
+            last = next;
         }
-        Ok(writer)
+        Err(FsError::Corrupt("a chain that loops"))
     }
 
-    /// Makes a file `size` bytes long, which is less than it has.
-    pub(crate) fn shrink(&self, state: &State, node: &Node, size: u64) -> Result<(), FsError> {
-        node.opener.truncate(size)?;
-        self.give_back(state, node)
+    /// A new cluster of an empty directory, on the disk as well; with `parent` it is its first.
+    fn empty_cluster(&mut self, parent: Option<u32>) -> Result<u32, FsError> {
+        const ZEROES: [u8; arch::PAGE_SIZE as usize] = [0; arch::PAGE_SIZE as usize];
+        let new = match self.allocate(self.hint) {
+            Err(FsError::Full) if self.owes_clusters() => {
+                self.commit_all()?;
+                self.allocate(self.hint)?
+            }
+            other => other?,
+        };
+        let at = self.tree.geometry.byte_of(new);
+        let end = at + u64::from(self.tree.geometry.cluster);
+        let pages = (at..end).step_by(ZEROES.len());
+        let mut wrote = pages
+            .into_iter()
+            .try_for_each(|page| self.disk.put(page, &ZEROES));
+        if let Some(parent) = parent {
+            let dots = slots::dots(new, parent);
+            wrote = wrote.and_then(|()| self.disk.put(at, &dots));
+        }
+        let wrote = wrote.and_then(|()| Ok(self.device.opener.sync()?));
+        if wrote.is_err() {
+            self.free(new)?;
+        }
+        wrote.map(|()| new)
     }
 
-    /// Takes clusters behind the end from a file, and gives its entry the size that the file has.
-    pub(crate) fn give_back(&self, state: &State, node: &Node) -> Result<(), FsError> {
-        let size = node.opener.size();
-        let geometry = &self.0.geometry;
-        let pages = geometry.clusters_of(size) * u64::from(geometry.pages_per_cluster());
-        node.opener.cut_extents(pages as u32)?;
-        let entry = state.tree.file(node.path())?.0;
-        Ok(state.tree.fat.truncate(&entry, size as usize)?)
+    /// The empty file at `path` becomes an empty directory.
+    fn make_directory(&mut self, path: &str) -> Result<(), FsError> {
+        let (_, place, _) = self.tree.parent(path)?;
+        let parent = match (place, self.tree.geometry.root) {
+            (Place::Chain(first), Root::Cluster(root)) if first == root => 0,
+            (Place::Chain(first), _) => first,
+            (Place::Fixed, _) => 0,
+        };
+        let new = self.empty_cluster(Some(parent))?;
+        let slot = self.entry(path)?.slot.of_directory().with(new, 0);
+        self.slots().put(&slot)
     }
 }
 

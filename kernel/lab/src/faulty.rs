@@ -150,6 +150,9 @@ impl BlockDevice for FaultyDisk {
     fn sectors(&self) -> u64 {
         self.inner().sectors()
     }
+    fn is_read_only(&self) -> bool {
+        self.inner().is_read_only()
+    }
     fn submit(&self, bio: &'static Bio) -> Result<(), Busy> {
         if !self.spoils(bio) {
             return self.inner().submit(bio);

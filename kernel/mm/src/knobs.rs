@@ -50,6 +50,7 @@ knobs! {
         TruncateUnmap = "truncate_unmap", rule 10, "truncation unmaps a page once more under its folio lock before it leaves the cache";
         TruncateCopies = "truncate_copies", rule 10, "truncation takes away what private areas have copied meanwhile";
         SoleByRefs = "sole_by_refs", rule 14, "a folio is mine alone only if nobody else holds a reference, whatever its mapcount";
+        FatOrder = "fat_order", rule 15, "a cluster of a FAT volume is free only once nothing durable leads to it";
     }
     variants {
         LateDirty = "late_dirty", "a zapped entry makes its folio dirty after the flush, with the table still locked";

@@ -114,6 +114,10 @@ impl<const N: usize> BlockDevice for Disk<N> {
         self.sectors
     }
 
+    fn is_read_only(&self) -> bool {
+        self.features.contains(Features::RO)
+    }
+
     fn submit(&self, bio: &'static Bio) -> Result<(), Busy> {
         if bio.op() == Op::Flush && !self.features.contains(Features::FLUSH) {
             // Without a cache every completed write is durable.
@@ -180,7 +184,7 @@ impl<const N: usize> Driver for Disk<N> {
     }
 
     fn describe(&self) -> (usize, bool) {
-        (N, self.features.contains(Features::RO))
+        (N, self.is_read_only())
     }
 
     fn serial(&self) -> &str {

@@ -13,7 +13,7 @@ use crate::block::{Bio, BlockDevice, Busy, IoError, Op, SECTOR};
 use crate::upcall::upcalls;
 use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +63,20 @@ pub(super) struct Completion {
     result: Result<(), IoError>,
 }
 
+/// What a disk has done, for tests that cut the power at each point.
+#[derive(Clone, Debug)]
+pub enum DiskEvent {
+    /// A page was written.
+    Write {
+        /// Its first sector.
+        sector: u64,
+        /// Its words.
+        words: Vec<u64>,
+    },
+    /// Everything written before is durable.
+    Flush,
+}
+
 struct Request {
     bio: &'static Bio,
     due_ns: u64,
@@ -92,6 +106,8 @@ pub struct RamDisk {
     sectors: u64,
     in_flight: AtomicUsize,
     completed: AtomicU64,
+    read_only: AtomicBool,
+    log: Mutex<Option<Vec<DiskEvent>>>,
     /// Held while data is moved to the disk. None: writes go through.
     unflushed: Option<Mutex<Volatile>>,
     queue: Mutex<Queue>,
@@ -107,6 +123,8 @@ impl RamDisk {
             sectors: bytes / SECTOR,
             in_flight: AtomicUsize::new(0),
             completed: AtomicU64::new(0),
+            read_only: AtomicBool::new(false),
+            log: Mutex::new(None),
             unflushed: (cache == Cache::Volatile).then(Mutex::default),
             queue: Mutex::new(Queue {
                 waiting: Vec::with_capacity(QUEUE),
@@ -129,6 +147,27 @@ impl RamDisk {
             (r.hangs, r.due_ns) = (false, 0);
         }
         self.work.notify_all();
+    }
+
+    /// Begins to write down what is done; what was until now.
+    pub fn record(&self) -> Vec<DiskEvent> {
+        lock(&self.log).replace(Vec::new()).unwrap_or_default()
+    }
+
+    /// Ends writing it down; what was.
+    pub fn recorded(&self) -> Vec<DiskEvent> {
+        lock(&self.log).take().unwrap_or_default()
+    }
+
+    fn note(&self, event: impl FnOnce() -> DiskEvent) {
+        if let Some(log) = lock(&self.log).as_mut() {
+            log.push(event());
+        }
+    }
+
+    /// From now on the disk takes no writes, or does again.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Relaxed);
     }
 
     /// Word `index` (below 64) of `sector`, as a read would find it: for oracles.
@@ -195,10 +234,12 @@ impl RamDisk {
         let mut unflushed = self.unflushed.as_ref().map(lock);
         if bio.op() == Op::Flush {
             unflushed.as_mut().into_iter().for_each(|u| u.flush());
+            self.note(|| DiskEvent::Flush);
             return Ok(());
         }
         let end = bio.sector() + bio.len() as u64 * SECTORS_PER_PAGE;
-        if end > self.sectors {
+        let refused = bio.op() == Op::Write && self.is_read_only();
+        if end > self.sectors || refused {
             return Err(IoError);
         }
         for i in 0..bio.len() {
@@ -213,6 +254,12 @@ impl RamDisk {
                     Op::Write => d.store(m.load(Relaxed), Relaxed),
                     _ => m.store(d.load(Relaxed), Relaxed),
                 }
+            }
+            if bio.op() == Op::Write {
+                self.note(|| DiskEvent::Write {
+                    sector: bio.sector() + i as u64 * SECTORS_PER_PAGE,
+                    words: disk.iter().map(|w| w.load(Relaxed)).collect(),
+                });
             }
         }
         Ok(())
@@ -275,6 +322,10 @@ impl BlockDevice for RamDisk {
 
     fn sectors(&self) -> u64 {
         self.sectors
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only.load(Relaxed)
     }
 
     fn submit(&self, bio: &'static Bio) -> Result<(), Busy> {

@@ -7,7 +7,7 @@ use super::{disk, oracle};
 use crate::addr::{PAGE_SIZE, Pfn, VirtAddr};
 use std::sync::{Arc, Mutex};
 
-pub use super::disk::{DiskFault, FaultKind, RamDisk};
+pub use super::disk::{DiskEvent, DiskFault, FaultKind, RamDisk};
 pub use oracle::Violation;
 
 /// What the machine is made of.

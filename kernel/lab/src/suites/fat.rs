@@ -12,6 +12,8 @@ use mm::MapFlags;
 use mm::file;
 use mm::stats::{Use, use_pages};
 
+#[cfg(all(feature = "lab", not(target_os = "none")))]
+use super::fat_cuts::{broken_fat_order_is_noticed, every_cut_leaves_what_was_synced};
 use super::fat_model::Model;
 use super::file::{PAGE, bytes, empty_cache, same};
 use super::{BASE, Outcome, in_parallel, several, without_leak};
@@ -33,19 +35,25 @@ pub(super) static SUITE: Suite = Suite {
         writers_at_once,
         #[cfg(feature = "lab")]
         a_failed_write_is_told_once,
+        #[cfg(feature = "lab")]
+        a_failed_append_shows_nothing_old,
         #[cfg(not(target_os = "none"))]
         what_is_synced_survives_a_power_cut,
         #[cfg(not(target_os = "none"))]
         others_may_be_at_work_when_the_power_is_cut,
+        #[cfg(all(feature = "lab", not(target_os = "none")))]
+        every_cut_leaves_what_was_synced,
+        #[cfg(all(feature = "lab", not(target_os = "none")))]
+        broken_fat_order_is_noticed,
     ],
 };
 
 /// FAT12 and FAT16, by the number of clusters.
-const FAT12: u64 = 8 << 20;
-const FAT16: u64 = 24 << 20;
+pub(super) const FAT12: u64 = 8 << 20;
+pub(super) const FAT16: u64 = 24 << 20;
 
 /// Runs `f` on a disk that begins with an empty volume of `size` bytes; after it nothing is left in a cache.
-fn on_disk(size: u64, f: impl FnOnce() -> Outcome) -> Outcome {
+pub(super) fn on_disk(size: u64, f: impl FnOnce() -> Outcome) -> Outcome {
     if u64::from(file::disk_pages()) * PAGE_SIZE < size {
         let need = format!("needs a data disk of {} MiB", size >> 20);
         return Err(Failure::Skip(need));
@@ -251,13 +259,12 @@ fn what_is_no_volume_is_refused(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// The second entry of a file of three clusters leads to where it must not.
+/// The second entry of a file of three clusters leads to where it must not. (Where it only ends, that is mended.)
 fn a_damaged_chain_is_refused(_: &mut TestCtx<'_>) -> Outcome {
     let bent = [
         (2_u16, "a loop"),
         (0xfff0, "no cluster"),
         (1, "no number of a cluster"),
-        (0xffff, "the end"),
     ];
     for (next, what) in bent {
         on_disk(FAT16, || {
@@ -434,6 +441,50 @@ fn a_failed_write_is_told_once(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
+/// The disk takes nothing for a while: a file is as long as what was written to it says, and holds that.
+#[cfg(feature = "lab")]
+fn a_failed_append_shows_nothing_old(_: &mut TestCtx<'_>) -> Outcome {
+    use arch::block::Op;
+    const LEN: usize = 5000;
+    // Behind the end, at once or over a gap, or by its size alone.
+    for (gap, cut) in [(0, false), (6 * PAGE, false), (0, true)] {
+        let mut wanted = bytes(0, LEN, 1);
+        on_disk(FAT12, || {
+            mounted(|volume| {
+                // What the disk has there.
+                make(volume, "/old", &bytes(0, 100 * PAGE, 9))?;
+                volume.sync()?;
+                volume.remove("/old")?;
+                make(volume, "/file", &wanted)
+            })?;
+            mounted(|volume| {
+                let file = volume.open("/file")?;
+                let all = 0..(FAT12 / PAGE_SIZE) as u32;
+                super::file::with_errors(Op::Write, all, u64::MAX, || {
+                    super::file::with_limit(4, || {
+                        let more = bytes(LEN + gap, 40 * PAGE, 2);
+                        let end = (LEN + gap + more.len()) as u64;
+                        let n = if cut {
+                            file.truncate(end).map(|()| more.len())
+                        } else {
+                            file.write((LEN + gap) as u64, &more)
+                        };
+                        check!(n != Ok(more.len()), "nothing failed");
+                        if let Ok(n) = n {
+                            wanted.resize(LEN + gap, 0);
+                            wanted.extend_from_slice(&more[..n]);
+                        }
+                        Ok(())
+                    })
+                })?;
+                expect(&file, &wanted)
+            })?;
+            mounted(|volume| expect(&volume.open("/file")?, &wanted))
+        })?;
+    }
+    Ok(())
+}
+
 #[cfg(not(target_os = "none"))]
 fn what_is_synced_survives_a_power_cut(ctx: &mut TestCtx<'_>) -> Outcome {
     on_disk(FAT12, || {
@@ -481,7 +532,7 @@ fn others_may_be_at_work_when_the_power_is_cut(ctx: &mut TestCtx<'_>) -> Outcome
             let kept = all.try_for_each(|(name, data)| expect(&volume.open(&name)?, &data));
             let _ = use_all(&volume, "", &mut 0);
             drop(volume);
-            fs::abandon()?;
+            let _ = fs::abandon()?;
             kept
         })?;
     }

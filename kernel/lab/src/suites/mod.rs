@@ -22,6 +22,8 @@ mod balance;
 #[cfg(feature = "lab")]
 mod disk;
 mod fat;
+#[cfg(all(feature = "lab", not(target_os = "none")))]
+mod fat_cuts;
 mod fat_model;
 mod fault;
 mod file;

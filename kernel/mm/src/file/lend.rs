@@ -5,7 +5,7 @@
 
 use super::{drop_caches, flusher, io, writeback};
 use crate::error::MmError;
-use crate::pagecache::{self, each};
+use crate::pagecache;
 use arch::block::BlockDevice;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
@@ -35,11 +35,7 @@ pub(crate) struct Lent {
 /// [`MmError::Io`] when something cannot be written to the machine's.
 pub(crate) fn lend(disk: &'static dyn BlockDevice) -> Result<Lent, MmError> {
     let flusher = flusher::pause();
-    for pin in each() {
-        let range = writeback::all(pin.file());
-        writeback::start(pin.file(), &range);
-        writeback::wait(pin.file(), &range);
-    }
+    writeback::write_back();
     // Nobody waits for what was read ahead, and a request is given back a moment after its pages.
     for _ in 0..PATIENCE {
         if io::in_flight() == 0 {

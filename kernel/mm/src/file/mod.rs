@@ -35,6 +35,8 @@ pub use flusher::{Limits, limits, set_limits};
 pub(crate) use flusher::{wait_written, wake as wake_flusher, written};
 pub use io::read_raw;
 pub(crate) use read::will_need;
+#[cfg(feature = "lab")]
+pub use writeback::write_back;
 pub(crate) use writeback::{begin_write, submit};
 
 /// A file in somebody's use.
@@ -59,6 +61,11 @@ pub fn disk_pages() -> u32 {
     let pages = io::device().map_or(0, |d| d.sectors() / io::SECTORS_PER_PAGE);
     // One less than there are indices: the end of a file is one as well.
     pages.min(u64::from(u32::MAX)) as u32
+}
+
+/// The disk for files takes no writes. False without one.
+pub fn disk_is_read_only() -> bool {
+    io::device().is_some_and(|d| d.is_read_only())
 }
 
 /// Opens the file of `pages` pages from page `first` of the disk on. Whoever opens the same extent has the same file.
@@ -152,6 +159,17 @@ impl Opener {
             return Err(MmError::Invalid);
         }
         f.layout.cut(pages)
+    }
+
+    /// The page of the disk where page `index` of the file lies. `None` behind its room, and for a file in memory.
+    pub fn place(&self, index: u32) -> Option<u32> {
+        let place = self.0.file().layout.place(index);
+        place.map(|(page, _)| page)
+    }
+
+    /// Something written to the file is not on the disk yet.
+    pub fn has_unwritten(&self) -> bool {
+        pagecache::tree::has_unwritten(self.0.file())
     }
 
     /// What it is a handle on.

@@ -9,6 +9,8 @@ use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::knobs::{self, Knob};
+#[cfg(feature = "lab")]
+use crate::pagecache::each;
 use crate::pagecache::layout::Kind;
 use crate::pagecache::opened::OpenFile;
 use crate::pagecache::tree::BATCH;
@@ -106,6 +108,16 @@ fn write(run: &mut Run<'_>, index: u32, pfn: Pfn) {
     }
     if run.file.tree.begin_write(pfn) {
         run.add(index, pfn);
+    }
+}
+
+/// Writes what is dirty in every file, and flushes nothing: what a power cut finds. Sleeps.
+#[cfg(feature = "lab")]
+pub fn write_back() {
+    for pin in each() {
+        let range = all(pin.file());
+        start(pin.file(), &range);
+        wait(pin.file(), &range);
     }
 }
 

@@ -429,6 +429,12 @@ pub(crate) fn has_dirty(f: &File) -> bool {
     f.tree.0.lock().dirty > 0
 }
 
+/// Whether something of the file is not on the disk yet, or on its way.
+pub(crate) fn has_unwritten(f: &File) -> bool {
+    let inner = f.tree.0.lock();
+    inner.dirty + inner.writeback > 0
+}
+
 /// Sets the file's size. The caller holds its `resize` lock, or is alone with it.
 ///
 /// Under the lock of the tree: from then on no page is put into the cache beyond the end.
