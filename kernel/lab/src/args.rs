@@ -76,17 +76,21 @@ pub fn on_or_off(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
-/// The words after a command's name. Take the options first, then the positional words, then [`Self::done`].
+/// The words after a command's name. Take the options first, then the positional words, then [`Self::done`]. Behind a `--` no
+/// word is an option.
 pub struct Args {
     words: Vec<String>,
+    behind: Vec<String>,
     known: Vec<&'static str>,
 }
 
 impl Args {
     /// Takes over `words`.
     pub fn new(words: &[String]) -> Self {
+        let mut parts = words.splitn(2, |w| w == "--").map(<[String]>::to_vec);
         Self {
-            words: words.to_vec(),
+            words: parts.next().unwrap_or_default(),
+            behind: parts.next().unwrap_or_default(),
             known: Vec::new(),
         }
     }
@@ -174,8 +178,11 @@ impl Args {
 
     /// The next word that is no option.
     pub fn word(&mut self) -> Option<String> {
-        let i = self.words.iter().position(|w| !w.starts_with("--"))?;
-        Some(self.words.remove(i))
+        match self.words.iter().position(|w| !w.starts_with("--")) {
+            Some(i) => Some(self.words.remove(i)),
+            None if self.behind.is_empty() => None,
+            None => Some(self.behind.remove(0)),
+        }
     }
 
     /// Ends the parse.
@@ -183,6 +190,9 @@ impl Args {
     /// # Errors
     /// When a word is left: an unknown option or one word too many.
     pub fn done(self) -> Result<(), UsageError> {
+        if let Some(word) = self.behind.first() {
+            return Err(UsageError(format!("unexpected word '{word}'")));
+        }
         let Some(word) = self.words.first() else {
             return Ok(());
         };
@@ -239,6 +249,19 @@ mod tests {
             Ok(&["a".to_string(), "b".into()][..])
         );
         assert_eq!(a.word().as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn behind_two_dashes_words_are_words() {
+        let mut a = args("--watch /f -- --watch --help");
+        assert!(a.flag("--watch"));
+        for word in ["/f", "--watch", "--help"] {
+            assert_eq!(a.word().as_deref(), Some(word));
+        }
+        assert_eq!(a.word(), None);
+        assert_eq!(a.done(), Ok(()));
+        let e = args("-- --x").done().unwrap_err().0;
+        assert_eq!(e, "unexpected word '--x'");
     }
 
     #[test]

@@ -2,14 +2,15 @@
 //!
 //! Each command opens what it needs and closes it again. They sleep.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 
-use fs::{File, FsError, Volume};
+use fs::{File, Finding, FsError, Lost, Visited, Volume};
 
 use crate::args::{UsageError, size};
-use crate::out::Out;
+use crate::out::{Out, shown};
 use crate::shell::{Command, Ctx, Status, no_words};
 
 /// Bytes that are read at a time.
@@ -34,8 +35,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "umount",
         help: "make everything durable and give the data disk back",
-        usage: "",
-        run: |ctx| run(ctx, &[], |_, _| Ok(fs::unmount()?)),
+        usage: "[--force]\n--force: also when the disk takes no writes; what is lost then is said.",
+        run: unmount,
         words: no_words,
     },
     Command {
@@ -119,12 +120,15 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-/// Why a command failed: a sentence for the user.
-struct Trouble(String);
+/// Why a command failed: a sentence for the user. Empty where the shell says it.
+struct Trouble(Cow<'static, str>);
+
+/// At Ctrl-C.
+const INTERRUPTED: Trouble = Trouble(Cow::Borrowed(""));
 
 impl From<FsError> for Trouble {
     fn from(e: FsError) -> Self {
-        Self(format!("{e}"))
+        Self(format!("{e}").into())
     }
 }
 
@@ -141,9 +145,11 @@ fn run(
         return Err(UsageError(format!("{name} is missing")));
     }
     let done = f(ctx, &words);
-    if let Err(Trouble(e)) = &done {
-        let what = words.first().map(|w| format!("{w}: ")).unwrap_or_default();
-        writeln!(ctx.out, "{what}{e}");
+    if let Err(Trouble(e)) = &done
+        && !e.is_empty()
+    {
+        let what = words.first().map(|w| format!("{}: ", shown(w)));
+        writeln!(ctx.out, "{}{e}", what.unwrap_or_default());
     }
     Ok(Status::from_success(done.is_ok()))
 }
@@ -156,8 +162,59 @@ fn path(words: &[String]) -> &str {
 fn mount(out: &dyn Out) -> Result<(), Trouble> {
     let info = fs::mount()?.info()?;
     let (kind, cluster, clusters) = (info.kind, info.cluster, info.clusters);
-    writeln!(out, "{kind}, {clusters} clusters of {cluster} bytes");
+    write!(out, "{kind}, {clusters} clusters of {cluster} bytes");
+    if let Some(why) = info.read_only {
+        write!(out, ", read-only: {why}");
+    }
+    writeln!(out);
+    let found = &info.findings;
+    for (path, finding) in &found.list {
+        let mended = found.mended && !matches!(finding, Finding::Damage(_));
+        let mended = if mended { ": mended" } else { "" };
+        writeln!(out, "{}: {finding}{mended}", shown(path));
+    }
+    let more = found.count - found.list.len() as u64;
+    if more > 0 {
+        writeln!(out, "and {more} more");
+    }
     Ok(())
+}
+
+fn unmount(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
+    let mut args = ctx.args();
+    let force = args.flag("--force");
+    args.done()?;
+    let done = match fs::unmount() {
+        Err(e @ (FsError::Io | FsError::NoMemory | FsError::Corrupt(_) | FsError::Full)) => {
+            if force {
+                fs::abandon().map(|lost| tell_lost(ctx.out, &lost, e))
+            } else {
+                writeln!(
+                    ctx.out,
+                    "{e}; 'umount --force' gives up what is not written"
+                );
+                return Ok(Status::Failed);
+            }
+        }
+        other => other,
+    };
+    if let Err(e) = done {
+        writeln!(ctx.out, "{e}");
+    }
+    Ok(Status::from_success(done.is_ok()))
+}
+
+fn tell_lost(out: &dyn Out, lost: &Lost, why: FsError) {
+    writeln!(out, "{why}: what was not written yet is lost");
+    for path in &lost.files {
+        writeln!(out, "{}: as it was last synced", shown(path));
+    }
+    if lost.directories {
+        writeln!(
+            out,
+            "directories: what was made or removed since the last sync may be as before"
+        );
+    }
 }
 
 fn format_disk(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
@@ -171,7 +228,7 @@ fn format_disk(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
 fn list(out: &dyn Out, path: &str) -> Result<(), Trouble> {
     for entry in fs::mounted()?.list(path)? {
         let slash = if entry.is_directory { "/" } else { "" };
-        writeln!(out, "{:>10} {}{slash}", entry.size, entry.name);
+        writeln!(out, "{:>10} {}{slash}", entry.size, shown(&entry.name));
     }
     Ok(())
 }
@@ -184,7 +241,10 @@ fn each_chunk(
 ) -> Result<(), Trouble> {
     let mut buffer = vec![0; CHUNK];
     let mut at = 0;
-    while !ctx.cancel.requested() {
+    loop {
+        if ctx.cancel.requested() {
+            return Err(INTERRUPTED);
+        }
         let n = file.read(at, &mut buffer)?;
         if n == 0 {
             break;
@@ -209,41 +269,46 @@ fn print(ctx: &Ctx<'_>, path: &str) -> Result<(), Trouble> {
 
 fn sums(ctx: &Ctx<'_>, path: &str) -> Result<(), Trouble> {
     let volume = fs::mounted()?;
-    below(ctx, &volume, path, &mut |path, is_directory| {
-        if is_directory {
+    below(ctx, &volume, path, |visited| {
+        if visited.is_directory {
             return Ok(());
         }
-        let file = volume.open(path)?;
+        let file = volume.open(&visited.path)?;
         let mut sum = Sum::new();
         each_chunk(ctx, &file, |_, bytes| {
             bytes.iter().for_each(|b| sum.add(*b));
             Ok(())
         })?;
-        writeln!(ctx.out, "{} {} {path}", sum.of(file.size()), file.size());
+        let (sum, size) = (sum.of(file.size()), file.size());
+        writeln!(ctx.out, "{sum} {size} {}", shown(&visited.path));
         Ok(())
     })
 }
 
-/// Calls `f` with the path of everything below `path`, directories before what is in them; for a file, with that. Ends
-/// early at Ctrl-C.
+/// Calls `f` with everything below `path`, directories before what is in them; for a file, with that. Ends early at
+/// Ctrl-C. A damaged directory is told, and does not keep it from the others.
 fn below(
     ctx: &Ctx<'_>,
     volume: &Volume,
     path: &str,
-    f: &mut dyn FnMut(&str, bool) -> Result<(), Trouble>,
+    mut f: impl FnMut(&Visited) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
-    if !volume.is_directory(path)? {
-        return f(path, false);
-    }
-    for entry in volume.list(path)? {
+    let mut damaged = 0;
+    for visited in volume.walk(path)? {
         if ctx.cancel.requested() {
-            break;
+            return Err(INTERRUPTED);
         }
-        let path = format!("{}/{}", path.trim_end_matches('/'), entry.name);
-        f(&path, entry.is_directory)?;
-        if entry.is_directory {
-            below(ctx, volume, &path, f)?;
+        match visited {
+            Ok(visited) => f(&visited)?,
+            Err((path, e @ FsError::Corrupt(_))) => {
+                writeln!(ctx.out, "{}: {e}", shown(&path));
+                damaged += 1;
+            }
+            Err((path, e)) => return Err(Trouble(format!("{}: {e}", shown(&path)).into())),
         }
+    }
+    if damaged > 0 {
+        return Err(Trouble("not all of it could be read".into()));
     }
     Ok(())
 }
@@ -277,20 +342,20 @@ fn write(path: &str, text: &str) -> Result<(), Trouble> {
 
 fn copy(ctx: &Ctx<'_>, from: &str, to: &str) -> Result<(), Trouble> {
     let volume = fs::mounted()?;
+    if volume.is_within(to, from)? {
+        return Err(FsError::Itself.into());
+    }
     if !volume.is_directory(from)? {
         return copy_file(ctx, &volume, from, to);
     }
     let from = from.trim_end_matches('/');
-    if to.starts_with(&format!("{from}/")) {
-        return Err(Trouble("a directory cannot be copied into itself".into()));
-    }
     volume.make_directory(to)?;
-    below(ctx, &volume, from, &mut |path, is_directory| {
-        let to = format!("{to}{}", &path[from.len()..]);
-        if is_directory {
+    below(ctx, &volume, from, |visited| {
+        let to = format!("{to}{}", &visited.path[from.len()..]);
+        if visited.is_directory {
             Ok(volume.make_directory(&to)?)
         } else {
-            copy_file(ctx, &volume, path, &to)
+            copy_file(ctx, &volume, &visited.path, &to)
         }
     })
 }
@@ -303,10 +368,29 @@ fn copy_file(ctx: &Ctx<'_>, volume: &Volume, from: &str, to: &str) -> Result<(),
 
 fn truncate(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let bytes = ctx.words.get(1).map(|w| size(w)).transpose()?;
-    run(ctx, &["FILE", "SIZE"], |_, words| {
+    run(ctx, &["FILE", "SIZE"], |ctx, words| {
         let file = fs::mounted()?.open(&words[0])?;
-        Ok(file.truncate(bytes.unwrap_or_default())?)
+        set_size(ctx, &file, bytes.unwrap_or_default())
     })
+}
+
+/// Cuts a file off, or lengthens it step by step. At Ctrl-C, and when it fails, it is as long as it was.
+fn set_size(ctx: &Ctx<'_>, file: &File, size: u64) -> Result<(), Trouble> {
+    const STEP: u64 = 1 << 20;
+    let old = file.size();
+    while file.size() < size {
+        let step = if ctx.cancel.requested() {
+            Err(INTERRUPTED)
+        } else {
+            let next = file.size().saturating_add(STEP).min(size);
+            file.truncate(next).map_err(Trouble::from)
+        };
+        if step.is_err() {
+            file.truncate(old)?;
+            return step;
+        }
+    }
+    Ok(file.truncate(size)?)
 }
 
 /// The checksum of POSIX's cksum.

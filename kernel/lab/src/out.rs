@@ -4,7 +4,7 @@
 //! are not torn. May be called by any thread, not from interrupt handlers. Formatting allocates nothing:
 //! a report must still come out when memory is out.
 
-use core::fmt;
+use core::fmt::{self, Write};
 
 /// A sink for text.
 pub trait Out: Sync {
@@ -27,6 +27,23 @@ impl dyn Out + '_ {
         // `Adapter` never fails; a failing `Display` of an argument loses only that text.
         let _ = fmt::write(&mut Adapter(self), args);
     }
+}
+
+/// Text that a disk or a user made up, as a terminal may have it: what would steer it, or cannot be seen, is escaped.
+pub fn shown(text: &str) -> impl fmt::Display + '_ {
+    struct Shown<'a>(&'a str);
+    impl fmt::Display for Shown<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            for c in self.0.chars() {
+                match c {
+                    '\'' | '"' => f.write_char(c)?,
+                    _ => write!(f, "{}", c.escape_debug())?,
+                }
+            }
+            Ok(())
+        }
+    }
+    Shown(text)
 }
 
 /// A sink that keeps the text, for tests and for commands that need another's output.
@@ -88,6 +105,14 @@ impl Out for Prefixed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_is_shown() {
+        let name = "a\u{1b}[2J\nnot ok 1\u{202e}\u{9b}é 'x'\\";
+        let text = alloc::format!("{}", shown(name));
+        let escaped = "a\\u{1b}[2J\\nnot ok 1\\u{202e}\\u{9b}é 'x'\\\\";
+        assert_eq!(text, escaped);
+    }
 
     #[test]
     fn prefix_is_put_once_per_line_however_the_text_is_cut() {

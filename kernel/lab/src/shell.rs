@@ -145,7 +145,7 @@ impl Shell {
             self.unknown(name, out);
             return Status::Usage;
         };
-        if rest.iter().any(|w| w == "--help" || w == "-h") {
+        if wants_help(rest) {
             print_usage(command, out);
             return Status::Ok;
         }
@@ -203,6 +203,12 @@ impl Shell {
         let matching = candidates.into_iter().filter(|c| c.starts_with(last));
         matching.map(ToString::to_string).collect()
     }
+}
+
+/// `--help` anywhere before a `--`, or `-h` alone: elsewhere that is a word like others.
+fn wants_help(words: &[String]) -> bool {
+    let mut options = words.iter().take_while(|w| *w != "--");
+    words == ["-h"] || options.any(|w| w == "--help")
 }
 
 fn synopsis(command: &Command) -> &'static str {

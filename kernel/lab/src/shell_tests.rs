@@ -152,3 +152,11 @@ fn distances() {
     assert_eq!(distance("kitten", "sitting"), 3);
     assert_eq!(distance("same", "same"), 0);
 }
+
+#[test]
+fn help_is_asked_for_before_two_dashes_only() {
+    assert_eq!(run("echo -h").1, run("echo --help").1);
+    assert_eq!(run("echo x --help").1, run("help echo").1);
+    assert_eq!(run("echo x -h").1, "[x|-h]\n");
+    assert_eq!(run("echo x -- --help").1, "[x|--|--help]\n");
+}
