@@ -33,8 +33,14 @@ pub(super) fn command(mut args: Args, ctx: &Ctx<'_>) -> Result<Status, UsageErro
         runs: args.number("--max", 200, 1..=u64::MAX)?,
         secs: None,
     };
+    let which = match (args.flag("--family"), args.flag("--files")) {
+        (false, false) => 0,
+        (true, false) => 1,
+        (false, true) => 2,
+        (true, true) => return Err(UsageError::new("--family and --files exclude each other")),
+    };
     let subject = Subject {
-        scenario: RANDOM[usize::from(args.flag("--files"))],
+        scenario: RANDOM[which],
         fixes: Fixes::current(),
         seed: first,
     };

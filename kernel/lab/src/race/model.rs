@@ -5,19 +5,22 @@
 use alloc::vec::Vec;
 
 /// A word that was stored to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) mm: u32,
     pub(super) va: u64,
     pub(super) value: u64,
     /// Its page may be given up: it may hold 0 as well.
     pub(super) volatile: bool,
+    /// Values stored before, of which one may be the last all the same: while a page is being given up a CPU may still
+    /// store to it, and another already to the page that comes after.
+    others: Vec<u64>,
 }
 
 impl Stored {
     /// `value` is one that the word may hold; an unmapped one counts as 0.
     pub(super) fn allows(&self, value: u64) -> bool {
-        value == self.value || self.volatile && value == 0
+        value == self.value || self.volatile && value == 0 || self.others.contains(&value)
     }
 }
 
@@ -48,6 +51,8 @@ impl Range {
 pub(super) struct Model {
     words: Vec<Stored>,
     ranges: Vec<Range>,
+    /// Ranges whose pages are being given up now: (what, by which actor).
+    under_way: Vec<(Range, usize)>,
 }
 
 impl Model {
@@ -56,6 +61,7 @@ impl Model {
         Self {
             words: Vec::new(),
             ranges: Vec::new(),
+            under_way: Vec::new(),
         }
     }
 
@@ -63,6 +69,7 @@ impl Model {
     pub(super) fn clear(&mut self) {
         self.words.clear();
         self.ranges.clear();
+        self.under_way.clear();
     }
 
     fn is(&self, mm: u32, va: u64, fate: Fate) -> bool {
@@ -75,21 +82,48 @@ impl Model {
             return;
         }
         let volatile = self.is(mm, va, Fate::Volatile);
+        let two_pages = self.under_way.iter().any(|(r, _)| r.has(mm, va));
         match self.words.iter_mut().find(|s| s.mm == mm && s.va == va) {
-            Some(s) => s.value = value,
+            Some(s) => {
+                if two_pages {
+                    s.others.push(s.value);
+                } else {
+                    s.others.clear();
+                }
+                s.value = value;
+            }
             None => self.words.push(Stored {
                 mm,
                 va,
                 value,
                 volatile,
+                others: Vec::new(),
             }),
         }
+    }
+
+    /// `actor` begins to give up the pages of a range, until [`Model::gave_up`]. Each does one such thing at a time.
+    pub(super) fn giving_up(&mut self, actor: usize, mm: u32, start: u64, end: u64) {
+        self.range(mm, start, end, Fate::Volatile);
+        let fate = Fate::Volatile;
+        let range = Range {
+            mm,
+            start,
+            end,
+            fate,
+        };
+        self.under_way.push((range, actor));
+    }
+
+    /// It is done: every CPU has one page there, and the same one.
+    pub(super) fn gave_up(&mut self, actor: usize) {
+        self.under_way.retain(|(_, by)| *by != actor);
     }
 
     /// What the word must hold, if that is known.
     pub(super) fn find(&self, mm: u32, va: u64) -> Option<Stored> {
         let word = self.words.iter().find(|s| s.mm == mm && s.va == va);
-        word.copied()
+        word.cloned()
     }
 
     /// The words of a range may come to hold something else.
@@ -121,8 +155,9 @@ impl Model {
     /// `child` is a copy of `parent`.
     pub(super) fn fork(&mut self, parent: u32, child: u32) {
         for i in 0..self.words.len() {
-            let word = self.words[i];
+            let word = &self.words[i];
             if word.mm == parent {
+                let word = word.clone();
                 self.words.push(Stored { mm: child, ..word });
             }
         }
@@ -173,6 +208,26 @@ mod tests {
         m.lasting(0, 8);
         assert_eq!(allows(&m, 8, 0), Some(false));
         assert_eq!(allows(&m, 16, 0), Some(true));
+    }
+
+    #[test]
+    fn while_a_page_is_given_up_two_may_store_to_different_pages() {
+        let mut m = Model::new();
+        m.store(0, 8, 1);
+        m.giving_up(2, 0, 0, 4096);
+        m.store(0, 8, 2);
+        m.store(0, 8, 3);
+        for value in [0, 1, 2, 3] {
+            assert_eq!(allows(&m, 8, value), Some(true), "{value}");
+        }
+        m.gave_up(1);
+        m.store(0, 8, 4);
+        assert_eq!(allows(&m, 8, 3), Some(true));
+        m.gave_up(2);
+        assert_eq!(allows(&m, 8, 3), Some(true));
+        m.store(0, 8, 5);
+        assert_eq!(allows(&m, 8, 4), Some(false));
+        assert_eq!(allows(&m, 8, 0), Some(true));
     }
 
     #[test]

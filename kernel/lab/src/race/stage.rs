@@ -195,6 +195,25 @@ impl Stage {
         self.range(i, va, pages, Fate::Volatile);
     }
 
+    /// Actor `me` gives the pages at `va` in the space at place `i` up, with `op`. Others may store there meanwhile.
+    pub fn giving_up<R>(
+        &self,
+        me: usize,
+        i: usize,
+        va: VirtAddr,
+        pages: u64,
+        op: impl FnOnce() -> R,
+    ) -> R {
+        point::touch(AccessKind::Write, || object(class::OWN, MODEL));
+        let mm = self.space(i).id();
+        let end = va.0 + pages * PAGE_SIZE;
+        self.model().giving_up(me, mm, va.0, end);
+        let r = op();
+        point::touch(AccessKind::Write, || object(class::OWN, MODEL));
+        self.model().gave_up(me);
+        r
+    }
+
     /// Nothing is known any more of the pages at `va` in the space at place `i`.
     pub fn forget(&self, i: usize, va: VirtAddr, pages: u64) {
         self.range(i, va, pages, Fate::Unknown);

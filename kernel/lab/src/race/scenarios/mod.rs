@@ -69,8 +69,12 @@ pub static REGRESSIONS: &[(&str, &str)] = &[
     ("slot-given-up", "v1:random:-:63:B32.I1.B14.H2.B5.A1"),
 ];
 
-/// Scenarios that are others with each seed: of anonymous memory, and of files.
-pub static RANDOM: [&dyn Scenario; 2] = [&random::RANDOM, &random_files::RANDOM_FILES];
+/// Scenarios that are others with each seed: of anonymous memory, the same with threads and a child, and of files.
+pub static RANDOM: [&dyn Scenario; 3] = [
+    &random::RANDOM,
+    &random::RANDOM_FAMILY,
+    &random_files::RANDOM_FILES,
+];
 
 /// Every scenario, the planted ones last.
 pub fn every() -> impl Iterator<Item = &'static dyn Scenario> {

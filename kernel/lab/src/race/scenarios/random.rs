@@ -9,7 +9,7 @@ use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::{Advice, MmError, Prot, RemapFlags};
 
 use super::play::{Play, one_space, page, whatever};
-use crate::race::stage::Stage;
+use crate::race::stage::{SPACES, Stage};
 
 /// Pages that the actors use.
 const PAGES: u64 = 3;
@@ -46,6 +46,39 @@ pub(super) static RANDOM: Play = Play {
     ..Play::NEW
 };
 
+/// As [`RANDOM`], with a third actor in the address space of the first, and pages that look unused: reclaim comes to them as
+/// kswapd does.
+pub(super) static RANDOM_FAMILY: Play = Play {
+    name: "random-family",
+    about: "A, B and C, of whom two share an address space, do what the seed says to three pages (see race fuzz)",
+    spaces: &[Some(0), Some(1), Some(2)],
+    setup: |stage| {
+        setup(stage)?;
+        stage.put(2, stage.space(0).clone());
+        Ok(())
+    },
+    enter: |stage, me| {
+        (RANDOM.enter)(stage, me);
+        // The last one: translations stay, and to reclaim the pages look unused.
+        if me == 2 {
+            let frames = (0..PAGES).filter_map(|i| stage.frame_of(0, page(i)));
+            frames.for_each(mm::reclaim::age);
+        }
+    },
+    run: |stage, me| {
+        let mut dice = dice(stage, 1 + me as u64);
+        for n in 0..dice.u32(1..=LENGTH) {
+            if dice.u32(0..4) == 0 {
+                let at = page(dice.u64(0..PAGES));
+                reclaim_if_unused(stage, me, at);
+            } else {
+                act(stage, me, &mut dice, 10 * (me as u64 + 1) + u64::from(n));
+            }
+        }
+    },
+    ..Play::NEW
+};
+
 /// One address space for both, or B in a child of A's.
 fn setup(stage: &'static Stage) -> Result<(), MmError> {
     let mut dice = dice(stage, 0);
@@ -77,16 +110,14 @@ fn act(stage: &'static Stage, me: usize, dice: &mut Rng, value: u64) {
     let pages = dice.u64(1..=PAGES - at);
     let (va, len) = (page(at), pages * PAGE_SIZE);
     let space = stage.space(me);
-    let give_up = || stage.volatile(me, va, pages);
     match dice.u32(0..15) {
         0 | 1 => whatever(stage.load(va)),
         2..=4 => whatever(stage.store(va, value)),
-        5 => {
-            give_up();
+        5 => give_up(stage, me, at, pages, || {
             whatever(space.madvise(va, len, Advice::DontNeed));
-        }
+        }),
         6 => {
-            give_up();
+            stage.volatile(me, va, pages);
             whatever(space.madvise(va, len, Advice::Free));
         }
         7 => whatever(space.madvise(va, len, Advice::PageOut)),
@@ -95,14 +126,10 @@ fn act(stage: &'static Stage, me: usize, dice: &mut Rng, value: u64) {
             let prot = if dice.bool() { Prot::READ } else { Prot::RW };
             whatever(space.mprotect(va, len, prot));
         }
-        10 => {
-            give_up();
-            whatever(space.munmap(va, len));
-        }
-        11 => {
-            give_up();
+        10 => give_up(stage, me, at, pages, || whatever(space.munmap(va, len))),
+        11 => give_up(stage, me, at, pages, || {
             whatever(space.mmap(Some(va), len, Prot::RW, mm::MapFlags::FIXED));
-        }
+        }),
         12 => fork(stage, me),
         13 => reclaim(stage, me, va),
         _ => {
@@ -116,11 +143,26 @@ fn act(stage: &'static Stage, me: usize, dice: &mut Rng, value: u64) {
     }
 }
 
+/// Actor `me` gives `pages` pages of its space up, from page `at` on.
+fn give_up(stage: &'static Stage, me: usize, at: u64, pages: u64, op: impl FnOnce()) {
+    stage.giving_up(me, me, page(at), pages, op);
+}
+
+/// Leaves a child where there is room for one.
 fn fork(stage: &'static Stage, me: usize) {
-    if stage.try_space(CHILDREN + me).is_none()
-        && let Ok(child) = stage.space(me).fork()
-    {
-        stage.put(CHILDREN + me, child);
+    let Some(place) = (CHILDREN + me..SPACES).find(|&i| stage.try_space(i).is_none()) else {
+        return;
+    };
+    if let Ok(child) = stage.space(me).fork() {
+        stage.put(place, child);
+    }
+}
+
+/// As [`reclaim`], kswapd: it spares what is used, and believes a look without the lock.
+fn reclaim_if_unused(stage: &'static Stage, me: usize, va: VirtAddr) {
+    let pfn: Option<Pfn> = stage.glance(me, va);
+    if let Some(pfn) = pfn {
+        mm::reclaim::one_if_unused(pfn);
     }
 }
 
