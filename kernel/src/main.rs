@@ -39,7 +39,8 @@ const MARKER: &str = "=== quire ===";
 fn start(boot: &'static mut BootInfo) -> ! {
     serial::early_init();
     serial::emergency(format_args!("\n{MARKER}\n"));
-    let Err(why) = arch::start(boot, run);
+    // SAFETY: the bootloader has just jumped here; `run` keeps to the order.
+    let Err(why) = unsafe { arch::start(boot, run) };
     serial::emergency(format_args!("quire: {why}\n"));
     arch::exit(1)
 }
@@ -56,11 +57,13 @@ fn run() -> ! {
     }
     fwcfg::init();
     println!("cpu: {}", arch::features());
-    if let Err(why) = arch::init_interrupts() {
+    // SAFETY: once, on the tables that `arch::start` made.
+    if let Err(why) = unsafe { arch::init_interrupts() } {
         panic!("cannot start: {why}");
     }
     virtio::init(dma_pages);
-    let cpus = arch::start_cpus();
+    // SAFETY: once, after `init_interrupts`.
+    let cpus = unsafe { arch::start_cpus() };
     mm::cpus_known();
     println!(
         "cpus: {cpus}, tsc {} kHz, icount {}",

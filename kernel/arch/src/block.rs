@@ -114,7 +114,11 @@ impl Bio {
     }
     /// For drivers: the device is done. The Release pairs with the Acquire in [`Bio::result`], so that
     /// whoever sees the result sees the data. Call [`crate::upcall::upcalls`]`.bio_done` after it.
-    pub fn complete(&self, result: Result<(), IoError>) {
+    ///
+    /// # Safety
+    /// The caller's device was given the request, and uses none of its frames any more: the owner may
+    /// free them now.
+    pub unsafe fn complete(&self, result: Result<(), IoError>) {
         let state = if result.is_ok() { DONE } else { FAILED };
         self.state.store(state, Ordering::Release);
     }
@@ -147,9 +151,13 @@ pub trait BlockDevice: Sync {
     /// Hands `bio` to the device. The completion may come on any CPU, in interrupt context, before this
     /// returns; it calls `bio.complete(..)` and then the `bio_done` upcall.
     ///
+    /// # Safety
+    /// The request is not in flight. Until it completes its frames are blocks of the memory manager's
+    /// allocator or folios, which nobody frees; where it reads, they are its to fill.
+    ///
     /// # Errors
     /// [`Busy`] when the queue is full; the bio is still the caller's.
-    fn submit(&self, bio: &'static Bio) -> Result<(), Busy>;
+    unsafe fn submit(&self, bio: &'static Bio) -> Result<(), Busy>;
     /// Finished requests since boot, for `swap` and `bench`.
     fn completed(&self) -> u64;
 }

@@ -28,6 +28,31 @@
 //! ```compile_fail,E0133
 //! fn forged(va: arch::VirtAddr, p: arch::Pfn) { let _ = arch::map_kernel_page(va, p, &mut || None); }
 //! ```
+//!
+//! So is what makes others rely on something: which address space is there, and when a device is done.
+//!
+//! ```compile_fail,E0133
+//! fn forged() { arch::thread::set_adopted(7); }
+//! ```
+//! ```compile_fail,E0133
+//! fn early(bio: &arch::block::Bio) { bio.complete(Ok(())); }
+//! ```
+//! ```compile_fail,E0133
+//! use arch::block::{Bio, BlockDevice, Op};
+//! fn forged(disk: &dyn BlockDevice, bio: &'static Bio, p: arch::Pfn) {
+//!     bio.prepare(Op::Read, 0, &[p]);
+//!     let _ = disk.submit(bio);
+//! }
+//! ```
+//! ```compile_fail,E0200
+//! struct Liar;
+//! impl arch::upcall::Upcalls for Liar {
+//!     fn page_fault(&self, _: arch::VirtAddr, _: arch::upcall::Access) -> Result<(), arch::upcall::FaultError> { Ok(()) }
+//!     fn tlb_ipi(&self) {}
+//!     fn bio_done(&self, _: &'static arch::block::Bio) {}
+//!     fn switch_mm(&self, _: &sync::irq::IrqGuard, _: u64) {}
+//! }
+//! ```
 #![cfg_attr(target_os = "none", no_std)]
 
 #[cfg(any(target_os = "none", feature = "lab"))]

@@ -34,7 +34,8 @@ impl MmRef {
             "this thread has adopted an address space already"
         );
         let irq = sync::irq::disable();
-        arch::thread::set_adopted(u64::from(self.id()) + 1);
+        // SAFETY: the handle below keeps the address space until the word is 0 again; switched to next.
+        unsafe { arch::thread::set_adopted(u64::from(self.id()) + 1) };
         tlb::switch_mm(&irq, Some(self.id()));
         drop(irq);
         Adopted {
@@ -47,7 +48,8 @@ impl MmRef {
 impl Drop for Adopted {
     fn drop(&mut self) {
         let irq = sync::irq::disable();
-        arch::thread::set_adopted(0);
+        // SAFETY: no address space; switched to next.
+        unsafe { arch::thread::set_adopted(0) };
         tlb::switch_mm(&irq, None);
         drop(irq);
     }

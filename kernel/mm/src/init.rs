@@ -23,7 +23,8 @@ pub const MIN_PAGES: u64 = 2048;
 
 struct Calls;
 
-impl Upcalls for Calls {
+// SAFETY: a frame for the machine is allocated for good; `pt::tlb` loads roots and serves requests.
+unsafe impl Upcalls for Calls {
     fn page_fault(&self, va: VirtAddr, access: Access) -> Result<(), FaultError> {
         crate::fault::current(va, access)
     }

@@ -98,7 +98,8 @@ impl<const N: usize> Disk<N> {
     fn finish(&self, bio: &'static Bio, result: Result<(), IoError>) {
         let _off = irq::disable();
         self.completed.fetch_add(1, Ordering::Relaxed);
-        bio.complete(result);
+        // SAFETY: the device has finished with the request, or was made to.
+        unsafe { bio.complete(result) };
         if let Some(up) = upcalls() {
             up.bio_done(bio);
         }
@@ -118,7 +119,7 @@ impl<const N: usize> BlockDevice for Disk<N> {
         self.features.contains(Features::RO)
     }
 
-    fn submit(&self, bio: &'static Bio) -> Result<(), Busy> {
+    unsafe fn submit(&self, bio: &'static Bio) -> Result<(), Busy> {
         if bio.op() == Op::Flush && !self.features.contains(Features::FLUSH) {
             // Without a cache every completed write is durable.
             bio.start();

@@ -288,7 +288,8 @@ pub(super) fn interrupt(cpu: &SimCpu) {
         // First, so that the upcall may submit again.
         disk.in_flight.fetch_sub(1, Release);
         disk.completed.fetch_add(1, Relaxed);
-        bio.complete(result);
+        // SAFETY: its thread has moved the data, and took the request off the queue.
+        unsafe { bio.complete(result) };
         if let Some(up) = upcalls() {
             up.bio_done(bio);
         }
@@ -328,7 +329,7 @@ impl BlockDevice for RamDisk {
         self.read_only.load(Relaxed)
     }
 
-    fn submit(&self, bio: &'static Bio) -> Result<(), Busy> {
+    unsafe fn submit(&self, bio: &'static Bio) -> Result<(), Busy> {
         self.in_flight
             .try_update(Acquire, Relaxed, |n| (n < QUEUE).then_some(n + 1))
             .map_err(|_| Busy)?;

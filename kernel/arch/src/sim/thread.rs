@@ -117,7 +117,7 @@ pub(super) fn run(cpu: &'static SimCpu, job: Job) {
 
 /// The running thread ends: it has no address space any more.
 pub(super) fn leave_space() {
-    set_adopted(0);
+    ADOPTED[task::current().index()].store(0, Relaxed);
     if let Some(up) = upcalls() {
         let irq = sync::irq::disable();
         up.switch_mm(&irq, 0);
@@ -136,7 +136,11 @@ pub(super) fn message(panic: &(dyn Any + Send)) -> &str {
 static ADOPTED: [AtomicU64; MAX_TASKS] = [const { AtomicU64::new(0) }; MAX_TASKS];
 
 /// Sets the running thread's word that names its address space; 0 = none.
-pub fn set_adopted(token: u64) {
+///
+/// # Safety
+/// The address space stays until the word is another, and the caller makes the `switch_mm` upcall for
+/// it before interrupts are on again.
+pub unsafe fn set_adopted(token: u64) {
     ADOPTED[task::current().index()].store(token, Relaxed);
 }
 

@@ -73,9 +73,16 @@ pub fn kernel_frame() -> Option<Pfn> {
 /// Takes the machine over from the bootloader: own page tables, exception handling, and a guarded stack, on
 /// which `next` runs. Interrupts stay off. Nothing of the bootloader's memory is used afterwards.
 ///
+/// # Safety
+/// `boot` is what the bootloader passed, and this is the first thing that the kernel does. `next` calls
+/// [`init_interrupts`] and [`start_cpus`], once each and in this order, before it ends in [`idle`].
+///
 /// # Errors
 /// See [`BootError`]; `next` has not run then.
-pub fn start(boot: &BootInfo, next: fn() -> !) -> Result<core::convert::Infallible, BootError> {
+pub unsafe fn start(
+    boot: &BootInfo,
+    next: fn() -> !,
+) -> Result<core::convert::Infallible, BootError> {
     // Locks need the per-CPU data from the start.
     cpu::init_local(0);
     let offset = boot.physical_memory_offset.as_ref().copied();
@@ -130,9 +137,12 @@ extern "sysv64" fn entered(next: usize) -> ! {
 /// Finds CPUs and interrupt controllers, starts the clock and the timer, and makes the calling context the boot
 /// CPU's idle thread; interrupts are on from here, threads can be spawned, and locks sleep.
 ///
+/// # Safety
+/// As [`start`] says.
+///
 /// # Errors
 /// Says what of ACPI is missing, or that there is no clock.
-pub fn init_interrupts() -> Result<(), &'static str> {
+pub unsafe fn init_interrupts() -> Result<(), &'static str> {
     let mut found = acpi::read(rsdp())?;
     let present = found.cpus + found.ignored;
     apic::init(found.lapic, &mut found.apic_ids[..found.cpus], present);
@@ -148,7 +158,10 @@ pub fn init_interrupts() -> Result<(), &'static str> {
 }
 
 /// Starts the other CPUs of those that the firmware lists (at most 16).
-pub fn start_cpus() -> StartedCpus {
+///
+/// # Safety
+/// As [`start`] says.
+pub unsafe fn start_cpus() -> StartedCpus {
     smp::start_all(FOUND_CPUS.load(Ordering::Relaxed))
 }
 

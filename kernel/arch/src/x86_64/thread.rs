@@ -295,7 +295,11 @@ const ADOPTED_OFFSET: usize = offset_of!(CpuLocal, machine) + 8 * ADOPTED;
 
 /// Remembers which address space the calling thread has adopted (0: none). At a switch between threads
 /// whose words differ the scheduler makes the `switch_mm` upcall; this function makes none.
-pub fn set_adopted(mm: u64) {
+///
+/// # Safety
+/// The address space stays until the word is another, and the caller makes the `switch_mm` upcall for
+/// it before interrupts are on again.
+pub unsafe fn set_adopted(mm: u64) {
     // SAFETY: GS base points to this CPU's `CpuLocal`; one aligned store, which no thread switch
     // can split.
     unsafe {

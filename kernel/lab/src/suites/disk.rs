@@ -107,7 +107,8 @@ fn io(disk: &dyn BlockDevice, op: Op, sector: u64, frames: &[Pfn]) -> Result<(),
     // Tests run one at a time.
     static BIO: Bio = Bio::new();
     BIO.prepare(op, sector, frames);
-    while disk.submit(&BIO).is_err() {
+    // SAFETY: the caller has the frames to itself, and the request is waited for.
+    while unsafe { disk.submit(&BIO) }.is_err() {
         arch::thread::sleep_ns(100_000);
     }
     loop {

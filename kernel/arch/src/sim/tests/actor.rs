@@ -24,7 +24,7 @@ fn a_panic_is_reported_and_the_actor_starts_anew_on_a_clean_cpu() {
             && !::sync::point::is_actor();
         CLEAN.fetch_and(clean, SeqCst);
         ::sync::point::make_actor(true);
-        thread_api::set_adopted(7);
+        adopt(7);
         if suspend() {
             let _guard = LOCK.lock();
             // What unwinding does not give back.

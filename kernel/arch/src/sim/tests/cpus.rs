@@ -112,10 +112,10 @@ fn a_thread_s_panic_reaches_the_joiner() {
 #[test]
 fn adopted_words_are_per_thread() {
     alone(|| {
-        thread_api::set_adopted(3);
+        adopt(3);
         thread(|| {
             assert_eq!(thread_api::adopted(), 0);
-            thread_api::set_adopted(9);
+            adopt(9);
         })
         .join();
         assert_eq!(thread_api::adopted(), 3);

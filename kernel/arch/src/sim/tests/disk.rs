@@ -14,7 +14,7 @@ fn io(op: Op, sector: u64, frames: &[Pfn]) -> Result<(), IoError> {
 
 fn io_to(disk: &dyn BlockDevice, op: Op, sector: u64, frames: &[Pfn]) -> Result<(), IoError> {
     let bio = bio(op, sector, frames);
-    disk.submit(bio).unwrap();
+    submit(disk, bio).unwrap();
     IO.wait_until(|| bio.result().is_some());
     bio.result().unwrap()
 }
@@ -76,14 +76,14 @@ fn disk_takes_sixteen_requests_and_completes_out_of_order() {
         let before = disk.completed();
         let hung: Vec<_> = (0..15).map(|_| bio(Op::Read, 0, &[f])).collect();
         for b in &hung {
-            disk.submit(b).unwrap();
+            submit(disk, b).unwrap();
         }
         // One more fits, and overtakes.
         assert_eq!(io(Op::Read, 8, &[f]), Ok(()));
         let last = bio(Op::Read, 0, &[f]);
-        disk.submit(last).unwrap();
+        submit(disk, last).unwrap();
         let refused = bio(Op::Read, 8, &[f]);
-        assert_eq!(disk.submit(refused), Err(Busy));
+        assert_eq!(submit(disk, refused), Err(Busy));
         assert!(hung.iter().all(|b| b.result().is_none()));
         simctl::swap_disk().clear_faults();
         IO.wait_until(|| {

@@ -35,7 +35,8 @@ static TLB_IPIS: [AtomicU32; ::sync::MAX_CPUS] = [const { AtomicU32::new(0) }; :
 static IPI_BAD: AtomicBool = AtomicBool::new(false);
 static IO: WaitQueue = WaitQueue::new();
 
-impl Upcalls for Calls {
+// SAFETY: the tests give away no frames and free none.
+unsafe impl Upcalls for Calls {
     fn page_fault(&self, va: VirtAddr, access: Access) -> Result<(), FaultError> {
         let hook = RESOLVE.lock().unwrap().clone();
         hook.map_or(Err(FaultError::Unmapped), |f| f(va, access))
@@ -116,9 +117,21 @@ impl Space {
     /// The running thread adopts it.
     fn load(&self) {
         let _off = irq::disable();
-        thread_api::set_adopted(1);
+        adopt(1);
         switch_root(self.root);
     }
+}
+
+/// The running thread's address space is the one of its [`Space`] (0: none).
+fn adopt(token: u64) {
+    // SAFETY: the simulated machine checks every frame; the tests free none that they use.
+    unsafe { thread_api::set_adopted(token) };
+}
+
+/// Hands `bio` to `disk`.
+fn submit(disk: &dyn BlockDevice, bio: &'static Bio) -> Result<(), Busy> {
+    // SAFETY: each request is new, and the tests free no frame.
+    unsafe { disk.submit(bio) }
 }
 
 fn va(page: u64) -> VirtAddr {

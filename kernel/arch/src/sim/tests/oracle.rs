@@ -42,7 +42,7 @@ fn a_lazy_cpu_may_keep_stale_translations_but_not_use_them() {
         s.map(0, f, RW);
         s.load();
         user::store(VA, 1).unwrap();
-        thread_api::set_adopted(0);
+        adopt(0);
         frame_freed(f);
         assert_eq!(user::store(VA, 2), Err(FaultError::Unmapped));
         assert_eq!(
@@ -50,7 +50,7 @@ fn a_lazy_cpu_may_keep_stale_translations_but_not_use_them() {
             (None, false)
         );
         assert_eq!(simctl::take_violations(), []);
-        thread_api::set_adopted(1);
+        adopt(1);
         user::store(VA, 2).unwrap();
         let (cpu, pfn) = (cpu::id(), f);
         let used = Violation::UsedAfterFree { pfn, cpu, va: VA };
