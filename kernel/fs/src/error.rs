@@ -76,7 +76,7 @@ impl fmt::Display for FsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::NoDisk => "there is no data disk; --data 64M gives the machine one",
-            Self::BadSize => "not a size for a volume on this disk",
+            Self::BadSize => "a volume has 1 MiB to 2 TiB, and no more than the disk",
             Self::NotMounted => "no volume is mounted; mount mounts the one on the data disk",
             Self::Busy => "the data disk is in use",
             Self::Open => "a file is open",
@@ -165,8 +165,15 @@ impl From<FatError> for FsError {
             FatError::NoFreeSpace | FatError::DirectoryFull => Self::Full,
             FatError::AlreadyExists => Self::Exists,
             FatError::DirectoryNotEmpty => Self::NotEmpty,
+            FatError::VolumeTooSmall { .. }
+            | FatError::VolumeTooLarge { .. }
+            | FatError::InvalidFormatOption { .. } => Self::BadSize,
+            FatError::InvalidAttributeChange { .. } => {
+                Self::Corrupt("an entry that turns from a file into something else")
+            }
             // Of handles that no longer fit the disk: they are looked up anew for each operation.
-            _ => Self::Corrupt("a directory entry that changed"),
+            FatError::StaleEntry => Self::Corrupt("a directory entry that changed"),
+            FatError::WriterConflict => Self::Open,
         }
     }
 }

@@ -28,7 +28,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "mkfs",
         help: "make an empty FAT file system on the data disk",
-        usage: "[SIZE]\nOf SIZE bytes; without, as large as the disk. What is on the disk is lost.",
+        usage: "[SIZE]\nOf SIZE bytes, 1M to 2048G; without, as large as the disk. What is on the disk is lost.\n\
+                Clusters have 4096 bytes, in volumes above 8G more.",
         run: format_disk,
         words: no_words,
     },

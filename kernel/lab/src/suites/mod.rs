@@ -31,6 +31,7 @@ mod fork;
 #[cfg(target_os = "none")]
 mod machine;
 mod mapfile;
+mod mkfs;
 mod model;
 mod ops_edges;
 mod ops_model;
@@ -59,6 +60,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &file::SUITE,
     &baddisk::SUITE,
     &fat::SUITE,
+    &mkfs::SUITE,
     &mapfile::SUITE,
     &balance::SUITE,
     &truncate::SUITE,
