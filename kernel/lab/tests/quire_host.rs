@@ -118,6 +118,41 @@ fn a_disk_with_read_errors_fails_the_run_that_needs_it() {
     );
 }
 
+/// Nobody but the flusher writes in `stress writeback`. Where it cannot, the run ends all the same, and says why.
+#[test]
+fn a_stress_ends_on_a_disk_that_takes_no_writes() {
+    let machine = ["--data", "16M", "--mem", "64M", "--exec"];
+    for (sectors, written) in [
+        ("4096+8", "1 pages are not written"),
+        ("", "are not written"),
+    ] {
+        let run = format!("fault-inject data write {sectors}; stress writeback --secs 1");
+        expect(&[&machine[..], &[&run]].concat(), 1, written);
+        expect(
+            &[&machine[..], &[&format!("{run} --bus-ok")]].concat(),
+            0,
+            "stress writeback: ok",
+        );
+    }
+}
+
+#[test]
+fn a_stress_refuses_what_it_makes_no_use_of() {
+    for (run, accepted) in [
+        (
+            "anon --bus-ok",
+            "--bus-ok goes with swap, file, msync, writeback only",
+        ),
+        (
+            "zap-mkclean --pages 9",
+            "--pages goes with anon, fork, swap, file, msync, writeback, truncate, mixed only",
+        ),
+        ("swap --promises", "--promises goes with msync only"),
+    ] {
+        expect(&["--exec", &format!("stress {run}")], 2, accepted);
+    }
+}
+
 /// Rule 4: two tables for one PMD entry; the accounting notices the one that was lost.
 #[cfg(feature = "lab")]
 #[test]

@@ -18,6 +18,7 @@ use arch::upcall::FaultError;
 use arch::{VirtAddr, thread, user};
 use fastrand::Rng;
 use mm::file;
+use mm::stats::{self, Event};
 use mm::{MapFlags, MmError};
 
 use super::memory::{Balloon, FileTraffic, free_pages, mib, to_mib};
@@ -27,6 +28,7 @@ use super::versions::{Book, PAGE};
 use super::window::pick;
 use super::worker::Worker;
 use super::{BASE, Env, summary};
+use crate::cancel::Cancel;
 use crate::space::{Advice, Prot, Space, at, refused};
 
 /// Pages of the file, unless the user chose.
@@ -130,7 +132,7 @@ fn run(env: &Env<'_>, mix: Mix, part: u64) -> Result<(), String> {
     let traffic = FileTraffic::start();
     let result = team::run(env, &team, bodies, false);
     drop(balloon);
-    let result = result.and_then(|()| last_look(&book, &team));
+    let result = result.and_then(|()| last_look(env, &book, &team));
     traffic.report(env, &book);
     summary(env, &team);
     file::drop_caches();
@@ -138,12 +140,12 @@ fn run(env: &Env<'_>, mix: Mix, part: u64) -> Result<(), String> {
 }
 
 /// Everything once more: on the disk, where the flusher or a last sync has brought it, and through an empty cache.
-fn last_look(book: &Arc<Book>, team: &Team) -> Result<(), String> {
+fn last_look(env: &Env<'_>, book: &Arc<Book>, team: &Team) -> Result<(), String> {
     let mut worker = Space::new()
         .and_then(|space| Mapper::new(book, space))
         .map_err(|e| format!("mapping the file: {e:?}"))?;
     let mut look = || {
-        worker.wait_written(team)?;
+        worker.wait_written(env.cancel)?;
         file::drop_caches();
         let space = worker.space.clone();
         let _adopted = space.enter();
@@ -191,15 +193,16 @@ impl Mapper {
         let mine = self.io.book.owned_by(actor.index);
         let space = self.space.clone();
         let _adopted = space.enter();
-        for page in &mine {
-            self.store(&team, *page, 1)?;
-        }
-        let result = loop {
-            if let Err(end) = self.step(&team, &mut actor.rng, &mine, mix) {
-                break end;
+        let mut run = || -> Result<(), Stop> {
+            for page in &mine {
+                self.store(&team, *page, 1)?;
+            }
+            loop {
+                self.step(&team, &mut actor.rng, &mine, mix)?;
             }
         };
-        match result {
+        let Err(end) = run() else { return Ok(()) };
+        match end {
             // Nothing of it shall be missing on the disk.
             Stop::Over if mix.iter().any(|(op, _)| *op == Op::SyncAll) => {
                 self.io.sync(0..self.io.book.size())
@@ -285,6 +288,8 @@ impl Mapper {
     /// The next version of `n` of the actor's own pages through the mapping, word by word.
     fn store(&mut self, team: &Team, page: usize, n: usize) -> Result<(), Stop> {
         for page in page..page + n {
+            // A disk that fails makes each page wait.
+            team.go_on()?;
             let stamp = self.io.book.begin(page);
             for i in 0..WORDS {
                 let va = word_at(at(BASE, page), i);
@@ -307,19 +312,44 @@ impl Mapper {
     }
 
     /// Everything that was stored is on the disk once the flusher has nothing left to do. Nobody syncs, where the disk works.
-    fn wait_written(&mut self, team: &Team) -> Result<(), Stop> {
+    ///
+    /// # Errors
+    /// The disk does not take it; or the user does not want to wait.
+    fn wait_written(&mut self, cancel: &Cancel) -> Result<(), Stop> {
         let all = 0..self.io.book.size();
         let before = self.io.book.before_sync(all.clone());
         if self.io.book.errors_ok() {
             // The errors that are expected of the disk are told here at the latest.
             return self.io.sync(all);
         }
-        while file::unwritten().all() > 0 {
-            thread::sleep_ns(10_000_000);
-        }
+        wait_clean(cancel)?;
         before
             .iter()
             .for_each(|before| self.io.book.after_sync(before));
-        team.go_on().or(Ok(()))
+        Ok(())
     }
+}
+
+/// Until no file has anything to be written.
+///
+/// # Errors
+/// None of what is dirty was written, and each of it has failed twice; or `cancel`.
+fn wait_clean(cancel: &Cancel) -> Result<(), Stop> {
+    let moved = || [Event::FileWritten, Event::FileWriteError].map(stats::total);
+    let mut before = moved();
+    while file::unwritten().all() > 0 {
+        if cancel.requested() {
+            return Err(Stop::Over);
+        }
+        thread::sleep_ns(10_000_000);
+        let (now, dirty) = (moved(), file::unwritten().dirty);
+        if now[0] != before[0] {
+            before = now;
+        } else if now[1] - before[1] > 2 * dirty && dirty > 0 {
+            return Err(Stop::wrong(format!(
+                "{dirty} pages are not written: the disk fails (with --bus-ok that is no failure)"
+            )));
+        }
+    }
+    Ok(())
 }

@@ -67,58 +67,73 @@ pub struct Env<'a> {
 struct Stress {
     name: &'static str,
     help: &'static str,
+    /// Of [`SOME`], those that it makes use of.
+    takes: &'static [&'static str],
     run: fn(&Env<'_>) -> Result<(), String>,
 }
+
+/// Options that not every stress takes.
+const SOME: [&str; 5] = ["--pages", "--mem", "--bus-ok", "--promises", "--broken"];
 
 const ALL: &[Stress] = &[
     Stress {
         name: "anon",
         help: "faults, zaps and VMA changes, two actors to an address space",
+        takes: &["--pages"],
         run: anon::run,
     },
     Stress {
         name: "tlb",
         help: "readers look for stale translations while the owner unmaps; --broken: without the flush",
+        takes: &["--broken"],
         run: tlb::run,
     },
     Stress {
         name: "fork",
         help: "families of address spaces that copy on write, handed from CPU to CPU",
+        takes: &["--pages"],
         run: fork::run,
     },
     Stress {
         name: "swap",
         help: "a working set larger than memory; without swap the OOM killer ends one actor",
+        takes: &["--pages", "--mem", "--bus-ok"],
         run: swap::run,
     },
     Stress {
         name: "file",
         help: "actors read, write and sync one file on the data disk; the disk itself is looked at as well",
+        takes: &["--pages", "--mem", "--bus-ok"],
         run: file::run,
     },
     Stress {
         name: "msync",
         help: "shared mappings of one file; what an msync has promised is looked for on the disk",
+        takes: &["--pages", "--mem", "--bus-ok", "--promises"],
         run: mapped::msync,
     },
     Stress {
         name: "writeback",
         help: "shared mappings of one file, little memory, and nobody but the flusher who writes",
+        takes: &["--pages", "--mem", "--bus-ok"],
         run: mapped::writeback,
     },
     Stress {
         name: "truncate",
         help: "a file in memory that is cut off, grown and punched under shared mappings",
+        takes: &["--pages", "--mem", "--broken"],
         run: truncate::run,
     },
     Stress {
         name: "zap-mkclean",
         help: "a store lost between a zap and a writeback; --broken: without rule 2",
+        takes: &["--broken"],
         run: zap_mkclean::run,
     },
     Stress {
         name: "mixed",
         help: "everything at once, with memory far smaller than the working set",
+        takes: &["--pages", "--mem"],
         run: mixed::run,
     },
 ];
@@ -132,8 +147,8 @@ pub const COMMANDS: &[Command] = &[Command {
             --cpus N    use N CPUs (all)\n\
             --seed S    seed of every actor's choices (1)\n\
             --pages N   working set (swap), file (file, msync, writeback, truncate), or window (anon, fork, mixed) in pages\n\
-            --mem SIZE  memory left to the run; the rest is held back meanwhile\n\
-            --bus-ok    pages that the disk cannot give back, or take, are no failure\n\
+            --mem SIZE  swap, mixed, and those with a file: memory left to the run; the rest is held back meanwhile\n\
+            --bus-ok    swap, file, msync, writeback: pages that the disk cannot give back, or take, are no failure\n\
             --promises  msync only: print what each msync has promised, for 'quire-host check'\n\
             --broken    tlb, truncate, zap-mkclean: without the rule; succeeds when the damage is seen",
     run: command,
@@ -192,18 +207,32 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
             names.join(", ")
         )));
     };
-    if env.promises && stress.name != "msync" {
-        return Err(UsageError::new("--promises goes with msync only"));
-    }
-    let twins = ["tlb", "truncate", "zap-mkclean"];
-    if env.broken && !twins.contains(&stress.name) {
-        return Err(UsageError(format!(
-            "--broken goes with {} only",
-            twins.join(", ")
-        )));
+    let given = [
+        env.pages.is_some(),
+        env.mem.is_some(),
+        env.bus_ok,
+        env.promises,
+        env.broken,
+    ];
+    for (option, _) in SOME.iter().zip(given).filter(|(_, given)| *given) {
+        accept(stress, option)?;
     }
     env.name = stress.name;
     Ok(run(stress, &env, ctx.words))
+}
+
+/// # Errors
+/// The stress makes no use of `option`, which some do.
+fn accept(stress: &Stress, option: &str) -> Result<(), UsageError> {
+    if stress.takes.contains(&option) {
+        return Ok(());
+    }
+    let those = ALL.iter().filter(|s| s.takes.contains(&option));
+    let names: Vec<&str> = those.map(|s| s.name).collect();
+    Err(UsageError(format!(
+        "{option} goes with {} only",
+        names.join(", ")
+    )))
 }
 
 fn run(stress: &Stress, env: &Env<'_>, words: &[String]) -> Status {

@@ -142,9 +142,7 @@ impl Fault<'_> {
 
     /// Maps the locked page: for a store, which is to a shared area, writable and dirty.
     fn map_locked(&self, guard: &FolioGuard) -> Result<Step, Stop> {
-        if self.write {
-            self.make_writable(guard);
-        }
+        let dirtied = self.write && self.make_writable(guard);
         let Some(mut pte) = self.lock_empty() else {
             return Ok(Step::Retry);
         };
@@ -154,7 +152,7 @@ impl Fault<'_> {
         pte.set(Entry::from_bits(guard.pfn(), self.bits()));
         drop(pte);
         self.mm.file_pages.add(1);
-        Ok(self.served())
+        Ok(self.served(dirtied))
     }
 
     /// Maps a private copy of the locked page.
@@ -178,22 +176,23 @@ impl Fault<'_> {
         if let Err(no) = mapped::check(self.vma.file(), self.vma.index_of(self.va), &guard) {
             return no_page(no);
         }
-        self.make_writable(&guard);
+        let dirtied = self.make_writable(&guard);
         let Some(mut pte) = self.lock_same(seen) else {
             return Ok(Step::Retry);
         };
         self.take_over(&mut pte);
-        Ok(self.served())
+        Ok(self.served(dirtied))
     }
 
-    fn make_writable(&self, guard: &FolioGuard) {
-        mapped::make_writable(self.vma.file(), guard);
+    /// Whether the page was clean.
+    fn make_writable(&self, guard: &FolioGuard) -> bool {
         count(Event::FileMkwrite);
+        mapped::make_writable(self.vma.file(), guard)
     }
 
-    /// How a fault ends that mapped a page of the file itself. Dirty pages in memory wait for no disk.
-    fn served(&self) -> Step {
-        if self.write && pagecache::file(self.vma.file()).layout.kind() != Kind::Memory {
+    /// How a fault ends that mapped a page of the file itself, and perhaps made it dirty. Dirty pages in memory wait for no disk.
+    fn served(&self, dirtied: bool) -> Step {
+        if dirtied && pagecache::file(self.vma.file()).layout.kind() != Kind::Memory {
             Step::Dirtied
         } else {
             Step::Done

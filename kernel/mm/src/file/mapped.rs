@@ -6,6 +6,7 @@ use super::write::{make_uptodate, mark_dirty};
 use super::{Opener, flusher};
 use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
+use crate::frame::flag;
 use crate::pagecache::file;
 use crate::pagecache::opened::OpenFile;
 use arch::Pfn;
@@ -63,10 +64,13 @@ pub(crate) fn check(id: u32, index: u32, guard: &FolioGuard) -> Result<(), NoPag
 }
 
 /// The locked page of file `id` is about to be written through an entry (Linux: `page_mkwrite`): it is dirty before the
-/// entry is writable, and not on its way to the disk. The caller owes a [`balance`] once it holds no lock.
-pub(crate) fn make_writable(id: u32, guard: &FolioGuard) {
+/// entry is writable, and not on its way to the disk. Whether it was clean: then the caller owes a [`balance`] once it holds no
+/// lock. (One that is dirty already, as its write has failed, adds nothing to what waits to be written.)
+pub(crate) fn make_writable(id: u32, guard: &FolioGuard) -> bool {
     folio::wait_writeback(guard.pfn());
+    let was_clean = !guard.frame().has(flag::DIRTY);
     mark_dirty(file(id), guard.pfn());
+    was_clean
 }
 
 /// After pages became dirty through entries: waits while too much is. A disk that takes nothing is the next sync's to tell.

@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 
 #[cfg(not(target_os = "none"))]
 use arch::PAGE_SIZE;
+#[cfg(feature = "lab")]
+use arch::VirtAddr;
 #[cfg(any(feature = "lab", not(target_os = "none")))]
 use arch::block::Op;
 #[cfg(feature = "lab")]
@@ -158,6 +160,36 @@ pub(super) fn msync_tells_what_could_not_be_written(_: &mut TestCtx<'_>) -> Outc
             check_eq!(word_on_disk(i)?, value(i, if i == 3 { 3 } else { 2 }));
         }
         // The mapping's open file is the opener's, which was told with it.
+        check_eq!(file.sync(), Ok(()));
+        Ok(())
+    })
+}
+
+/// Above the limit a store that makes a page dirty waits; one to a page that is dirty because it could not be written does not.
+#[cfg(feature = "lab")]
+pub(super) fn a_page_that_cannot_be_written_makes_its_stores_wait_once(
+    _: &mut TestCtx<'_>,
+) -> Outcome {
+    const LIMIT: usize = 4;
+    with_mapping(LIMIT + 1, SHARED, |file, space| {
+        file.sync()?;
+        with_errors(Op::Write, 0..PAGES, u64::MAX, || {
+            with_limit(LIMIT as u64, || {
+                for page in 0..=LIMIT {
+                    user::store(at(BASE, page), value(page, 2))?;
+                }
+                let waited = total(Event::FileThrottled);
+                check!(waited > 0, "nobody waited at the limit");
+                for word in 1..20 {
+                    // Which makes every page read-only once more.
+                    check_eq!(space.sync(BASE, LIMIT + 1), Err(MmError::Io));
+                    user::store(VirtAddr(at(BASE, LIMIT).0 + 8 * word), word)?;
+                }
+                check_eq!(total(Event::FileThrottled), waited);
+                Ok(())
+            })
+        })?;
+        let _ = (file.sync(), space.sync(BASE, LIMIT + 1));
         check_eq!(file.sync(), Ok(()));
         Ok(())
     })

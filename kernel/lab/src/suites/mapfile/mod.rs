@@ -19,7 +19,11 @@ use crate::{check, check_eq, tests};
 #[cfg(not(target_os = "none"))]
 use disk::a_store_waits_for_the_pages_write;
 #[cfg(feature = "lab")]
-use disk::{a_page_that_cannot_be_read_is_a_bus_error, msync_tells_what_could_not_be_written};
+use disk::{
+    a_page_that_cannot_be_read_is_a_bus_error,
+    a_page_that_cannot_be_written_makes_its_stores_wait_once,
+    msync_tells_what_could_not_be_written,
+};
 use disk::{
     a_synced_page_is_clean_until_it_is_stored_to, stores_from_many_spaces_are_not_lost,
     stores_wait_at_the_limit,
@@ -48,6 +52,8 @@ pub(super) static SUITE: Suite = Suite {
         a_page_that_cannot_be_read_is_a_bus_error,
         #[cfg(feature = "lab")]
         msync_tells_what_could_not_be_written,
+        #[cfg(feature = "lab")]
+        a_page_that_cannot_be_written_makes_its_stores_wait_once,
         random_operations,
         random_operations_and_sizes,
         random_operations_in_memory,
