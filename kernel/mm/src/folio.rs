@@ -4,7 +4,7 @@
 //! an actor go on only where it is free, so that none sleeps for it. The last
 //! reference takes the folio off the LRU (`Rank::LruLock`) and frees it. [`put`] never sleeps.
 
-use crate::buddy;
+use crate::buddy::Page;
 use crate::content::HasContent;
 use crate::frame::{Frame, flag, frame};
 use crate::lru;
@@ -208,8 +208,11 @@ pub struct Ref(Pfn);
 
 impl Ref {
     /// Takes charge of a reference that the caller has on `pfn`.
+    ///
+    /// # Safety
+    /// The reference was counted, for a folio, and nobody else gives it up.
     #[inline]
-    pub(crate) fn new(pfn: Pfn) -> Self {
+    pub(crate) unsafe fn new(pfn: Pfn) -> Self {
         Self(pfn)
     }
     /// The folio.
@@ -235,28 +238,43 @@ unsafe impl HasContent for Ref {
 }
 
 impl Drop for Ref {
+    #[inline]
     fn drop(&mut self) {
-        put(self.0);
+        // SAFETY: the reference is this value's.
+        unsafe { put(self.0) };
     }
 }
 
 /// Gives up one reference; the last one frees the folio.
+///
+/// # Safety
+/// As [`Ref::new`].
 #[inline]
-pub(crate) fn put(pfn: Pfn) {
+pub(crate) unsafe fn put(pfn: Pfn) {
     if frame(pfn).put_testzero() {
-        release(pfn);
+        // SAFETY: that was the last one.
+        unsafe { release(pfn) };
     }
 }
 
 /// Frees a folio that nobody refers to any more.
-pub(crate) fn release(pfn: Pfn) {
+///
+/// # Safety
+/// The last reference is gone, or all are frozen by the caller; nothing maps the folio, and no CPU can
+/// still reach it.
+pub(crate) unsafe fn release(pfn: Pfn) {
     lru::remove(pfn);
-    buddy::free(pfn, 0);
+    // SAFETY: as above; and no list leads to it now.
+    drop(unsafe { Page::take_back(pfn, 0) });
 }
 
 /// Gives up one reference on each of `pages`.
-pub(crate) fn put_all(pages: &[Pfn]) {
+///
+/// # Safety
+/// As [`Ref::new`], for each.
+pub(crate) unsafe fn put_all(pages: &[Pfn]) {
     for &pfn in pages {
-        put(pfn);
+        // SAFETY: the caller's word.
+        unsafe { put(pfn) };
     }
 }

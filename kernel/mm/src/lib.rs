@@ -7,8 +7,8 @@
 //!
 //! What a forged number, or a reference to a record, could break is private to the crate:
 //!
-//! ```compile_fail,E0603
-//! fn forged(p: arch::Pfn) { mm::buddy::free(p, 0); }
+//! ```compile_fail,E0624
+//! fn forged(p: arch::Pfn) { drop(mm::buddy::Page::take_back(p, 0)); }
 //! ```
 //! ```compile_fail,E0603
 //! fn forged(p: arch::Pfn) { mm::folio::put(p); }

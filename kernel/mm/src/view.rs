@@ -97,7 +97,8 @@ pub fn lock_folio(pfn: Pfn) -> Option<LockedFolio> {
         let _list = lru::lock(shard);
         // Under the lock of its list a folio stays one: it leaves the list before it is freed.
         let listed = f.has(flag::LRU) && f.shard() == shard;
-        (listed && f.try_get()).then(|| folio::Ref::new(pfn))
+        // SAFETY: just counted, for a folio.
+        (listed && f.try_get()).then(|| unsafe { folio::Ref::new(pfn) })
     }?;
     Some(LockedFolio {
         guard: folio::lock(pfn),

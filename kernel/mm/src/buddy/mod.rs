@@ -99,6 +99,9 @@ pub enum Progress {
 }
 
 /// A block that belongs to the caller alone: reference count 1, on no list. Dropping it frees it.
+///
+/// # Panics
+/// When it is dropped and is free already, or still mapped, listed or locked: an invariant is broken.
 pub struct Page {
     pfn: Pfn,
     order: u8,
@@ -120,6 +123,15 @@ impl Page {
         release(self.pfn, self.order, false);
         core::mem::forget(self);
     }
+    /// Takes a block back whose number [`Page::into_pfn`] gave away. Dropping it frees it.
+    ///
+    /// # Safety
+    /// The block is the caller's alone: no entry, list, table or reference leads to it any more, and no
+    /// CPU can still reach it.
+    #[inline]
+    pub(crate) unsafe fn take_back(pfn: Pfn, order: u8) -> Self {
+        Self { pfn, order }
+    }
     /// Hands the one reference to whoever keeps the number.
     #[inline]
     pub fn into_pfn(self) -> Pfn {
@@ -139,7 +151,7 @@ unsafe impl HasContent for Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        free(self.pfn, self.order);
+        release(self.pfn, self.order, true);
     }
 }
 
@@ -366,15 +378,8 @@ pub(crate) fn relieve() -> Progress {
     SLOW_PATH.get().map_or(Progress::GiveUp, |f| f(0))
 }
 
-/// Frees a block whose last reference is gone.
-///
-/// # Panics
-/// On a double free, or when the frame is still mapped, listed or locked: an invariant is broken.
-pub(crate) fn free(pfn: Pfn, order: u8) {
-    release(pfn, order, true);
-}
-
-/// `touched`: somebody may have written to the block, so it is filled anew.
+/// Frees a block whose last reference is gone. `touched`: somebody may have written to the block, so
+/// it is filled anew.
 fn release(pfn: Pfn, order: u8, touched: bool) {
     let f = frame(pfn);
     let usage = f.usage();

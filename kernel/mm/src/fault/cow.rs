@@ -47,7 +47,8 @@ impl Fault<'_> {
             // The file's page, never ours to take.
             self.replace(seen, Some(pfn))
         };
-        folio::put(pfn);
+        // SAFETY: the reference taken above.
+        unsafe { folio::put(pfn) };
         result
     }
 
@@ -103,7 +104,8 @@ impl Fault<'_> {
             self.mm.anon_pages.add(1);
         }
         if let Some(old) = old {
-            folio::put(old);
+            // SAFETY: the reference of the entry, which every CPU has forgotten.
+            unsafe { folio::put(old) };
         }
         count(Event::CowCopy);
         Ok(Step::Done)

@@ -93,6 +93,7 @@ fn drop_one(folio: folio::Ref) -> bool {
     // Frozen: the reference is no more.
     let pfn = folio.into_pfn();
     drop(guard);
-    folio::release(pfn);
+    // SAFETY: `evict` has frozen the count, unmapped the folio and flushed.
+    unsafe { folio::release(pfn) };
     true
 }

@@ -199,7 +199,7 @@ fn bury(_: &Growing) {
         };
         // SAFETY: the block was freed (GlobalAlloc's contract: nobody uses it any more), or never handed out; its spans
         // are its own, and are given to another block only below.
-        unsafe { arch::unmap_kernel_spans(va, spans, &mut |pfn| buddy::free(pfn, 0)) };
+        unsafe { arch::unmap_kernel_spans(va, spans, &mut |pfn| drop(Page::take_back(pfn, 0))) };
         BLOCKS.lock().all[at].state = State::Unused;
     }
 }

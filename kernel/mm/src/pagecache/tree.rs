@@ -169,7 +169,8 @@ impl Inner {
     fn hold(&self, pfn: Pfn) -> folio::Ref {
         // In the tree, so the cache's reference exists.
         frame(pfn).get();
-        folio::Ref::new(pfn)
+        // SAFETY: just counted.
+        unsafe { folio::Ref::new(pfn) }
     }
 
     /// Sets or clears DIRTY, flag and mark; how many more folios are dirty now, for the caller to account for.
@@ -269,7 +270,8 @@ impl Cache {
         // The cache's reference beside the caller's.
         f.get();
         drop(inner);
-        let folio = folio::Ref::new(page.into_pfn());
+        // SAFETY: the page's own reference; the cache's was counted above.
+        let folio = unsafe { folio::Ref::new(page.into_pfn()) };
         let came_back = workingset::file_refault(id, index);
         if came_back != 0 {
             f.set(came_back);
@@ -291,7 +293,8 @@ impl Cache {
         drop(inner);
         if let Some(removed) = removed {
             drop(Reserve(removed.freed));
-            folio::put(pfn);
+            // SAFETY: the cache's reference, of the folio that just left it.
+            unsafe { folio::put(pfn) };
         }
     }
 

@@ -260,7 +260,8 @@ impl<'a> Gather<'a> {
             return;
         }
         self.settle();
-        folio::put_all(&self.pages[..self.nr]);
+        // SAFETY: the references of entries that were taken out, which every CPU has forgotten now.
+        unsafe { folio::put_all(&self.pages[..self.nr]) };
         self.nr = 0;
         self.flushed = 0;
         while self.tables != NIL {

@@ -16,7 +16,7 @@ pub(crate) mod tables;
 pub mod tlb;
 pub mod walk;
 
-use crate::buddy::{self, Gfp, Oom};
+use crate::buddy::{self, Gfp, Oom, Page};
 use crate::content::HasContent;
 use crate::frame::frame;
 use crate::knobs::{self, Knob};
@@ -52,7 +52,8 @@ fn alloc_table() -> Result<Pfn, Oom> {
 pub(crate) fn free_table(pfn: Pfn) {
     point::at(PointKind::Count, AccessKind::Write, || cells::content(pfn));
     count(Event::TableFree);
-    buddy::free(pfn, 0);
+    // SAFETY: the caller has unhooked the table and flushed; a table has no other reference.
+    drop(unsafe { Page::take_back(pfn, 0) });
 }
 
 /// A PGD: empty below, the kernel's half above. May reclaim.

@@ -41,7 +41,8 @@ impl Drop for Held {
             frame(self.pfn).flags_point();
             frame(self.pfn).set(flag::DIRTY);
         }
-        folio::put(self.pfn);
+        // SAFETY: the reference that the walk took.
+        unsafe { folio::put(self.pfn) };
     }
 }
 

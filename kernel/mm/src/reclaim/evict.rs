@@ -15,7 +15,7 @@
 
 use super::dispose::{Then, dispose, dispose_one};
 use super::shrink::Scan;
-use crate::buddy;
+use crate::buddy::Page;
 use crate::file::{self, memory};
 use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
@@ -295,7 +295,8 @@ fn second_chance(guard: &FolioGuard) -> Verdict {
 pub(super) fn free_frozen(guard: FolioGuard) {
     let pfn = guard.pfn();
     drop(guard);
-    buddy::free(pfn, 0);
+    // SAFETY: the caller has frozen the count, unmapped the folio, flushed, and isolated it.
+    drop(unsafe { Page::take_back(pfn, 0) });
 }
 
 /// To the active list, with the caller's reference. A folio in use does without its copy on disk when slots are scarce, or
@@ -320,5 +321,6 @@ pub(super) fn put_back(guard: FolioGuard, active: bool) {
 
 pub(super) fn put_back_unlocked(pfn: Pfn, active: bool) {
     lru::add(pfn, active);
-    folio::put(pfn);
+    // SAFETY: the reference of who isolated the folio.
+    unsafe { folio::put(pfn) };
 }

@@ -58,7 +58,8 @@ fn pop() -> Option<folio::Ref> {
     let mut list = LIST.lock();
     let pfn = list.pop_front(&FrameLinks)?;
     set_len(&list);
-    Some(folio::Ref::new(Pfn(pfn)))
+    // SAFETY: the reference that `push_front` put away with the number.
+    Some(unsafe { folio::Ref::new(Pfn(pfn)) })
 }
 
 fn push_front(folio: folio::Ref) {

@@ -71,7 +71,8 @@ fn isolate(pfn: arch::Pfn) -> advice::Pages {
         if crate::lru::remove(pfn) {
             let _room = pages.take(pfn);
         } else {
-            crate::folio::put(pfn);
+            // SAFETY: just counted.
+            unsafe { crate::folio::put(pfn) };
         }
     }
     pages

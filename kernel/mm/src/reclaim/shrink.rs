@@ -134,7 +134,8 @@ fn deactivate_oldest(shard: usize, kind: Kind, mut n: u32) {
             frame(pfn).clear(flag::REFERENCED);
             frame(pfn).set(flag::WORKINGSET);
             lru::add(pfn, false);
-            folio::put(pfn);
+            // SAFETY: the reference taken with the folio off its list.
+            unsafe { folio::put(pfn) };
         }
         count_n(Event::PgDeactivate, got as u64);
     }

@@ -9,7 +9,7 @@
 //! with any effort that memory takes; by reclaim before it takes the entries of a widely shared folio out, from the reserve
 //! ([`Gfp::MEMALLOC`]): a frame for the counts of up to 256 pages that go.
 
-use crate::buddy::{self, Gfp, Oom};
+use crate::buddy::{self, Gfp, Oom, Page};
 use crate::stats::Use;
 use algo::swapmap::{Cluster, Cursor, Left, MAX_COUNT, Pages, SlotState, SwapError, SwapMap};
 use alloc::boxed::Box;
@@ -41,7 +41,8 @@ impl Pages for Frames {
         &words[i as usize]
     }
     fn release(&self, page: u32) {
-        buddy::free(Pfn(page), 0);
+        // SAFETY: a frame that `make_room` gave to the map, which has done with it.
+        drop(unsafe { Page::take_back(Pfn(page), 0) });
     }
 }
 

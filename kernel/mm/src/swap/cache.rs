@@ -107,7 +107,8 @@ pub(crate) fn find(slot: u32) -> Option<folio::Ref> {
     let pfn = folio_in(*table.get(i)?)?;
     // In the table, so the cache's reference exists.
     frame(pfn).get();
-    Some(folio::Ref::new(pfn))
+    // SAFETY: just counted.
+    Some(unsafe { folio::Ref::new(pfn) })
 }
 
 /// Adds the folio as the content of `slot`, whose HAS_CACHE mark the caller set. The folio is locked, or
@@ -188,7 +189,8 @@ fn remove(guard: &FolioGuard, slot: u32) {
     lock.lock()[i] = NONE;
     guard.frame().set(flag::DIRTY);
     forget(guard, slot);
-    folio::put(guard.pfn());
+    // SAFETY: the cache's reference, of the folio that just left it.
+    unsafe { folio::put(guard.pfn()) };
 }
 
 /// Takes a locked folio out of the cache if no page-table entry names its slot and no I/O is in flight.

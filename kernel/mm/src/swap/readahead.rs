@@ -93,7 +93,8 @@ fn prepare(slot: u32, gfp: Gfp, extra: u32) -> Result<Prepared, Oom> {
         f.set(came_back);
     }
     lru::add(pfn, came_back != 0);
-    Ok(Prepared::Fresh(folio::Ref::new(pfn)))
+    // SAFETY: the page's own reference; the cache has counted another.
+    Ok(Prepared::Fresh(unsafe { folio::Ref::new(pfn) }))
 }
 
 /// A page that was read ahead is used: the window may grow.

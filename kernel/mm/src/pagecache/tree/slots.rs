@@ -47,7 +47,8 @@ impl Cache {
         f.set_mapping(0);
         f.change_use(Use::File, Use::Anon);
         drop(inner);
-        folio::put(pfn);
+        // SAFETY: the cache's reference, of the folio that just left it.
+        unsafe { folio::put(pfn) };
     }
 
     /// The locked folio, which is in the swap cache as the content of `slot`, becomes page `index` of file `id`, whose tree this is, if
