@@ -41,6 +41,15 @@ fn statuses_say_how_it_went() {
 }
 
 #[test]
+fn a_panic_that_the_explorer_provokes_is_a_verdict() {
+    expect(
+        &["--exec", "race run planted-panic"],
+        1,
+        "violations=1 first=v1:planted-panic:",
+    );
+}
+
+#[test]
 fn an_image_is_the_data_disk() {
     expect(&["--data-image", "/none"], 2, "data image '/none'");
     let image = std::env::temp_dir().join(format!("quire-host-{}.img", std::process::id()));

@@ -40,6 +40,11 @@ thread_local! {
     static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
+/// The calling OS thread is playing an actor, whose panic [`Actors::resume`] reports.
+pub fn is_playing() -> bool {
+    LEFT.get().is_some()
+}
+
 /// Serves the interrupts of the CPU that this OS thread left to play an actor, if it did.
 pub(super) fn poll_left() {
     if let Some(left) = LEFT.get()

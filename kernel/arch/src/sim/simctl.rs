@@ -5,10 +5,17 @@ use super::cpu::{self, lock};
 use super::thread::{self, Spawn};
 use super::{disk, oracle};
 use crate::addr::{PAGE_SIZE, Pfn, VirtAddr};
+use std::any::Any;
 use std::sync::{Arc, Mutex};
 
+pub use super::actor::is_playing;
 pub use super::disk::{DiskEvent, DiskFault, FaultKind, RamDisk};
 pub use oracle::Violation;
+
+/// What a caught panic said.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
+    thread::message(panic).to_owned()
+}
 
 /// What the machine is made of.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 //!
 //! Locks: the engine's own, a spinning leaf that is never held over a suspend, a resume or an upcall.
 
+mod caught;
 mod heard;
 mod view;
 
@@ -25,6 +26,9 @@ use mm::frame::frame;
 use mm::stats::Use;
 use sync::point::{Aside, Explorer, Go, Note, PointKind, Quiet, Slot, Stop, Until, class, object};
 use sync::{CpuMask, MAX_CPUS, TaskId};
+
+#[cfg(not(target_os = "none"))]
+pub use caught::is_verdict;
 
 use super::disk::{self, RaceDisk};
 use super::scenario::{Kinds, Scenario};
@@ -368,7 +372,7 @@ impl Engine {
         let mut s = self.state();
         while let actor::Resumed::Panicked(message) = result {
             s.actors[n] = AT_HOME;
-            s.note_violation("panic", message);
+            s.note_violation("panic", caught::with_place(message));
             drop(s);
             // To the start of a run, where it waits for the next.
             result = actors.resume(n);
@@ -391,16 +395,23 @@ impl Engine {
     pub(super) fn deliver(&self, n: usize) {
         self.state().actors[n].mail = false;
         let cpu = usize::from(self.cpu_of[n].load(Ordering::Relaxed));
-        actor::interrupt(cpu, serve_tlb);
+        self.handle(|| actor::interrupt(cpu, serve_tlb));
+    }
+
+    /// Runs an interrupt handler of the code under test. Its panic is a violation.
+    fn handle(&self, f: impl FnOnce()) {
+        if let Err(message) = caught::catch(f) {
+            self.state().note_violation("panic", message);
+        }
     }
 
     /// A disk does what it does next, in an interrupt on this CPU.
     pub(super) fn disk_step(&self, disk: &RaceDisk) {
         let mut touched = Footprint::EMPTY;
-        {
+        self.handle(|| {
             let _handler = sync::point::Delivery::begin();
             disk.step(&mut touched);
-        }
+        });
         let mut s = self.state();
         if let Some(step) = &mut s.step {
             touched.accesses().iter().for_each(|a| step.add(*a));

@@ -18,3 +18,6 @@ pub mod suite;
 pub mod theatre;
 #[cfg(test)]
 mod toy;
+
+#[cfg(not(target_os = "none"))]
+pub use engine::is_verdict;

@@ -55,6 +55,8 @@ pub static PLANTED: &[(&dyn Scenario, &str)] = &[
     (&planted::DEADLOCK, "cycle A -> B -> A"),
     (&planted::LIVELOCK, "livelock: "),
     (&planted::STARVED, "livelock: "),
+    #[cfg(not(target_os = "none"))]
+    (&planted::PANIC, "panic: the word changed on the way ("),
     (&damage::LEAK, "accounting: "),
     (&damage::MISCOUNT, "accounting: "),
     #[cfg(debug_assertions)]

@@ -95,3 +95,22 @@ pub(super) static STARVED: Play = Play {
     },
     ..BARE
 };
+
+/// A panic of the code under test, in the one order. In the kernel it would end the machine.
+#[cfg(not(target_os = "none"))]
+pub(super) static PANIC: Play = Play {
+    name: "planted-panic",
+    about: "A panics if B came between its two looks at a word",
+    run: |stage, me| {
+        mark(AccessKind::Write, 0);
+        let before = stage.word(0).load(Relaxed);
+        if me == 1 {
+            stage.word(0).store(1, Relaxed);
+            return;
+        }
+        mark(AccessKind::Read, 0);
+        let after = stage.word(0).load(Relaxed);
+        assert!(before == after, "the word changed on the way");
+    },
+    ..BARE
+};
