@@ -27,6 +27,7 @@ use crate::rmap::unmap::{Replace, try_to_unmap};
 use crate::rmap::walk::Sync;
 use crate::stats::{Event, count_n};
 use crate::swap::{area, cache};
+use algo::swapmap::SlotState;
 use arch::Pfn;
 
 /// How long a broken rule 7 stays visible.
@@ -246,19 +247,19 @@ fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Ve
     if lazy {
         return Verdict::Evict(Replace::Nothing);
     }
-    let slot = match cached {
-        Some(slot) => slot,
-        None => {
-            let Some(slot) = slots.take(left) else {
-                return Verdict::Keep;
-            };
-            enter_cache(guard, slot);
-            slot
-        }
-    };
-    if area::make_room_for(slot, f.mapcount()).is_err() {
-        // It would lose some of its entries in vain.
+    let Some(slot) = cached.or_else(|| slots.take(left)) else {
         return Verdict::Keep;
+    };
+    let named = cached.and_then(area::state).map_or(0, SlotState::count);
+    if area::make_room_for(slot, u32::from(named) + f.mapcount()).is_err() {
+        // It would lose some of its entries in vain.
+        if cached.is_none() {
+            slots.give_back(slot);
+        }
+        return Verdict::Keep;
+    }
+    if cached.is_none() {
+        enter_cache(guard, slot);
     }
     Verdict::Evict(Replace::Slot(slot))
 }

@@ -223,14 +223,14 @@ pub(crate) fn make_room(slot: u32, gfp: Gfp) -> Result<(), Oom> {
     Ok(())
 }
 
-/// For reclaim, before `more` entries come to name `slot`: from the reserve, at once.
+/// For reclaim, before as many as `entries` come to name `slot`: from the reserve, at once.
 ///
 /// # Errors
 /// [`Oom`]: not all of them could be counted.
 #[inline]
-pub(crate) fn make_room_for(slot: u32, more: u32) -> Result<(), Oom> {
+pub(crate) fn make_room_for(slot: u32, entries: u32) -> Result<(), Oom> {
     // A fork may add sharers meanwhile, so not to the last one.
-    if more < u32::from(MAX_COUNT) / 2 && state(slot).is_none_or(|s| s.count() < MAX_COUNT / 2) {
+    if entries < u32::from(MAX_COUNT) / 2 {
         return Ok(());
     }
     make_room(slot, Gfp::MEMALLOC)
