@@ -145,9 +145,9 @@ fn errors_for_ever_lose_nothing(_: &mut TestCtx<'_>) -> Outcome {
                 check_eq!(users.other.sync(), Err(MmError::Io));
                 check_eq!(users.msync(), Err(MmError::Io));
                 check!(
-                    file::unwritten().dirty >= 4,
-                    "{} pages are dirty",
-                    file::unwritten().dirty
+                    file::unwritten().all() >= 4,
+                    "{} pages wait to be written",
+                    file::unwritten().all()
                 );
                 users.expect(round - 1)?;
                 // They go on being stored to.
@@ -183,9 +183,9 @@ fn unmapped_pages_are_not_lost_either(_: &mut TestCtx<'_>) -> Outcome {
                 check_eq!(users.one.sync(), Err(MmError::Io));
                 file::drop_caches();
                 check!(
-                    file::unwritten().dirty >= 4,
-                    "{} pages are dirty",
-                    file::unwritten().dirty
+                    file::unwritten().all() >= 4,
+                    "{} pages wait to be written",
+                    file::unwritten().all()
                 );
                 Ok(())
             })?;

@@ -191,6 +191,7 @@ fn pageout_writes_a_mapping_and_drops_it(_: &mut TestCtx<'_>) -> Outcome {
             let space = Space::new()?;
             space.map_file(BASE, N, Prot::RW, SHARED, file, 0)?;
             let _adopted = space.enter();
+            let paused = file::pause_flusher();
             for i in 0..N {
                 for w in (0..PAGE as u64).step_by(8) {
                     user::store(VirtAddr(at(BASE, i).0 + w), value(i, 2))?;
@@ -200,7 +201,7 @@ fn pageout_writes_a_mapping_and_drops_it(_: &mut TestCtx<'_>) -> Outcome {
             space.advise(BASE, N, Advice::PageOut)?;
             check_eq!(space.mm().file_pages.get(), 0);
             check_eq!(file::unwritten().all(), 0);
-            // The flusher may have had some in hand.
+            drop(paused);
             empty_cache()?;
             check_eq!(use_pages(Use::File), 0);
             for i in 0..N {

@@ -98,9 +98,16 @@ pub(super) fn room() {
     ROOM.wake_all();
 }
 
-/// Keeps the flusher from working.
-pub(super) fn pause() -> MutexGuard<'static, ()> {
-    PASS.lock()
+/// The flusher begins no pass while this lives.
+#[must_use = "it goes on when this is dropped"]
+pub struct Paused {
+    _pass: MutexGuard<'static, ()>,
+}
+
+/// Keeps the flusher from working, for those who count what is dirty. Sleeps until a pass that is under way has ended. The caller
+/// writes less than the limits allow meanwhile, and calls nothing that does the same (`check`).
+pub fn pause() -> Paused {
+    Paused { _pass: PASS.lock() }
 }
 
 /// Nothing waits to be written.

@@ -9,7 +9,6 @@ use crate::pagecache;
 use arch::block::BlockDevice;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
-use sync::MutexGuard;
 
 /// How often, and how far apart, requests under way are looked for: ten seconds in all.
 const PATIENCE: u32 = 10_000;
@@ -26,7 +25,7 @@ pub(super) fn disk() -> Option<&'static dyn BlockDevice> {
 
 /// Until it is dropped, files lie on the explorer's disk.
 pub(crate) struct Lent {
-    _flusher: MutexGuard<'static, ()>,
+    _flusher: flusher::Paused,
 }
 
 /// Makes `disk`, always the same one, the disk for files.

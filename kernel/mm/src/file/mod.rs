@@ -31,7 +31,7 @@ pub use check::check;
 pub(crate) use evict::discard;
 pub use evict::drop_caches;
 pub(crate) use evict::{Fate, evict};
-pub use flusher::{Limits, limits, set_limits};
+pub use flusher::{Limits, Paused, limits, pause as pause_flusher, set_limits};
 pub(crate) use flusher::{wait_written, wake as wake_flusher, written};
 pub use io::read_raw;
 pub(crate) use read::will_need;

@@ -56,9 +56,9 @@ pub(super) fn nothing_is_lost_until_the_disk_recovers(_: &mut TestCtx<'_>) -> Ou
                 check_eq!(file.sync(), Err(MmError::Io));
                 file::drop_caches();
                 check!(
-                    file::unwritten().dirty >= 40,
-                    "{} pages are dirty",
-                    file::unwritten().dirty
+                    file::unwritten().all() >= 40,
+                    "{} pages wait to be written",
+                    file::unwritten().all()
                 );
                 expect(file, 0, &data)?;
             }

@@ -29,6 +29,7 @@ use crate::{check, check_eq};
 pub(super) fn a_synced_page_is_clean_until_it_is_stored_to(_: &mut TestCtx<'_>) -> Outcome {
     with_mapping(4, SHARED, |_, space| {
         for round in 2..6 {
+            let paused = mm::file::pause_flusher();
             for flush in [false, true] {
                 let made = total(Event::FileMkwrite);
                 user::store(at(BASE, 1), value(1, round))?;
@@ -39,6 +40,7 @@ pub(super) fn a_synced_page_is_clean_until_it_is_stored_to(_: &mut TestCtx<'_>) 
             }
             space.sync(BASE, 4)?;
             check_eq!(mm::file::unwritten().dirty, 0);
+            drop(paused);
             let mut page = page_of(1, 1);
             page[..8].copy_from_slice(&value(1, round).to_le_bytes());
             page[PAGE - 8..].copy_from_slice(&value(1, round).to_le_bytes());

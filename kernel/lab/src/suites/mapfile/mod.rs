@@ -156,6 +156,7 @@ fn shared_stores_are_the_files(_: &mut TestCtx<'_>) -> Outcome {
     with_mapping(32, SHARED, |file, space| {
         let other = Space::new()?;
         other.map_file(BASE, 32, Prot::READ, SHARED, file, 0)?;
+        let paused = mm::file::pause_flusher();
         for i in (0..32_usize).step_by(3) {
             // Some after a load, some not.
             if i.is_multiple_of(2) {
@@ -168,6 +169,7 @@ fn shared_stores_are_the_files(_: &mut TestCtx<'_>) -> Outcome {
             expect(file, (i + 1) * PAGE - 8, &shows(i).to_le_bytes())?;
         }
         check_eq!(mm::file::unwritten().dirty, 11);
+        drop(paused);
         // What is written to the file is there to load.
         write(file, 5 * PAGE, &[7; 8])?;
         check_eq!(user::load(at(BASE, 5))?, 0x0707_0707_0707_0707);
