@@ -26,6 +26,7 @@ pub mod nonresident;
 pub mod ondemand;
 pub mod pattern;
 pub mod point;
+pub mod progress;
 pub mod radix;
 pub mod readahead;
 pub mod swapmap;

@@ -160,4 +160,11 @@ pub trait BlockDevice: Sync {
     unsafe fn submit(&self, bio: &'static Bio) -> Result<(), Busy>;
     /// Finished requests since boot, for `swap` and `bench`.
     fn completed(&self) -> u64;
+    /// Starts a device again that was given up, because it did not answer any more; whether it had been. Sleeps.
+    ///
+    /// # Errors
+    /// [`IoError`]: it does not start.
+    fn restart(&self) -> Result<bool, IoError> {
+        Ok(false)
+    }
 }

@@ -171,4 +171,7 @@ impl BlockDevice for FaultyDisk {
     fn completed(&self) -> u64 {
         self.inner().completed() + self.failed.load(Ordering::Relaxed)
     }
+    fn restart(&self) -> Result<bool, IoError> {
+        self.inner().restart()
+    }
 }

@@ -160,8 +160,17 @@ fn path(words: &[String]) -> &str {
     words.first().map_or("", String::as_str)
 }
 
+/// A disk that was given up is started again; what was mounted on it then, is.
 fn mount(out: &dyn Out) -> Result<(), Trouble> {
-    let info = fs::mount()?.info()?;
+    let again = match crate::startup::data_disk() {
+        Some(disk) => crate::startup::restart(disk).map_err(|e| Trouble(e.into()))?,
+        None => false,
+    };
+    let volume = match fs::mounted() {
+        Ok(volume) if again => volume,
+        _ => fs::mount()?,
+    };
+    let info = volume.info()?;
     let (kind, cluster, clusters) = (info.kind, info.cluster, info.clusters);
     write!(out, "{kind}, {clusters} clusters of {cluster} bytes");
     if let Some(why) = info.read_only {

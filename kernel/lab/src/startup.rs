@@ -69,12 +69,31 @@ pub fn mkswap() -> Result<(), String> {
     mm::swap::mkswap(disk()?, "quire", &[]).map_err(|e| format!("mkswap: {e}"))
 }
 
-/// Starts swapping to the disk.
+/// Starts a disk again that was given up, says so, and tells whether it had been.
+///
+/// # Errors
+/// A sentence for the user: it does not start.
+pub fn restart(disk: &dyn arch::block::BlockDevice) -> Result<bool, String> {
+    let name = disk.name();
+    let was_down = disk
+        .restart()
+        .map_err(|_| format!("{name} was given up, and does not start again"))?;
+    if was_down {
+        say(&format!("{name}: started again"));
+    }
+    Ok(was_down)
+}
+
+/// Starts swapping to the disk; to one that was given up while it was in use, again.
 ///
 /// # Errors
 /// A sentence for the user.
 pub fn swap_on() -> Result<(), String> {
-    let header = mm::swap::swapon(disk()?);
+    let disk = disk()?;
+    if restart(disk)? && mm::swap::enabled() {
+        return Ok(());
+    }
+    let header = mm::swap::swapon(disk);
     header
         .map(drop)
         .map_err(|e| format!("the swap disk is not used: {e}"))

@@ -110,26 +110,27 @@ impl Registers {
         }
     }
 
-    /// Where `queue` is notified.
-    ///
-    /// # Panics
-    /// If the device places it outside of its own registers.
-    pub(super) fn doorbell(&self, queue: u16) -> Doorbell {
+    /// Where `queue` is notified; `None` when the device places that outside of its own registers, or askew.
+    pub(super) fn doorbell(&self, queue: u16) -> Option<Doorbell> {
         // SAFETY: as in `set_queue_vector`.
         let off = unsafe {
             self.register(QUEUE_SELECT).write_volatile(queue);
             self.register(QUEUE_NOTIFY_OFF).read_volatile()
         };
         let offset = u64::from(off) * self.notify_multiplier;
-        assert!(
-            offset + 2 <= self.notify_bytes,
-            "virtio doorbell outside of its BAR"
-        );
+        if offset + 2 > self.notify_bytes {
+            return None;
+        }
         // SAFETY: checked just above.
-        let at = unsafe { self.notify.add(offset as usize) }.cast();
-        Doorbell { at, queue }
+        let at: *mut u16 = unsafe { self.notify.add(offset as usize) }.cast();
+        at.is_aligned().then_some(Doorbell { at, queue })
     }
 }
+
+// SAFETY: registers mapped for good; only who has the device's transport uses them.
+unsafe impl Send for Registers {}
+// SAFETY: as above.
+unsafe impl Sync for Registers {}
 
 /// One queue's doorbell.
 pub(super) struct Doorbell {

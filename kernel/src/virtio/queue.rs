@@ -16,7 +16,6 @@ use arch::{PAGE_SIZE, Pfn};
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::pci::PciTransport;
 
-use super::common;
 use super::hal::{Allocate, KernelHal};
 
 /// Requests in flight at most.
@@ -44,6 +43,9 @@ pub(super) const SERIAL: usize = 20;
 const STATUS_OK: u8 = 0;
 const STATUS_NONE: u8 = 0xff;
 
+/// What is wrong with a device whose used ring names a chain that was not given to it.
+pub(super) const NOT_ASKED: &str = "it completed a request that it does not have";
+
 /// A bio with its outcome, to be reported without the lock.
 pub(super) type Done = (&'static Bio, Result<(), IoError>);
 
@@ -52,19 +54,31 @@ struct InFlight {
     bio: &'static Bio,
     /// The head of its chain, by which the device names it.
     token: u16,
-    /// When it was submitted, in nanoseconds since boot.
-    since: u64,
 }
+
+/// The ring of `N` descriptors.
+pub(super) type Ring<const N: usize> = Box<VirtQueue<KernelHal, N>>;
 
 /// A queue of `N` descriptors.
 pub(super) struct Queue<const N: usize> {
-    ring: Box<VirtQueue<KernelHal, N>>,
-    transport: PciTransport,
+    ring: Ring<N>,
+    /// `None` while somebody resets the device, or starts it again.
+    transport: Option<PciTransport>,
     slots: [Option<InFlight>; SLOTS],
     /// The DMA page of headers and status bytes.
     page: Pfn,
-    /// The device was reset for not answering; every request fails.
-    dead: bool,
+    state: State,
+}
+
+/// Whether the device is of use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// It takes requests.
+    Up,
+    /// It completed a request that it does not have. Nothing that it says counts any more, but it has not been given up yet.
+    Mad,
+    /// It was given up; every request fails.
+    Down,
 }
 
 /// The buffers of one request, as the crate wants them: slices that only carry addresses and lengths.
@@ -79,23 +93,19 @@ impl<const N: usize> Queue<N> {
     /// The ring of descriptors. A function of its own: the crate returns its 16 bytes per descriptor by
     /// value, several times over on the stack, and the caller's frame shall not hold them longer.
     #[inline(never)]
-    pub(super) fn ring(transport: &mut PciTransport) -> Option<Box<VirtQueue<KernelHal, N>>> {
+    pub(super) fn ring(transport: &mut PciTransport) -> Option<Ring<N>> {
         let ring = VirtQueue::new(transport, QUEUE, false, false);
         ring.ok().map(Box::new)
     }
 
     /// A queue on `ring`, its device running.
-    pub(super) fn new(
-        ring: Box<VirtQueue<KernelHal, N>>,
-        transport: PciTransport,
-        allocate: Allocate,
-    ) -> Option<Self> {
+    pub(super) fn new(ring: Ring<N>, transport: PciTransport, allocate: Allocate) -> Option<Self> {
         Some(Self {
             ring,
-            transport,
+            transport: Some(transport),
             slots: [const { None }; SLOTS],
             page: allocate(1)?,
-            dead: false,
+            state: State::Up,
         })
     }
 
@@ -103,7 +113,7 @@ impl<const N: usize> Queue<N> {
     /// before the first bio; `notify` rings the device's doorbell.
     ///
     /// # Errors
-    /// There was no answer in time: the device is not usable.
+    /// There was no answer in time, or to something else: the device is not usable.
     pub(super) fn serial(&mut self, notify: impl Fn()) -> Result<[u8; SERIAL], &'static str> {
         self.write_slot(0, TYPE_GET_ID, 0);
         let at = self.slot_ptr(0);
@@ -130,23 +140,24 @@ impl<const N: usize> Queue<N> {
         }
         // SAFETY: the same buffers as for `add`.
         let popped = unsafe { self.ring.pop_used(token, inputs, outputs) };
-        if popped.is_err() || self.status(0) != STATUS_OK {
+        popped.map_err(|_| NOT_ASKED)?;
+        if self.status(0) != STATUS_OK {
             return Ok([0; SERIAL]);
         }
         // SAFETY: the device has finished with the slot.
         Ok(unsafe { at.add(ANSWER).cast::<[u8; SERIAL]>().read_volatile() })
     }
 
-    /// Nothing can be submitted any more.
-    pub(super) fn is_dead(&self) -> bool {
-        self.dead
+    /// Whether the device is of use.
+    pub(super) fn state(&self) -> State {
+        self.state
     }
 
-    /// Hands `bio` to the device at time `now`. `Ok(true)`: the device wants to be notified.
+    /// Hands `bio` to the device, which is up. `Ok(true)`: the device wants to be notified.
     ///
     /// # Errors
     /// [`Busy`] without a free slot or enough free descriptors; `bio` is untouched.
-    pub(super) fn submit(&mut self, bio: &'static Bio, now: u64) -> Result<bool, Busy> {
+    pub(super) fn submit(&mut self, bio: &'static Bio) -> Result<bool, Busy> {
         let slot = self.slots.iter().position(Option::is_none).ok_or(Busy)?;
         let (kind, sector) = match bio.op() {
             Op::Read => (TYPE_IN, bio.sector()),
@@ -164,11 +175,7 @@ impl<const N: usize> Queue<N> {
         // which is the device's while in flight.
         let added = unsafe { self.ring.add(inputs, outputs) };
         let token = added.expect("the queue has room");
-        self.slots[slot] = Some(InFlight {
-            bio,
-            token,
-            since: now,
-        });
+        self.slots[slot] = Some(InFlight { bio, token });
         // The new index must be visible before the device's "no notification needed" is read, or both
         // sides could miss each other.
         fence(Ordering::SeqCst);
@@ -177,13 +184,15 @@ impl<const N: usize> Queue<N> {
 
     /// Takes the next request back that the device has finished.
     pub(super) fn reap(&mut self) -> Option<Done> {
-        if self.dead {
+        if self.state != State::Up {
             return None;
         }
         let token = self.ring.peek_used()?;
         let is_it = |s: &Option<InFlight>| s.as_ref().is_some_and(|s| s.token == token);
-        let slot = self.slots.iter().position(is_it);
-        let slot = slot.expect("a disk completed a request that it does not have");
+        let Some(slot) = self.slots.iter().position(is_it) else {
+            self.state = State::Mad;
+            return None;
+        };
         let bio = self.slots[slot].take().map(|s| s.bio)?;
         let mut buffers = self.buffers(slot, bio);
         let (inputs, outputs) = buffers.split();
@@ -193,26 +202,39 @@ impl<const N: usize> Queue<N> {
         Some((bio, if ok { Ok(()) } else { Err(IoError) }))
     }
 
-    /// When the oldest request in flight was submitted.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.slots.iter().flatten().map(|s| s.since).min()
+    /// The device owes answers.
+    pub(super) fn owes(&self) -> bool {
+        self.slots.iter().any(Option::is_some)
     }
 
-    /// Gives the device up. One that still owes reads is reset first, so that it writes to no frame any more
-    /// (QEMU finishes its own I/O before the reset is done). Late writes only reach slots of the disk that
-    /// are known as bad by then, or are of file pages that stay dirty in memory, so they need none.
-    /// False: the device does not end its reset.
-    pub(super) fn kill(&mut self) -> bool {
-        self.dead = true;
-        let mut in_flight = self.slots.iter().flatten();
-        let reads = in_flight.any(|s| s.bio.op() == Op::Read);
-        !reads || common::reset(&mut self.transport)
+    /// Nothing is submitted to the device any more. What it owes stays with it until it was reset.
+    pub(super) fn give_up(&mut self) {
+        self.state = State::Down;
     }
 
-    /// Takes one request back from a dead device.
+    /// Lends out the transport of a device that was given up, for what takes time.
+    pub(super) fn take_transport(&mut self) -> Option<PciTransport> {
+        (self.state == State::Down)
+            .then(|| self.transport.take())
+            .flatten()
+    }
+
+    /// Gives it back.
+    pub(super) fn put_transport(&mut self, transport: PciTransport) {
+        self.transport = Some(transport);
+    }
+
+    /// Takes one request back from a device that was given up and has been reset: it uses no frame any more.
     pub(super) fn abandon(&mut self) -> Option<Done> {
         let slot = self.slots.iter_mut().find(|s| s.is_some())?;
         slot.take().map(|s| (s.bio, Err(IoError)))
+    }
+
+    /// The device runs again, on a fresh ring, and owes nothing. Returns the old ring, to be dropped without the lock.
+    pub(super) fn start_again(&mut self, ring: Ring<N>, transport: PciTransport) -> Ring<N> {
+        self.transport = Some(transport);
+        self.state = State::Up;
+        core::mem::replace(&mut self.ring, ring)
     }
 
     fn slot_ptr(&self, slot: usize) -> *mut u8 {
