@@ -210,6 +210,20 @@ pub(crate) fn activate(pfn: Pfn) {
     }
 }
 
+/// The folio, which the caller has a reference or a mapping of, was used: the second time since reclaim looked, it becomes
+/// active (Linux: `folio_mark_accessed`). May be called under a PTL.
+#[inline]
+pub(crate) fn mark_used(pfn: Pfn) {
+    let f = frame(pfn);
+    if f.has(flag::ACTIVE) {
+        return;
+    }
+    if f.set(flag::REFERENCED) & flag::REFERENCED != 0 {
+        f.clear(flag::REFERENCED);
+        activate(pfn);
+    }
+}
+
 /// Makes a listed folio one that reclaim may drop without writing it: inactive, not SWAPBACKED. False when
 /// it is on no list. Under the folio lock.
 pub(crate) fn make_lazy(pfn: Pfn) -> bool {

@@ -11,6 +11,7 @@
 
 use crate::folio;
 use crate::frame::{Frame, flag, frame};
+use crate::lru;
 use crate::mm::by_id;
 use crate::pt::gather::{Gather, Room, Unflushed, Unhooking, Written};
 use crate::pt::{PmdRef, UpperRef, tlb};
@@ -158,6 +159,10 @@ fn unhook_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &
 /// As [`unhook`], for a page of a file.
 fn unhook_file(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry) -> Room {
     let pfn = old.pfn();
+    if old.is_accessed() {
+        // What the entry knew of its use goes with it.
+        lru::mark_used(pfn);
+    }
     if old.is_dirty() {
         return table.add_written(va, Written::new(pfn));
     }

@@ -94,6 +94,22 @@ fn a_stack_grows_to_its_limit(_: &mut TestCtx<'_>) -> Outcome {
         let _adopted = other.enter();
         user::store(below(10), 1)?;
         check_eq!(user::store(below(11), 1), Err(FaultError::Unmapped));
+        // Right down to one without rights, or to another stack.
+        drop(_adopted);
+        other.protect(below(gap + 11), 1, crate::space::Prot::NONE)?;
+        {
+            let _adopted = other.enter();
+            user::store(below(gap + 10), 1)?;
+            check_eq!(user::store(below(gap + 11), 1), Err(FaultError::Protection));
+        }
+        let third = Space::new()?;
+        for pages in [2, 30] {
+            let at = Some(below(pages));
+            third.mm().mmap(at, bytes(2), mm::Prot::RW, stack)?;
+        }
+        let _adopted = third.enter();
+        user::store(below(28), 1)?;
+        user::store(below(31), 1)?;
         Ok(())
     })
 }

@@ -2,7 +2,7 @@
 
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
-use mm::{Advice, MapFlags, MmRef, Prot, RemapFlags};
+use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags};
 
 use crate::selftest::{Failure, Suite, TestCtx};
 use crate::{check, check_eq, tests};
@@ -12,6 +12,8 @@ pub(super) static SUITE: Suite = Suite {
     tests: tests![
         a_mapping_over_the_middle_merges,
         mprotect_moves_a_boundary,
+        mprotect_changes_what_lies_before_a_hole,
+        mremap_of_nothing_duplicates_what_is_shared,
         a_part_that_moves_and_comes_back_is_healed,
         pages_move_within_one_table,
         whole_tables_move,
@@ -87,6 +89,87 @@ fn mprotect_moves_a_boundary(_: &mut TestCtx<'_>) -> Outcome {
         };
         check_eq!(user::load(page(n)), expected);
     }
+    let areas = mm.areas();
+    areas.validate().map_err(Failure::new)
+}
+
+/// As on Linux: what is in front of the first hole has its new rights, and the caller is told of the hole.
+fn mprotect_changes_what_lies_before_a_hole(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(16)?;
+    mm.munmap(page(2), bytes(2))?;
+    let denied = Err(FaultError::Protection);
+    let expect = |expected: &dyn Fn(i64) -> Result<u64, FaultError>| -> Outcome {
+        let _adopted = mm.adopt();
+        for n in (-8..2).chain(4..8) {
+            check_eq!(user::load(page(n)), expected(n));
+        }
+        Ok(())
+    };
+    let hole = Err(MmError::NotMapped);
+    // Begins in the hole, or ends at no address: nothing is changed.
+    check_eq!(mm.mprotect(page(2), bytes(4), Prot::NONE), hole);
+    let no_address = mm.mprotect(page(-4), u64::MAX, Prot::NONE);
+    check_eq!(no_address, hole);
+    expect(&|n| Ok(n as u64))?;
+    check_eq!(mm.mprotect(page(-4), bytes(10), Prot::NONE), hole);
+    expect(&|n| {
+        if (-4..2).contains(&n) {
+            denied
+        } else {
+            Ok(n as u64)
+        }
+    })?;
+    check_eq!(areas(&mm), 3);
+    // The range ends above the user half.
+    let beyond = arch::USER_TOP - page(5).0 + bytes(1);
+    check_eq!(mm.mprotect(page(5), beyond, Prot::NONE), hole);
+    let changed = |n| (-4..2).contains(&n) || n >= 5;
+    expect(&|n| if changed(n) { denied } else { Ok(n as u64) })?;
+    // And back, over the hole's edge again.
+    check_eq!(mm.mprotect(page(-8), bytes(16), Prot::RW), hole);
+    expect(&|n| if n >= 5 { denied } else { Ok(n as u64) })?;
+    let areas = mm.areas();
+    areas.validate().map_err(Failure::new)
+}
+
+fn mremap_of_nothing_duplicates_what_is_shared(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(16)?;
+    let shared = VirtAddr(0x70_0000_0000);
+    let at = |n: u64| VirtAddr(shared.0 + bytes(n));
+    let how = MapFlags::FIXED | MapFlags::SHARED;
+    mm.mmap(Some(shared), bytes(8), Prot::RW, how)?;
+    let adopted = mm.adopt();
+    for n in 0..8 {
+        user::store(at(n), 100 + n)?;
+    }
+    drop(adopted);
+    let pages = mm.total_vm.get();
+    let nothing = |va, flags, to| mm.mremap(va, 0, bytes(4), flags, to);
+    let (may, none) = (RemapFlags::MAYMOVE, RemapFlags::NONE);
+    // What is private cannot be, nor what is not mapped; and there must be a place.
+    check_eq!(nothing(page(0), may, None), Err(MmError::Invalid));
+    check_eq!(nothing(page(100), may, None), Err(MmError::Fault));
+    check_eq!(nothing(at(2), none, None), Err(MmError::NoRoom));
+    let over = nothing(at(2), RemapFlags::FIXED, Some(at(1)));
+    check_eq!(over, Err(MmError::Invalid));
+    check_eq!(mm.total_vm.get(), pages);
+    let second = nothing(at(2), may, None)?;
+    let third = nothing(at(6), RemapFlags::FIXED, Some(page(-2)))?;
+    check_eq!(third, page(-2));
+    check_eq!(mm.total_vm.get(), pages + 4);
+    let _adopted = mm.adopt();
+    for n in 0..4 {
+        let va = VirtAddr(second.0 + bytes(n));
+        check_eq!(user::load(va)?, 102 + n);
+        user::store(va, 200 + n)?;
+        check_eq!(user::load(at(2 + n))?, 200 + n);
+    }
+    // It may reach beyond the pages that there are.
+    check_eq!((user::load(page(-2))?, user::load(page(-1))?), (106, 107));
+    check_eq!(user::load(page(0)), Err(FaultError::Bus));
+    // The first goes, the second stays.
+    mm.munmap(shared, bytes(8))?;
+    check_eq!(user::load(second)?, 200);
     let areas = mm.areas();
     areas.validate().map_err(Failure::new)
 }

@@ -300,13 +300,16 @@ impl Walk {
         let ((first, n), prot) = (self.range(i), self.prot());
         let space = &mut self.spaces[i];
         let whole = space.mapped(first, n) == n;
-        match space.mm.mprotect(va(first), n * PAGE_SIZE, prot) {
-            Ok(()) if whole => {
-                for (_, page) in space.pages.range_mut(first..first + n) {
-                    page.prot = prot;
-                }
-                Ok(())
+        let got = space.mm.mprotect(va(first), n * PAGE_SIZE, prot);
+        // What lies in front of a hole is changed.
+        for p in first..first + n {
+            match space.pages.get_mut(&p) {
+                Some(page) => page.prot = prot,
+                None => break,
             }
+        }
+        match got {
+            Ok(()) if whole => Ok(()),
             Err(MmError::NotMapped) if !whole => Ok(()),
             other => refuse(
                 "mprotect",
@@ -333,6 +336,18 @@ impl Walk {
             _ => (RemapFlags::FIXED, Some(va(to))),
         };
         let space = &mut self.spaces[i];
+        if self.rng.u32(..16) == 0 {
+            // Nothing here is shared: nothing can be duplicated.
+            let mapped = space.pages.contains_key(&first);
+            let got = space
+                .mm
+                .mremap(va(first), 0, new_n * PAGE_SIZE, flags, fixed);
+            return match got {
+                Err(MmError::Invalid) if mapped => Ok(()),
+                Err(MmError::Fault) if !mapped => Ok(()),
+                other => refuse("mremap of nothing", other, "Invalid or Fault"),
+            };
+        }
         let got = space
             .mm
             .mremap(va(first), n * PAGE_SIZE, new_n * PAGE_SIZE, flags, fixed);

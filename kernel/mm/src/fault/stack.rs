@@ -12,7 +12,8 @@ use arch::VirtAddr;
 /// Most bytes that an area grows to by faults (Linux's usual RLIMIT_STACK).
 pub const STACK_MAX: u64 = 8 << 20;
 
-/// Grows the area above `va` down to it, if that is a stack and the gap below it stays.
+/// Grows the area above `va` down to it, if that is a stack and the gap below it stays. As on Linux, a neighbour without
+/// rights needs no gap, as it stops an overrun itself; nor does another stack.
 ///
 /// # Errors
 /// [`MmError::NotMapped`] when nothing that may grow lies above, or its neighbour is too close, or
@@ -26,7 +27,9 @@ pub(crate) fn expand(mm: &Mm, va: VirtAddr) -> Result<(), MmError> {
         return Ok(());
     }
     let floor = set.prev(id).map_or(arch::addr::USER_MIN, |below| {
-        vma(below).end() + STACK_GUARD_GAP
+        let below = vma(below);
+        let can_be_overrun = below.flags() & vm::PROT != 0 && !below.has(vm::GROWSDOWN);
+        below.end() + if can_be_overrun { STACK_GUARD_GAP } else { 0 }
     });
     let grown = ((area.start() - start) >> arch::PAGE_SHIFT) as u32;
     let too_large = area.end() - start > STACK_MAX;

@@ -8,7 +8,7 @@ use super::mapped::{self, NoPage};
 use super::{Opener, io, memory, split};
 use crate::buddy::{self, Gfp};
 use crate::error::MmError;
-use crate::folio::{self, FolioGuard};
+use crate::folio;
 use crate::frame::flag;
 use crate::lru;
 use crate::pagecache::layout::Kind;
@@ -19,18 +19,6 @@ use algo::ondemand::Plan;
 use arch::addr::PAGE_SIZE;
 use arch::block::Op;
 use core::ops::Range;
-
-/// The folio was used: the second time since reclaim looked, it becomes active.
-pub(super) fn mark_used(guard: &FolioGuard) {
-    let f = guard.frame();
-    if f.has(flag::ACTIVE) {
-        return;
-    }
-    if f.set(flag::REFERENCED) & flag::REFERENCED != 0 {
-        f.clear(flag::REFERENCED);
-        lru::activate(guard.pfn());
-    }
-}
 
 /// Folios that are in the cache, marked READING, and still to be submitted.
 struct Reads<'a> {
@@ -155,7 +143,7 @@ impl Opener {
                 Ok(guard) => {
                     copy_out(&folio, at, into);
                     if used {
-                        mark_used(&guard);
+                        lru::mark_used(guard.pfn());
                     }
                     return Ok(true);
                 }

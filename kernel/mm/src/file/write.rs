@@ -11,6 +11,7 @@ use crate::content::HasContent;
 use crate::error::MmError;
 use crate::folio::{self, FolioGuard};
 use crate::frame::flag;
+use crate::lru;
 use crate::pagecache::File;
 use crate::pagecache::layout::Kind;
 use crate::pagecache::tree::{Cache, Inserted, Reserve, Within, set_size};
@@ -95,7 +96,7 @@ impl Opener {
             copy_in(&guard, at, data);
             became_uptodate(&guard);
             mark_dirty(f, folio.pfn());
-            super::read::mark_used(&guard);
+            lru::mark_used(guard.pfn());
             let end = pos + data.len() as u64;
             if end > f.size() && within == Within::Limit {
                 set_size(f, end);

@@ -123,6 +123,27 @@ impl Range {
         Ok((start < end).then_some(Self { start, end }))
     }
 
+    /// As [`Range::new`], but a range that ends above the user half is cut off there: the flag says whether it was left
+    /// whole.
+    ///
+    /// # Errors
+    /// [`MmError::Invalid`] for an unaligned start; `beyond` when no page of it lies in the user half, or its end is no
+    /// address at all.
+    pub(crate) fn clipped(
+        va: VirtAddr,
+        len: u64,
+        beyond: MmError,
+    ) -> Result<Option<(Self, bool)>, MmError> {
+        let room = USER_TOP.saturating_sub(va.0);
+        let is_address =
+            va.0.checked_add(len)
+                .is_some_and(|end| end <= !(PAGE_SIZE - 1));
+        if len > room && room > 0 && is_address {
+            return Ok(Self::new(va, room, beyond)?.map(|range| (range, false)));
+        }
+        Ok(Self::new(va, len, beyond)?.map(|range| (range, true)))
+    }
+
     /// Bytes in it.
     pub(crate) fn len(self) -> u64 {
         self.end - self.start

@@ -9,6 +9,7 @@ use super::write;
 use crate::error::MmError;
 use crate::file::{self, Opener};
 use crate::handle::MmRef;
+use crate::pagecache::opened::OpenFile;
 use crate::vma::set::{MMAP_TOP, VmaSet};
 use crate::vma::{anon, edit, vm, vma};
 use arch::addr::{PAGE_SIZE, USER_MIN, USER_TOP, page_align_up};
@@ -63,7 +64,13 @@ impl MmRef {
         if flags.has(MapFlags::SHARED) {
             vm_flags |= vm::SHARED;
         }
-        self.map_what(hint, len, flags, vm_flags, &What::File(file, first))
+        self.map_what(
+            hint,
+            len,
+            flags,
+            vm_flags,
+            &What::File(&file.share(), first),
+        )
     }
 
     fn map_what(
@@ -90,10 +97,10 @@ impl MmRef {
 }
 
 /// What a new area shows.
-enum What<'a> {
+pub(super) enum What<'a> {
     Zeroes,
     /// This file, from this page on.
-    File(&'a Opener, u32),
+    File(&'a OpenFile, u32),
 }
 
 impl What<'_> {
@@ -157,7 +164,7 @@ pub(super) fn find_room(set: &VmaSet, len: u64) -> Result<Range, MmError> {
 }
 
 /// Puts the area in, in place of what is there.
-fn map(
+pub(super) fn map(
     mm: &MmRef,
     set: &mut VmaSet,
     range: Range,

@@ -25,40 +25,52 @@ impl MmRef {
     /// Sets the protection of `len` bytes (rounded up to pages) from `va` on.
     ///
     /// # Errors
-    /// Invalid: unaligned. NotMapped: part of the range is not mapped. NoMemory, TooMany: no record for a new area.
-    /// Killed. Nothing is changed then (Linux changes what lies below a hole).
+    /// Invalid: unaligned. NoMemory, TooMany: no record for a new area. Killed. Nothing is changed then. NotMapped: part of
+    /// the range is not mapped, or lies beyond the user half; what lies in front of the first such page has its new
+    /// protection then (as on Linux).
     pub fn mprotect(&self, va: VirtAddr, len: u64, prot: Prot) -> Result<(), MmError> {
-        let Some(range) = Range::new(va, len, MmError::NotMapped)? else {
+        let Some((range, whole)) = Range::clipped(va, len, MmError::NotMapped)? else {
             return Ok(());
         };
         let mut set = write(self)?;
-        check_mapped(&set, range)?;
-        let mut weak = Weakened::new(self.id(), self, Knob::WpFlush);
-        if shift_boundary(&mut set, range, prot) {
-            change(self, &mut weak, area_at(&set, range.start), range);
-            return Ok(());
+        let mapped = Range {
+            end: mapped_up_to(&set, range),
+            ..range
+        };
+        if mapped.start < mapped.end {
+            set_rights(self, &mut set, mapped, prot)?;
         }
-        edit::cut_all(&mut set, &[range.start, range.end])?;
-        for id in set.overlapping(range.start, range.end) {
-            let area = vma(id);
-            let flags = area.flags() & !vm::PROT | prot.vm();
-            if flags != area.flags() {
-                area.set_flags(flags);
-                change(
-                    self,
-                    &mut weak,
-                    area,
-                    Range {
-                        start: area.start(),
-                        end: area.end(),
-                    },
-                );
-            }
+        if whole && mapped == range {
+            Ok(())
+        } else {
+            Err(MmError::NotMapped)
         }
-        drop(weak);
-        join(&mut set, range);
-        Ok(())
     }
+}
+
+/// Gives a range that is mapped its protection: as a whole, or not at all.
+fn set_rights(mm: &MmRef, set: &mut VmaSet, range: Range, prot: Prot) -> Result<(), MmError> {
+    let mut weak = Weakened::new(mm.id(), mm, Knob::WpFlush);
+    if shift_boundary(set, range, prot) {
+        change(mm, &mut weak, area_at(set, range.start), range);
+        return Ok(());
+    }
+    edit::cut_all(set, &[range.start, range.end])?;
+    for id in set.overlapping(range.start, range.end) {
+        let area = vma(id);
+        let flags = area.flags() & !vm::PROT | prot.vm();
+        if flags != area.flags() {
+            area.set_flags(flags);
+            let whole = Range {
+                start: area.start(),
+                end: area.end(),
+            };
+            change(mm, &mut weak, area, whole);
+        }
+    }
+    drop(weak);
+    join(set, range);
+    Ok(())
 }
 
 fn area_at(set: &VmaSet, va: u64) -> &'static Vma {
@@ -68,21 +80,16 @@ fn area_at(set: &VmaSet, va: u64) -> &'static Vma {
     }
 }
 
-/// # Errors
-/// [`MmError::NotMapped`] when there is a hole in the range.
-fn check_mapped(set: &VmaSet, range: Range) -> Result<(), MmError> {
+/// Where the first hole in the range begins, or its end without one.
+fn mapped_up_to(set: &VmaSet, range: Range) -> u64 {
     let mut at = range.start;
     for id in set.overlapping(range.start, range.end) {
         if vma(id).start() > at {
-            return Err(MmError::NotMapped);
+            return at;
         }
-        at = vma(id).end();
+        at = vma(id).end().min(range.end);
     }
-    if at < range.end {
-        Err(MmError::NotMapped)
-    } else {
-        Ok(())
-    }
+    at
 }
 
 /// One end of an area is to become like the neighbour there: only the boundary moves (a heap that grows

@@ -8,7 +8,7 @@
 //! is dropped: until then no frame that moved can be freed.
 
 use super::args::{Range, RemapFlags};
-use super::mmap::find_room;
+use super::mmap::{self, What, find_room};
 use super::munmap::{self, OldTables};
 use super::write;
 use crate::error::MmError;
@@ -17,17 +17,18 @@ use crate::pt::gather::Gather;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{PmdRef, PteLocked, tlb};
 use crate::vma::set::VmaSet;
-use crate::vma::{edit, links, vma};
+use crate::vma::{edit, links, vm, vma};
 use arch::addr::{PAGE_SIZE, PMD_SIZE, USER_MIN, USER_TOP, page_align_up};
 use arch::{PAGE_SHIFT, VirtAddr};
 
 impl MmRef {
     /// Makes the mapping of `old_len` bytes at `va` one of `new_len` bytes (both rounded up to pages),
     /// where it is if it can grow there, elsewhere if `flags` allow. Returns where it is now. `to` is used
-    /// with FIXED only.
+    /// with FIXED only. With an `old_len` of 0 the area at `va`, which must be a shared one, stays as it is, and there is a
+    /// second mapping of its pages from `va` on, if `flags` allow (as on Linux).
     ///
     /// # Errors
-    /// Invalid: unaligned or empty, FIXED without a place or with one that meets the old range or lies
+    /// Invalid: unaligned, a `new_len` of 0, an `old_len` of 0 in a private area, FIXED without a place or with one that meets the old range or lies
     /// outside the user half. Fault: the old range is not mapped, or (unless it only shrinks) not by one
     /// area. NoRoom where it may be. TooMany areas. NoMemory for records or tables. Killed. Nothing is changed then.
     pub fn mremap(
@@ -38,7 +39,7 @@ impl MmRef {
         flags: RemapFlags,
         to: Option<VirtAddr>,
     ) -> Result<VirtAddr, MmError> {
-        let old = Range::new(va, old_len, MmError::Fault)?.ok_or(MmError::Invalid)?;
+        let old = Range::new(va, old_len, MmError::Fault)?;
         if new_len == 0 {
             return Err(MmError::Invalid);
         }
@@ -47,6 +48,9 @@ impl MmRef {
         }
         let new_len = page_align_up(new_len);
         let mut set = write(self)?;
+        let Some(old) = old else {
+            return duplicate(self, &mut set, va, new_len, flags, to);
+        };
         let mut remap = Remap {
             mm: self,
             set: &mut set,
@@ -62,6 +66,46 @@ impl MmRef {
         };
         Ok(VirtAddr(start))
     }
+}
+
+/// Maps what the shared area at `va` shows from there on a second time.
+fn duplicate(
+    mm: &MmRef,
+    set: &mut VmaSet,
+    va: VirtAddr,
+    len: u64,
+    flags: RemapFlags,
+    to: Option<VirtAddr>,
+) -> Result<VirtAddr, MmError> {
+    let area = vma(set.find_exact(va).ok_or(MmError::Fault)?);
+    let (first, pages) = (area.index_of(va), len >> PAGE_SHIFT);
+    let opened = area.opened().filter(|_| area.has(vm::SHARED));
+    let opened = opened.ok_or(MmError::Invalid)?;
+    if u64::from(first) + pages > 1 << 32 {
+        return Err(MmError::Invalid);
+    }
+    let new = if flags.has(RemapFlags::FIXED) {
+        fixed_place(to, len).and_then(|new| match va.0 {
+            at if at >= new.start && at < new.end => Err(MmError::Invalid),
+            _ => Ok(new),
+        })?
+    } else if flags.has(RemapFlags::MAYMOVE) {
+        find_room(set, len)?
+    } else {
+        return Err(MmError::NoRoom);
+    };
+    mmap::map(mm, set, new, area.flags(), &What::File(&opened, first))?;
+    mm.total_vm.add(pages as i64);
+    Ok(VirtAddr(new.start))
+}
+
+/// The range of `len` bytes that the caller wants.
+///
+/// # Errors
+/// [`MmError::Invalid`] when it is none of the user half's.
+fn fixed_place(to: Option<VirtAddr>, len: u64) -> Result<Range, MmError> {
+    let to = to.filter(|to| to.0 >= USER_MIN).ok_or(MmError::Invalid)?;
+    Range::new(to, len, MmError::Invalid)?.ok_or(MmError::Invalid)
 }
 
 /// One call.
@@ -125,8 +169,7 @@ impl Remap<'_> {
     }
 
     fn place_fixed(&mut self, to: Option<VirtAddr>) -> Result<u64, MmError> {
-        let to = to.filter(|to| to.0 >= USER_MIN).ok_or(MmError::Invalid)?;
-        let new = Range::new(to, self.new_len, MmError::Invalid)?.ok_or(MmError::Invalid)?;
+        let new = fixed_place(to, self.new_len)?;
         if new.meets(self.old) {
             return Err(MmError::Invalid);
         }

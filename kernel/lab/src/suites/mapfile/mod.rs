@@ -41,6 +41,7 @@ pub(super) static SUITE: Suite = Suite {
         a_fork_shares_the_file,
         shared_zeroes_are_one_memory,
         loads_in_a_row_are_read_ahead,
+        what_is_unmapped_was_used,
         private_copies_are_swapped,
         a_lockless_walker_may_only_read,
         a_synced_page_is_clean_until_it_is_stored_to,
@@ -289,6 +290,33 @@ fn a_fork_shares_the_file(_: &mut TestCtx<'_>) -> Outcome {
         })?;
     }
     Ok(())
+}
+
+/// Pages that were loaded through entries that are gone count as used, once for each time that they are unmapped; those
+/// that were only mapped because they lie near one do not.
+fn what_is_unmapped_was_used(_: &mut TestCtx<'_>) -> Outcome {
+    const USED: usize = 32;
+    with_file(2 * USED as u32, |file| {
+        let space = Space::new()?;
+        let active = || mm::lru::counts()[1].active;
+        for page in 0..2 * USED {
+            write(file, page * PAGE, &[1; PAGE])?;
+        }
+        file.sync()?;
+        empty_cache()?;
+        space.map_file(BASE, 2 * USED, Prot::READ, SHARED, file, 0)?;
+        let before = active();
+        let _adopted = space.enter();
+        for expected in [0, USED as u64] {
+            // The upper half is in memory, and mapped or not.
+            for page in (0..USED).chain([2 * USED - 1]) {
+                user::load(word(BASE, page))?;
+            }
+            space.advise(BASE, 2 * USED - 1, Advice::DontNeed)?;
+            check_eq!(active() - before, expected);
+        }
+        Ok(())
+    })
 }
 
 fn loads_in_a_row_are_read_ahead(_: &mut TestCtx<'_>) -> Outcome {

@@ -288,13 +288,17 @@ impl Walk {
         let space = &mut self.spaces[i];
         let whole = space.pages.range(first..first + n).count() as u64 == n;
         let got = space.mm.mprotect(va(first), n * PAGE_SIZE, prot);
-        if !whole {
-            return same("mprotect of a hole", got, Err(MmError::NotMapped));
-        }
-        for (_, page) in space.pages.range_mut(first..first + n) {
+        // What lies in front of a hole is changed.
+        let mapped = space.pages.range_mut(first..first + n);
+        for ((_, page), _) in mapped.zip(first..).take_while(|((p, _), at)| **p == *at) {
             page.prot = prot;
         }
-        same("mprotect", got, Ok(()))
+        let expected = if whole {
+            Ok(())
+        } else {
+            Err(MmError::NotMapped)
+        };
+        same("mprotect", got, expected)
     }
 
     /// Moves pages to elsewhere in the window.
@@ -303,6 +307,9 @@ impl Walk {
         let to = BASE + self.rng.u64(..WINDOW - n);
         if to < first + n && first < to + n {
             return Ok(());
+        }
+        if self.rng.u32(..4) == 0 {
+            return self.duplicate(i, first, n, to);
         }
         let space = &mut self.spaces[i];
         let moving: Vec<Page> = space
@@ -322,6 +329,30 @@ impl Walk {
         same("pages that mremap moved", moving.len() as u64, n)?;
         space.pages.retain(|&p, _| !(first..first + n).contains(&p));
         space.pages.extend((to..).zip(moving));
+        Ok(())
+    }
+
+    /// Maps what a shared page and those behind it in the file show a second time.
+    fn duplicate(&mut self, i: usize, first: u64, n: u64, to: u64) -> Result<(), Wrong> {
+        let space = &mut self.spaces[i];
+        let page = space.pages.get(&first).copied();
+        let expected = match page {
+            None => Err(MmError::Fault),
+            Some(p) if !p.shared => Err(MmError::Invalid),
+            Some(_) => Ok(va(to)),
+        };
+        let len = n * PAGE_SIZE;
+        let got = space
+            .mm
+            .mremap(va(first), 0, len, RemapFlags::FIXED, Some(va(to)));
+        same("mremap of nothing", got, expected)?;
+        if let Some(page) = page.filter(|p| p.shared) {
+            let shown = (0..n as u32).map(|k| Page {
+                shows: page.shows.map(|at| at + k),
+                ..page
+            });
+            space.pages.extend((to..).zip(shown));
+        }
         Ok(())
     }
 
