@@ -13,10 +13,9 @@ use arch::block::{Bio, BlockDevice, Busy, IoError, Op};
 use arch::upcall::upcalls;
 use sync::{IrqSpinLock, Rank, irq};
 use virtio_drivers::transport::Transport;
-use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::DeviceFunction;
 
-use super::common::{self, Registers};
+use super::common::{self, Device, Registers};
 use super::hal::Allocate;
 use super::queue::{NOT_ASKED, QUEUE, Queue, Ring, SERIAL, State};
 use crate::pci::Root;
@@ -90,7 +89,7 @@ impl<const N: usize> Disk<N> {
         name: &'static str,
         root: &mut Root,
         function: DeviceFunction,
-        mut transport: PciTransport,
+        mut transport: Device,
         vector: bool,
         allocate: Allocate,
     ) -> Result<Self, &'static str> {
@@ -119,7 +118,7 @@ impl<const N: usize> Disk<N> {
 
     /// Makes a device that was reset take requests.
     fn bring_up(
-        transport: &mut PciTransport,
+        transport: &mut Device,
         registers: &Registers,
         vector: bool,
     ) -> Result<(Ring<N>, Identity), &'static str> {
@@ -131,7 +130,7 @@ impl<const N: usize> Disk<N> {
             return Err("the device refused an interrupt vector");
         }
         let ring = Queue::<N>::ring(transport).ok_or("no memory for its queue")?;
-        let sectors = common::sectors(transport).ok_or("its size cannot be read")?;
+        let sectors = common::sectors(&**transport).ok_or("its size cannot be read")?;
         transport.finish_init();
         let features = features.bits();
         Ok((ring, Identity { sectors, features }))
@@ -239,7 +238,7 @@ impl<const N: usize> Disk<N> {
         };
         drop(queue);
         // QEMU finishes its own I/O before the reset is done.
-        let is_reset = common::reset(&mut transport);
+        let is_reset = common::reset(&mut *transport);
         self.queue.lock().put_transport(transport);
         if !is_reset {
             if !self.told.swap(true, Ordering::Relaxed) {
@@ -287,8 +286,8 @@ impl<const N: usize> Disk<N> {
         }
     }
 
-    fn renew(&self, transport: &mut PciTransport) -> Result<Ring<N>, &'static str> {
-        if !common::reset(transport) {
+    fn renew(&self, transport: &mut Device) -> Result<Ring<N>, &'static str> {
+        if !common::reset(&mut **transport) {
             return Err("its reset does not end");
         }
         let (ring, is) = Self::bring_up(transport, &self.registers, self.vector)?;
@@ -298,7 +297,7 @@ impl<const N: usize> Disk<N> {
         };
         if is != was {
             // It has been told of the ring: neither goes on.
-            let _ = common::reset(transport);
+            let _ = common::reset(&mut **transport);
             return Err("it is another disk than before");
         }
         Ok(ring)

@@ -3,6 +3,10 @@
 //!
 //! Source: virtio 1.1, 4.1.4. Locks: none; set-up is the boot thread's, the doorbell is one store.
 
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+
+use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction, PCI_CAP_ID_VNDR};
 use virtio_drivers::transport::{DeviceStatus, Transport};
 
@@ -27,6 +31,35 @@ pub(super) fn reset(transport: &mut impl Transport) -> bool {
             return false;
         }
         core::hint::spin_loop();
+    }
+}
+
+/// The crate's transport, but for its end: the crate would wait for the device's reset without one.
+pub(super) struct Device(ManuallyDrop<PciTransport>);
+
+impl Device {
+    pub(super) fn new(transport: PciTransport) -> Self {
+        Self(ManuallyDrop::new(transport))
+    }
+}
+
+impl Deref for Device {
+    type Target = PciTransport;
+    fn deref(&self) -> &PciTransport {
+        &self.0
+    }
+}
+
+impl DerefMut for Device {
+    fn deref_mut(&mut self) -> &mut PciTransport {
+        &mut self.0
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // Its memory stays with it, whether the reset ends or not.
+        let _ = reset(&mut **self);
     }
 }
 

@@ -15,6 +15,7 @@ use virtio_drivers::transport::{DeviceType, Transport};
 use crate::pci::{self, Root};
 use crate::println;
 use blk::{Disk, Driver};
+use common::Device;
 use hal::{Allocate, KernelHal};
 
 mod blk;
@@ -82,10 +83,11 @@ fn start(
     allocate: Allocate,
 ) -> Result<(), &'static str> {
     pci::enable(root, function);
-    let mut transport = PciTransport::new::<KernelHal, _>(root, function)
+    let transport = PciTransport::new::<KernelHal, _>(root, function)
         .map_err(|_| "its virtio structures are incomplete")?;
+    let mut transport = Device::new(transport);
     // The firmware may have used the disk, with a smaller queue.
-    if !common::reset(&mut transport) {
+    if !common::reset(&mut *transport) {
         return Err("it does not end its reset");
     }
     let vector = arch::irq::allocate(interrupt, n);

@@ -14,8 +14,8 @@ use core::sync::atomic::{Ordering, fence};
 use arch::block::{Bio, Busy, IoError, MAX_SEGMENTS, Op};
 use arch::{PAGE_SIZE, Pfn};
 use virtio_drivers::queue::VirtQueue;
-use virtio_drivers::transport::pci::PciTransport;
 
+use super::common::Device;
 use super::hal::{Allocate, KernelHal};
 
 /// Requests in flight at most.
@@ -63,7 +63,7 @@ pub(super) type Ring<const N: usize> = Box<VirtQueue<KernelHal, N>>;
 pub(super) struct Queue<const N: usize> {
     ring: Ring<N>,
     /// `None` while somebody resets the device, or starts it again.
-    transport: Option<PciTransport>,
+    transport: Option<Device>,
     slots: [Option<InFlight>; SLOTS],
     /// The DMA page of headers and status bytes.
     page: Pfn,
@@ -93,13 +93,13 @@ impl<const N: usize> Queue<N> {
     /// The ring of descriptors. A function of its own: the crate returns its 16 bytes per descriptor by
     /// value, several times over on the stack, and the caller's frame shall not hold them longer.
     #[inline(never)]
-    pub(super) fn ring(transport: &mut PciTransport) -> Option<Ring<N>> {
-        let ring = VirtQueue::new(transport, QUEUE, false, false);
+    pub(super) fn ring(transport: &mut Device) -> Option<Ring<N>> {
+        let ring = VirtQueue::new(&mut **transport, QUEUE, false, false);
         ring.ok().map(Box::new)
     }
 
     /// A queue on `ring`, its device running.
-    pub(super) fn new(ring: Ring<N>, transport: PciTransport, allocate: Allocate) -> Option<Self> {
+    pub(super) fn new(ring: Ring<N>, transport: Device, allocate: Allocate) -> Option<Self> {
         Some(Self {
             ring,
             transport: Some(transport),
@@ -213,14 +213,14 @@ impl<const N: usize> Queue<N> {
     }
 
     /// Lends out the transport of a device that was given up, for what takes time.
-    pub(super) fn take_transport(&mut self) -> Option<PciTransport> {
+    pub(super) fn take_transport(&mut self) -> Option<Device> {
         (self.state == State::Down)
             .then(|| self.transport.take())
             .flatten()
     }
 
     /// Gives it back.
-    pub(super) fn put_transport(&mut self, transport: PciTransport) {
+    pub(super) fn put_transport(&mut self, transport: Device) {
         self.transport = Some(transport);
     }
 
@@ -231,7 +231,7 @@ impl<const N: usize> Queue<N> {
     }
 
     /// The device runs again, on a fresh ring, and owes nothing. Returns the old ring, to be dropped without the lock.
-    pub(super) fn start_again(&mut self, ring: Ring<N>, transport: PciTransport) -> Ring<N> {
+    pub(super) fn start_again(&mut self, ring: Ring<N>, transport: Device) -> Ring<N> {
         self.transport = Some(transport);
         self.state = State::Up;
         core::mem::replace(&mut self.ring, ring)
