@@ -407,11 +407,27 @@ cleanup() {
     rm -rf "$run"
 }
 
+# What makes this machine, as a command.
+machine_words() {
+    local words=(./run-qemu.sh --cpus "$cpus" --mem "$mem")
+    [[ -n $disk ]] && words+=(--disk "$disk") || words+=(--swap "$swap")
+    [[ -n $data_image ]] && words+=(--data-image "$data_image") || words+=(--data "$data")
+    [[ -z $disk_errors ]] || words+=(--disk-errors "$disk_errors")
+    [[ -z $data_errors ]] || words+=(--data-errors "$data_errors")
+    [[ -z $data_slow ]] || words+=(--data-slow "$data_slow")
+    [[ $profile == dev ]] || words+=(--release)
+    [[ $lab == yes ]] || words+=(--no-lab)
+    [[ $uefi == no ]] || words+=(--uefi)
+    [[ $icount == no ]] || words+=(--icount)
+    ((${#qemu_args[@]} == 0)) || words+=(-- "${qemu_args[@]}")
+    printf '%q ' "${words[@]}"
+}
+
 # Boots with COMMANDS on the command line, or with those of our standard input: of a terminal, a
 # file or a pipe. The guest's filtered output goes to standard output. Returns our exit status.
 boot_guest() { # [COMMANDS]
     local input=$null how=() line
-    printf 'lab=%s\n' "$lab" >"$run/cmdline"
+    printf 'lab=%s\nmachine=%s\n' "$lab" "$(machine_words)" >"$run/cmdline"
     describe_machine
     if (($# == 0)) && [[ -t 3 ]]; then
         # signal=off: Ctrl-C is a key for the guest. mux: Ctrl-] x, and the monitor behind Ctrl-] c (QEMU's own

@@ -4,6 +4,7 @@
 //! once threads exist.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use lab::cancel::CONSOLE;
@@ -29,6 +30,9 @@ pub(crate) fn main() {
             arch::thread::sleep_ns(next);
         }
     });
+    if let Some(words) = fwcfg::options("machine").next() {
+        lab::replay::set_machine(String::from(words));
+    }
     println!("{READY}");
     let swap = lab::startup::start(&Console, false);
     if let Err(why) = &swap {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `exec` | a line of console commands; several are run in their order, then the machine powers off |
 //! | `lab` | `yes` or `no`: whether a kernel with the lab was asked for; any other powers off with a message |
+//! | `machine` | what makes this machine, as a command of the host: for those who replay a failure |
 //! | `input` | `pipe`: nobody is at the serial port, commands come from a file or a pipe until Ctrl-D; else a terminal is there |
 //!
 //! Read once at boot through the port interface: a selector picks a file, its bytes come one by one.

@@ -185,6 +185,18 @@ impl Args {
         }
     }
 
+    /// The next word that is no option, which must be there; `what` says what it is.
+    ///
+    /// # Errors
+    /// When there is none. An option that is not known is named first.
+    pub fn want(&mut self, what: &str) -> Result<String, UsageError> {
+        if let Some(word) = self.word() {
+            return Ok(word);
+        }
+        self.all_known()?;
+        Err(UsageError(format!("want {what}")))
+    }
+
     /// Ends the parse.
     ///
     /// # Errors
@@ -193,6 +205,10 @@ impl Args {
         if let Some(word) = self.behind.first() {
             return Err(UsageError(format!("unexpected word '{word}'")));
         }
+        self.all_known()
+    }
+
+    fn all_known(&self) -> Result<(), UsageError> {
         let Some(word) = self.words.first() else {
             return Ok(());
         };
@@ -282,6 +298,14 @@ mod tests {
             args("--secs").value("--secs").unwrap_err().0,
             "option --secs wants a value"
         );
+        // A word that is missing does not hide an option that is wrong.
+        let wanted = |line| args(line).want("a name").unwrap_err().0;
+        assert_eq!(wanted(""), "want a name");
+        assert_eq!(
+            wanted("--bogus"),
+            "unknown option '--bogus'; no options here"
+        );
+        assert_eq!(args("x --bogus").want("a name").as_deref(), Ok("x"));
         assert!(on_off("yes").unwrap_err().0.contains("on or off"));
     }
 }

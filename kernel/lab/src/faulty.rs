@@ -3,6 +3,7 @@
 //! Rules are a fixed table of atomics, so that [`BlockDevice::submit`] neither locks nor allocates. A
 //! request that meets a rule never reaches the disk: it completes with an error before `submit` returns.
 
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::block::{Bio, BlockDevice, Busy, IoError, Op};
@@ -22,6 +23,21 @@ pub struct Rule {
     pub end: u64,
     /// How many requests fail before the rule is spent.
     pub times: u64,
+}
+
+impl fmt::Display for Rule {
+    /// As the words that `fault-inject` takes, without the disk and without how often.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let op = match self.op {
+            Op::Read => "read",
+            Op::Write => "write",
+            Op::Flush => "flush",
+        };
+        if self.end == u64::MAX {
+            return f.write_str(op);
+        }
+        write!(f, "{op} {}+{}", self.first, self.end - self.first)
+    }
 }
 
 struct Cell {

@@ -26,6 +26,7 @@ pub mod oracle;
 pub mod out;
 #[cfg(feature = "lab")]
 pub mod race;
+pub mod replay;
 pub mod selftest;
 pub mod shell;
 pub mod shutdown;

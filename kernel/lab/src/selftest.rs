@@ -12,6 +12,7 @@ use crate::args::UsageError;
 use crate::cancel::Cancel;
 use crate::ktap::{Document, Tally, Verdict};
 use crate::out::Out;
+use crate::replay;
 use crate::shell::{Command, Ctx, Status};
 
 /// Why a test did not pass.
@@ -132,12 +133,20 @@ pub fn run(
     }
     let mut total = Tally::default();
     let mut document = Document::new(out, selected.len() * plan.repeat as usize);
-    for round in 0..plan.repeat {
+    let tests: usize = selected.iter().map(|(_, tests)| tests.len()).sum();
+    let mut left = tests * plan.repeat as usize;
+    'all: for round in 0..plan.repeat {
         let seed = plan.seed.wrapping_add(u64::from(round));
         for (suite, tests) in &selected {
             let mut nested = document.nested(suite.name, tests.len());
             let mut tally = Tally::default();
             for test in tests {
+                if cancel.requested() {
+                    // What ran counts.
+                    total.add(tally);
+                    break 'all;
+                }
+                left -= 1;
                 tally.count(run_one(
                     suite,
                     test,
@@ -149,6 +158,9 @@ pub fn run(
             document.result(tally.verdict(), suite.name, "every test was skipped");
             total.add(tally);
         }
+    }
+    if left > 0 {
+        writeln!(out, "Bail out! interrupted: {left} tests did not run");
     }
     if total.skipped > 0 {
         writeln!(out, "# {} skipped", total.skipped);
@@ -173,10 +185,6 @@ fn run_one(
     document: &mut Document<'_>,
     cancel: &Cancel,
 ) -> Verdict {
-    if cancel.requested() {
-        document.result(Verdict::Skipped, test.name, "interrupted");
-        return Verdict::Skipped;
-    }
     let mut result = (test.run)(&mut TestCtx {
         name: test.name,
         seed,
@@ -199,11 +207,9 @@ fn run_one(
             for line in message.lines() {
                 document.diagnostic(format_args!("{line}"));
             }
-            document.diagnostic(format_args!("seed: {seed:#x}"));
-            document.diagnostic(format_args!(
-                "replay: selftest run {}.{} --seed {seed:#x}",
-                suite.name, test.name
-            ));
+            let command =
+                format_args!("selftest run {}.{} --seed {seed:#x}", suite.name, test.name);
+            replay::tell(seed, command, &|text| document.diagnostic(text));
             document.result(Verdict::Failed, test.name, "");
             Verdict::Failed
         }
@@ -225,12 +231,12 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let mut args = ctx.args();
     let repeat = args.number("--repeat", 1, 1..=100_000)?;
     let seed = args.number("--seed", 1, 0..=u64::MAX)?;
-    let verb = args.word();
+    let verb = args.want("a verb: list or run")?;
     let pattern = args.word().unwrap_or_default();
     args.done()?;
     let suites = crate::suites();
-    match verb.as_deref() {
-        Some("list") => {
+    match verb.as_str() {
+        "list" => {
             for (suite, tests) in select(&suites, &pattern) {
                 for test in tests {
                     writeln!(ctx.out, "{}.{}", suite.name, test.name);
@@ -238,7 +244,7 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
             }
             Ok(Status::Ok)
         }
-        Some("run") => {
+        "run" => {
             let plan = Plan {
                 pattern: &pattern,
                 repeat: repeat as u32,
@@ -250,10 +256,9 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
                 tally.failed == 0 && !ctx.cancel.requested(),
             ))
         }
-        Some(other) => Err(UsageError(format!(
+        other => Err(UsageError(format!(
             "unknown verb '{other}'; accepted: list, run"
         ))),
-        None => Err(UsageError::new("want a verb: list or run")),
     }
 }
 
@@ -323,11 +328,28 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_run_keeps_its_plan() {
-        let cancel = Cancel::new();
-        cancel.request();
-        let (tally, text) = run_with("one.", 1, &cancel);
-        assert_eq!(tally.unwrap().skipped, 2);
-        assert!(text.contains("ok 2 odd_seed # SKIP interrupted"));
+    fn a_cancelled_run_says_once_what_did_not_run() {
+        fn interrupt(t: &mut TestCtx<'_>) -> Result<(), Failure> {
+            t.cancel.request();
+            Ok(())
+        }
+        static THREE: Suite = Suite {
+            name: "three",
+            tests: tests![interrupt, good, skipped],
+        };
+        let (buffer, cancel) = (Buffer::new(), Cancel::new());
+        let plan = Plan {
+            pattern: "",
+            repeat: 2,
+            seed: 1,
+            oracle: || None,
+        };
+        let tally = run(&[&THREE, &ONE], &plan, &buffer, &cancel).unwrap();
+        assert_eq!((tally.passed, tally.failed, tally.skipped), (1, 0, 0));
+        assert_eq!(
+            buffer.take(),
+            "KTAP version 1\n1..4\n  KTAP version 1\n  # Subtest: three\n  1..3\n  ok 1 interrupt\n\
+             Bail out! interrupted: 9 tests did not run\n1 passed, 0 failed\n"
+        );
     }
 }

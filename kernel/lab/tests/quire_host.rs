@@ -90,6 +90,31 @@ fn memory_that_runs_out_ends_one_actor() {
     );
 }
 
+/// A failure says all that replays it; what never ran has nothing to replay.
+#[cfg(feature = "lab")]
+#[test]
+fn a_failure_names_the_machine_and_what_was_set() {
+    let set = "fix late_dirty on; fix tlb_flush off; fault-inject data write 8+8 --times 2";
+    let stress = "stress tlb --secs 20 --cpus 2";
+    let (status, text) = quire(&["--data", "8M", "--exec", &format!("{set}; {stress}")]);
+    let machine = "# machine: quire-host --cpus 4 --mem 262144K --swap 65536K --data 8192K ";
+    let replay =
+        "# replay: fix tlb_flush off; fix late_dirty on; fault-inject data write 8+8 --times 2; ";
+    let line = format!("{replay}{stress} --seed 0x1\n");
+    assert!(
+        status == 1 && text.contains("# seed: 0x1\n") && text.contains(machine),
+        "{text}"
+    );
+    assert!(text.contains(&line), "{text}");
+    let (status, text) = quire(&["--data", "0", "--exec", "stress file"]);
+    assert!(status == 1 && text.contains("needs a data disk"), "{text}");
+    assert!(
+        !text.contains("seed:") && !text.contains("replay:"),
+        "{text}"
+    );
+    expect(&["--exec", "stress --bogus"], 2, "unknown option '--bogus'");
+}
+
 /// What a disk does not take is lost: that is said, and it is a status.
 #[cfg(feature = "lab")]
 #[test]

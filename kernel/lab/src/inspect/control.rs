@@ -57,6 +57,9 @@ pub(super) fn fix(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
             writeln!(ctx.out, "{name:<20} {state:<3}  {kind:<7}  {what}");
         }
     }
+    if !cfg!(feature = "lab") {
+        writeln!(ctx.out, "# {NO_SWITCHES}");
+    }
     Ok(Status::Ok)
 }
 
@@ -83,9 +86,10 @@ fn set(knob: Knob, value: bool) -> Result<(), UsageError> {
     Ok(())
 }
 
+const NO_SWITCHES: &str = "this build has no switches: every rule is compiled in, as it stands here \
+                           (build with the lab, without --no-lab, to change one)";
+
 #[cfg(not(feature = "lab"))]
 fn set(_: Knob, _: bool) -> Result<(), UsageError> {
-    Err(UsageError::new(
-        "this build has no switches: every fix is compiled in (build with the lab to change one)",
-    ))
+    Err(UsageError::new(NO_SWITCHES))
 }

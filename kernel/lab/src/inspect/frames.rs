@@ -33,7 +33,7 @@ const FLAGS: &[(u32, &str)] = &[
 
 fn pfn_argument(ctx: &Ctx<'_>) -> Result<Pfn, UsageError> {
     let mut args = ctx.args();
-    let word = args.word().ok_or(UsageError::new("want a frame number"))?;
+    let word = args.want("a frame number")?;
     args.done()?;
     let n = number(&word)?;
     let max = frame::max_pfn() as u64;

@@ -64,21 +64,12 @@ fn print_rules(out: &dyn Out, name: &str, disk: &FaultyDisk) -> bool {
     let mut any = false;
     for (rule, hits) in disk.rules() {
         any = true;
-        let end = if rule.end == u64::MAX {
-            "the end".into()
+        write!(out, "{name}: {rule}: ");
+        if rule.times == u64::MAX - hits {
+            writeln!(out, "for ever, {hits} failed so far");
         } else {
-            format!("{}", rule.end - 1)
-        };
-        let left = if rule.times == u64::MAX - hits {
-            "for ever".into()
-        } else {
-            format!("{} more", rule.times)
-        };
-        writeln!(
-            out,
-            "{name}: {:?} of sectors {} to {end}: {left}, {hits} failed so far",
-            rule.op, rule.first
-        );
+            writeln!(out, "{} more, {hits} failed so far", rule.times);
+        }
     }
     any
 }

@@ -130,8 +130,11 @@ fn order(mut args: Args, mut fixes: Fixes) -> Result<Order, UsageError> {
     if names.len() > 1 {
         return Err(UsageError(format!("unexpected word '{}'", names[1])));
     }
+    let name = match names.pop() {
+        Some(name) => name,
+        None => args.want("a name, or all")?,
+    };
     args.done()?;
-    let name = names.pop().ok_or(UsageError::new("want a name, or all"))?;
     let scenarios = match name.as_str() {
         "all" => scenarios::ALL.to_vec(),
         name => alloc::vec![scenario(name)?],
@@ -264,7 +267,7 @@ fn judge(outcome: &Outcome, broken: bool) -> bool {
 
 fn replay(mut args: Args, ctx: &Ctx<'_>) -> Result<Status, UsageError> {
     let times = args.number("--times", 0, 1..=u64::MAX)?;
-    let text = args.word().ok_or(UsageError::new("want a schedule"))?;
+    let text = args.want("a schedule")?;
     args.done()?;
     let (subject, schedule) = parse(&text)?;
     let played = subject.perform(|world| {

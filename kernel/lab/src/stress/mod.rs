@@ -7,13 +7,14 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use arch::VirtAddr;
 
 use crate::args::UsageError;
 use crate::cancel::Cancel;
 use crate::out::Out;
+use crate::replay;
 use crate::shell::{Command, Ctx, Status, nearest};
 
 pub mod anon;
@@ -62,6 +63,8 @@ pub struct Env<'a> {
     pub promises: bool,
     /// Break the rule that the stress watches, and succeed when the damage is seen.
     pub broken: bool,
+    /// Whether an actor has run: before that there is nothing to replay.
+    pub began: AtomicBool,
 }
 
 struct Stress {
@@ -186,8 +189,9 @@ fn command(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
         bus_ok: args.flag("--bus-ok"),
         promises: args.flag("--promises"),
         broken: args.flag("--broken"),
+        began: AtomicBool::new(false),
     };
-    let name = args.word().ok_or(UsageError::new("want a name, or list"))?;
+    let name = args.want("a name, or list")?;
     args.done()?;
     if name == "list" {
         for s in ALL {
@@ -248,14 +252,17 @@ fn run(stress: &Stress, env: &Env<'_>, words: &[String]) -> Status {
         }
         Err(message) => {
             writeln!(env.out, "stress {}: FAILED: {message}", stress.name);
-            writeln!(env.out, "# seed: {:#x}", env.seed);
-            let line = words.join(" ");
-            let seed = if line.contains("--seed") {
-                String::new()
-            } else {
-                format!(" --seed {:#x}", env.seed)
-            };
-            writeln!(env.out, "# replay: stress {line}{seed}");
+            if env.began.load(Ordering::Relaxed) {
+                let line = words.join(" ");
+                let seed = if line.contains("--seed") {
+                    String::new()
+                } else {
+                    format!(" --seed {:#x}", env.seed)
+                };
+                replay::tell(env.seed, format_args!("stress {line}{seed}"), &|text| {
+                    writeln!(env.out, "# {text}");
+                });
+            }
             Status::Failed
         }
     }

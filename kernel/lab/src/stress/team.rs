@@ -144,6 +144,7 @@ pub type Body = Box<dyn FnOnce(&mut Actor) -> Result<(), Stop> + Send>;
 /// The first failure of an actor, or a thread that could not be spawned.
 pub fn run(env: &Env<'_>, team: &Arc<Team>, bodies: Vec<Body>, pinned: bool) -> Result<(), String> {
     let running = Arc::new(AtomicU64::new(0));
+    env.began.store(true, Ordering::Relaxed);
     let mut handles = Vec::with_capacity(bodies.len());
     for (index, body) in bodies.into_iter().enumerate() {
         let mut actor = Actor {
@@ -180,9 +181,18 @@ pub fn run(env: &Env<'_>, team: &Arc<Team>, bodies: Vec<Body>, pinned: bool) -> 
 fn watch(env: &Env<'_>, team: &Team, running: &AtomicU64) {
     let started = arch::now_ns();
     let mut next_report = started + PROGRESS_NS;
+    let mut told = false;
     while running.load(Ordering::Relaxed) > 0 {
         thread::sleep_ns(WATCH_NS);
         let now = arch::now_ns();
+        if env.cancel.requested() && running.load(Ordering::Relaxed) > 0 && !told {
+            told = true;
+            writeln!(
+                env.out,
+                "stress {}: interrupted; every actor finishes what it is at, and checks its pages once more",
+                env.name
+            );
+        }
         if env.cancel.requested() || now - started >= env.secs * 1_000_000_000 {
             team.stop();
         }

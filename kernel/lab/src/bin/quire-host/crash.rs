@@ -58,9 +58,7 @@ pub(crate) fn run(words: &[String]) -> Result<Status, UsageError> {
 }
 
 fn check(mut args: Args) -> Result<Status, UsageError> {
-    let image = args
-        .word()
-        .ok_or(UsageError::new("check wants a disk image"))?;
+    let image = args.want("a disk image")?;
     let output = args.word();
     args.done()?;
     let named = |path: &str, e| UsageError(format!("{path}: {e}"));

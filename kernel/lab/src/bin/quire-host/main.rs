@@ -55,6 +55,7 @@ fn main() {
             std::process::exit(3);
         }
     }));
+    lab::replay::set_machine(options.machine_words());
     let image = options.data_image.clone().map(Image::open);
     let machine = options.machine(image.as_ref());
     let filled = image.clone();

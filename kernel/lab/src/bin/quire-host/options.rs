@@ -45,6 +45,25 @@ pub(crate) struct Options {
     pub(crate) mode: Mode,
 }
 
+impl Options {
+    /// What makes the machine, as words that [`parse`] takes.
+    pub(crate) fn machine_words(&self) -> String {
+        let kib = |bytes: u64| format!("{}K", bytes >> 10);
+        let data = match &self.data_image {
+            Some(path) => format!("--data-image '{path}'"),
+            None => format!("--data {}", kib(self.data)),
+        };
+        format!(
+            "quire-host --cpus {} --mem {} --swap {} {data} --seed {} --evict {}",
+            self.cpus,
+            kib(self.mem),
+            kib(self.swap),
+            self.seed,
+            self.evict
+        )
+    }
+}
+
 fn within(option: &str, n: u64, low: u64, high: u64, text: &str) -> Result<u64, UsageError> {
     if (low..=high).contains(&n) {
         return Ok(n);
@@ -146,6 +165,18 @@ mod tests {
             (2, 64 << 20, 0, 8 << 20, 16, 3)
         );
         assert_eq!(o.mode, Mode::Exec("selftest run 'fork'".into()));
+        let words = o.machine_words();
+        let again = parsed(&format!(
+            "{} --exec x",
+            words.strip_prefix("quire-host ").unwrap()
+        ));
+        assert_eq!(
+            again.unwrap(),
+            Options {
+                mode: Mode::Exec("x".into()),
+                ..o
+            }
+        );
         assert_eq!(
             parsed("--test --cpus 2").unwrap().mode,
             Mode::Exec("selftest run".into())
