@@ -20,9 +20,10 @@ pub(crate) struct Image {
 impl Image {
     /// The image at `path`; ends the process when there is none.
     pub(crate) fn open(path: String) -> Self {
-        match std::fs::metadata(&path) {
-            Ok(file) => Self {
-                bytes: file.len() & !(PAGE as u64 - 1),
+        // Block devices are images too; their length is where they end.
+        match File::open(&path).and_then(|mut file| file.seek(SeekFrom::End(0))) {
+            Ok(len) => Self {
+                bytes: len & !(PAGE as u64 - 1),
                 path,
             },
             Err(e) => refuse(&path, &e),
