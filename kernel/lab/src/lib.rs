@@ -29,6 +29,7 @@ pub mod race;
 pub mod replay;
 pub mod selftest;
 pub mod shell;
+pub mod shown;
 pub mod shutdown;
 pub mod space;
 pub mod startup;

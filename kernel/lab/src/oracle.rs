@@ -9,7 +9,7 @@ pub fn take() -> Option<String> {
     let seen = arch::simctl::take_violations();
     let first = seen.first()?;
     Some(alloc::format!(
-        "{} violations of the TLB oracle, the first: {first:?}",
+        "{} violations of the TLB oracle, the first: {first}",
         seen.len()
     ))
 }

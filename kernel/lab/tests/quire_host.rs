@@ -90,6 +90,19 @@ fn memory_that_runs_out_ends_one_actor() {
     );
 }
 
+/// What was found is said in words and numbers, not in Rust's.
+#[cfg(feature = "lab")]
+#[test]
+fn verdicts_are_for_people() {
+    let (found, text) = quire(&["--exec", "race run all --broken"]);
+    assert_eq!(found, 0, "{text}");
+    let debug = ["Some(", "None", "Ok(", "Err(", " { "];
+    let bad = text
+        .lines()
+        .find(|line| debug.iter().any(|d| line.contains(d)));
+    assert_eq!(bad, None);
+}
+
 /// A failure says all that replays it; what never ran has nothing to replay.
 #[cfg(feature = "lab")]
 #[test]

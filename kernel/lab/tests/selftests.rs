@@ -38,7 +38,7 @@ fn a_broken_rule_fails_and_names_its_seed() {
     commands("fix tlb_flush on", Status::Ok);
     assert!(text.contains("stale translation"), "{text}");
     assert!(
-        text.contains("# replay: stress tlb --secs 20 --cpus 2 --seed 9"),
+        text.contains("# replay: fix tlb_flush off; stress tlb --secs 20 --cpus 2 --seed 9"),
         "{text}"
     );
     lab::oracle::take();
@@ -97,8 +97,16 @@ impl Out for Silent {
 fn a_cancelled_stress_ends() {
     let cancel = Cancel::new();
     cancel.request();
-    let outcome = lab::shell().run("stress anon --secs 100000 --cpus 2", &Silent, &cancel);
+    let out = Buffer::new();
+    let outcome = lab::shell().run("stress anon --secs 100000 --cpus 2", &out, &cancel);
     assert_eq!(outcome.status, Status::Failed);
+    // What keeps it from ending at once is said.
+    let text = out.take();
+    assert_eq!(
+        text.matches("interrupted; every actor finishes").count(),
+        1,
+        "{text}"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 use super::board::machine;
 use crate::addr::{Pfn, VirtAddr};
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -45,6 +46,33 @@ pub enum Violation {
         /// The address translated.
         va: VirtAddr,
     },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FreedWhileCached { pfn, cpu, va } => {
+                write!(
+                    f,
+                    "{pfn:?} freed while CPU {cpu} can reach it at {:#x}",
+                    va.0
+                )
+            }
+            Self::TableFreedWhileCached { pfn, cpu } => {
+                write!(f, "table {pfn:?} freed while CPU {cpu} can walk it")
+            }
+            Self::UsedAfterFree { pfn, cpu, va } => {
+                write!(f, "CPU {cpu} used {pfn:?}, freed, at {:#x}", va.0)
+            }
+            Self::WalkedAfterFree { pfn, va } => {
+                write!(
+                    f,
+                    "a walk for {:#x} went through table {pfn:?}, freed",
+                    va.0
+                )
+            }
+        }
+    }
 }
 
 /// Violations kept; later ones are only counted by the vector's being full.

@@ -21,6 +21,7 @@ use sync::point::{self, AccessKind, Aside, class, object};
 
 use super::disk::{DATA, DATA_FIRST, SWAP};
 use super::stage::Stage;
+use crate::shown::{List, Maybe};
 
 /// Places for files on a stage.
 const FILES: usize = 2;
@@ -180,8 +181,10 @@ impl Files {
         let h = self.words.iter().find(|h| h.word == word)?;
         (!h.allows(value)).then(|| {
             format!(
-                "file {}, byte {:#x} reads {value:#x}, stored was {:x?}",
-                word.file, word.at, h.values
+                "file {}, byte {:#x} reads {value:#x}, stored was {:#x}",
+                word.file,
+                word.at,
+                List(&h.values)
             )
         })
     }
@@ -350,10 +353,11 @@ impl Stage {
             let place = held.and_then(|v| h.place(v)).map_or(0, |n| n + 1);
             (place < done).then(|| {
                 format!(
-                    "file {}, byte {:#x}: {:#x} was stored before the sync began, the disk holds {held:x?}",
+                    "file {}, byte {:#x}: {:#x} was stored before the sync began, the disk holds {:#x}",
                     word.file,
                     word.at,
-                    h.values[done - 1]
+                    h.values[done - 1],
+                    Maybe(held)
                 )
             })
         })
@@ -405,7 +409,8 @@ fn one_word(opener: &Opener, h: &History) -> Result<(), String> {
         return match held {
             Some(v) if v == last => Ok(()),
             v => Err(format!(
-                "{name}: the disk holds {v:x?}, memory nothing, stored was {last:#x}"
+                "{name}: the disk holds {:#x}, memory nothing, stored was {last:#x}",
+                Maybe(v)
             )),
         };
     };
@@ -421,7 +426,8 @@ fn one_word(opener: &Opener, h: &History) -> Result<(), String> {
     };
     if frame(pfn).flags() & (flag::DIRTY | flag::WRITEBACK) == 0 && copy != Some(last) {
         return Err(format!(
-            "{name}: stored was {last:#x}, its page is clean, the disk holds {copy:x?}"
+            "{name}: stored was {last:#x}, its page is clean, the disk holds {:#x}",
+            Maybe(copy)
         ));
     }
     Ok(())

@@ -169,8 +169,12 @@ fn gauges(_: &End<'_>) -> Result<(), String> {
         );
         if wrong.is_ok() && found != counted {
             wrong = Err(format!(
-                "mm {}: anonymous pages, pages of files, swap entries are {found:?}, counted {counted:?}",
-                mm.id()
+                "mm {}: {anon} anonymous pages, {file} pages of files, {slots} swap entries; \
+                 counted are {}, {}, {}",
+                mm.id(),
+                counted.0,
+                counted.1,
+                counted.2
             ));
         }
     });

@@ -407,8 +407,11 @@ fn expect_fault(
     match found {
         Some(e) if e == wanted => Ok(()),
         Some(FaultError::Killed) => Err(Stop::Killed),
-        found => Err(Stop::Wrong(format!(
-            "{what} at {va:?}: expected {wanted:?}, found {found:?} (None: it succeeded)"
+        Some(found) => Err(Stop::Wrong(format!(
+            "{what} at {va:?}: expected {wanted:?}, found {found:?}"
+        ))),
+        None => Err(Stop::Wrong(format!(
+            "{what} at {va:?}: expected {wanted:?}, and it succeeded"
         ))),
     }
 }

@@ -6,6 +6,7 @@ use mm::Advice;
 use mm::knobs::Knob;
 
 use super::play::{HOME, Play, must, one_space, page, whatever};
+use crate::shown::Maybe;
 
 /// Rule 1: unhook, flush, free.
 pub(super) static GATHER_ORDER: Play = Play {
@@ -56,7 +57,10 @@ pub(super) static FORK_VS_WRITE: Play = Play {
         let (then, now) = (stage.get(0), stage.peek(1, HOME));
         match now {
             Some(n) if n == then => Ok(()),
-            now => Err(format!("the child held {then} after the fork, now {now:?}")),
+            now => Err(format!(
+                "the child held {then} after the fork, now {}",
+                Maybe(now)
+            )),
         }
     },
     ..Play::NEW
