@@ -174,7 +174,8 @@ pub(crate) fn wait_written(seen: u64) -> bool {
     written() != seen
 }
 
-fn below() -> bool {
+/// A writer need not wait.
+pub(super) fn has_room() -> bool {
     tree::unwritten().all() < limits().hard
 }
 
@@ -211,7 +212,7 @@ fn wait_below() -> Result<(), MmError> {
             // As it was found: another writer may take the room before a second look.
             let mut found = false;
             ROOM.wait_until(|| {
-                found = below();
+                found = has_room();
                 found || PASSES.load(Ordering::Acquire) != seen
             });
             if found {

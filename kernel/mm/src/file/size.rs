@@ -226,23 +226,28 @@ impl Opener {
         }
     }
 
-    /// Writes zeroes over `bytes` of the file, which keeps its size. The caller holds `resize`.
+    /// Writes zeroes over `bytes` of the file, which keeps its size; goes on after an error, and tells the first. The caller holds
+    /// `resize`.
     fn write_zeroes(&self, bytes: Range<u64>) -> Result<(), MmError> {
         const ZEROES: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
         let mut reserve = Reserve::new();
-        let mut at = bytes.start;
+        let (mut at, mut result) = (bytes.start, Ok(()));
+        let mut in_vain = false;
         while at < bytes.end {
-            flusher::wait_room()?;
             let end = (at + 1).next_multiple_of(PAGE_SIZE).min(bytes.end);
-            self.write_page(
-                at,
-                &ZEROES[..(end - at) as usize],
-                &mut reserve,
-                Within::Size,
-            )?;
+            let zeroes = &ZEROES[..(end - at) as usize];
+            // A disk that took nothing once is not waited for again.
+            let room = if in_vain && !flusher::has_room() {
+                Err(MmError::Io)
+            } else {
+                flusher::wait_room()
+            };
+            in_vain |= room.is_err();
+            let page = room.and_then(|()| self.write_page(at, zeroes, &mut reserve, Within::Size));
+            result = result.and(page.map(|_| ()));
             at = end;
         }
-        Ok(())
+        result
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) static SUITE: Suite = Suite {
         #[cfg(feature = "lab")]
         a_failed_read_is_the_readers,
         #[cfg(feature = "lab")]
+        punching_goes_on_after_an_error,
+        #[cfg(feature = "lab")]
         a_failed_flush_is_told,
         #[cfg(feature = "lab")]
         what_cannot_be_written_is_always_counted,
@@ -333,6 +335,25 @@ fn writers_that_wait_together_all_go_on(_: &mut TestCtx<'_>) -> Outcome {
                 Ok(())
             })
         })
+    })
+}
+
+/// The first page, of which a part is to stay, cannot be read.
+#[cfg(feature = "lab")]
+fn punching_goes_on_after_an_error(_: &mut TestCtx<'_>) -> Outcome {
+    with_file(PAGES, |file| {
+        let old = bytes(0, 8 * PAGE, 3);
+        write(file, 0, &old)?;
+        file.sync()?;
+        file::drop_caches();
+        with_errors(Op::Read, 1..2, u64::MAX, || {
+            let punched = file.punch(PAGE_SIZE + 100, 4 * PAGE_SIZE);
+            check_eq!(punched, Err(mm::MmError::Io));
+            Ok(())
+        })?;
+        let mut wanted = old;
+        wanted[2 * PAGE..5 * PAGE + 100].fill(0);
+        expect(file, 0, &wanted)
     })
 }
 
