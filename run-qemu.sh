@@ -163,7 +163,15 @@ check_disk() { # IMAGE-OPTION IMAGE SIZE-OPTION SIZE
     [[ -r $2 && -w $2 ]] || wrong "disk image '$2' is not readable and writable"
 }
 
+# The kernel reads so many bytes of its command line: the lines of --exec, each after `exec=`, and one before them.
+check_length() {
+    local length
+    length=$(sed 's/^/exec=/' <<<"$exec" | wc -c)
+    ((length <= 65000)) || wrong "--exec has $length bytes: 65000 at most are accepted"
+}
+
 check_combination() {
+    [[ $mode != exec || $host == yes ]] || check_length
     if [[ $mode == bench ]]; then
         profile=fast lab=no icount=yes
         [[ -n $cpus ]] || cpus=1
@@ -277,7 +285,7 @@ value() { printf '%s' "${1//,/,,}"; }
 # -vga std: the BIOS boot stage sets a VESA mode and hangs without a VGA card. -no-reboot: a triple fault
 #   ends QEMU instead of starting over.
 # isa-debug-exit at 0xf4: the kernel's way to say how it went; the process status is 2 * value + 1.
-# fw_cfg opt/quire/cmdline: the command line, as a file: no quoting, no length limit.
+# fw_cfg opt/quire/cmdline: the command line, as a file: no quoting. The kernel reads 64 KiB.
 # virtio-blk-pci: disable-legacy=on, the modern interface only. num-queues=1,queue-size=512: the kernel drives one
 #   queue per disk, with room for 15 requests of 32 scattered pages. serial: what the disk is for; the kernel knows the data disk
 #   by it. romfile= keeps option ROMs, and bootindex these disks, out of the boot. werror, rerror: every error is the guest's

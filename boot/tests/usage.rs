@@ -105,6 +105,12 @@ fn disks() {
 }
 
 #[test]
+fn commands_that_the_kernel_would_not_read_to_their_end() {
+    let commands = "swap; ".repeat(11_000);
+    refused(&["--exec", &commands], &["--exec has 66006 bytes", "65000"]);
+}
+
+#[test]
 fn contradictions() {
     refused(&["--exec", "help", "--test"], &["exclude each other"]);
     refused(&["--host"], &["--exec, --test or --bench"]);

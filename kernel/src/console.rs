@@ -38,6 +38,10 @@ pub(crate) fn main() {
     if let Err(why) = &swap {
         println!("quire: {why}");
     }
+    if let Some(why) = fwcfg::complaint() {
+        println!("quire: {why}");
+        arch::exit(Status::Usage as u8);
+    }
     let shell = lab::shell();
     let commands: Vec<&str> = fwcfg::options("exec").collect();
     let status = if commands.is_empty() {

@@ -27,6 +27,8 @@ const NAME: &[u8] = b"opt/quire/cmdline";
 const MAX_FILES: u32 = 1 << 16;
 /// Longest command line that is read.
 const MAX_BYTES: u32 = 64 * 1024;
+/// Its size, where it is longer.
+static TOO_LONG: Once<u32> = Once::new();
 
 static COMMAND_LINE: Once<String> = Once::new();
 
@@ -66,10 +68,23 @@ pub(crate) fn init() {
         let Some((item, size)) = find() else {
             return String::new();
         };
+        if size > MAX_BYTES {
+            // A part of it would end within a command.
+            TOO_LONG.call_once(|| size);
+            return String::new();
+        }
         select(item);
-        let bytes: Vec<u8> = (0..size.min(MAX_BYTES)).map(|_| read::<1>()[0]).collect();
+        let bytes: Vec<u8> = (0..size).map(|_| read::<1>()[0]).collect();
         String::from_utf8_lossy(&bytes).into_owned()
     });
+}
+
+/// What is wrong with the command line, for the user.
+pub(crate) fn complaint() -> Option<String> {
+    let size = TOO_LONG.get()?;
+    Some(alloc::format!(
+        "the command line has {size} bytes: {MAX_BYTES} at most are accepted"
+    ))
 }
 
 /// The values of `key` on the command line, in their order.
