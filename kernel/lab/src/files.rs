@@ -404,7 +404,7 @@ fn set_size(ctx: &Ctx<'_>, file: &File, size: u64) -> Result<(), Trouble> {
 }
 
 /// The checksum of POSIX's cksum.
-struct Sum(u32);
+pub(crate) struct Sum(u32);
 
 impl Sum {
     fn new() -> Self {
@@ -414,6 +414,13 @@ impl Sum {
     fn add(&mut self, byte: u8) {
         const TABLE: [u32; 256] = table();
         self.0 = self.0 << 8 ^ TABLE[(self.0 >> 24) as usize ^ usize::from(byte)];
+    }
+
+    /// Of all these bytes.
+    pub(crate) fn of_all(bytes: &[u8]) -> u32 {
+        let mut sum = Self::new();
+        bytes.iter().for_each(|b| sum.add(*b));
+        sum.of(bytes.len() as u64)
     }
 
     /// Of what was added, which was `len` bytes.

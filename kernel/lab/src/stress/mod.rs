@@ -19,6 +19,7 @@ use crate::shell::{Command, Ctx, Status, nearest};
 
 pub mod anon;
 pub mod broken;
+pub mod fat;
 pub mod file;
 pub mod fork;
 pub mod mapped;
@@ -122,6 +123,12 @@ const ALL: &[Stress] = &[
         run: mapped::writeback,
     },
     Stress {
+        name: "fat",
+        help: "files of the mounted volume that are appended to, cut off, synced and removed",
+        takes: &["--promises"],
+        run: fat::run,
+    },
+    Stress {
         name: "truncate",
         help: "a file in memory that is cut off, grown and punched under shared mappings",
         takes: &["--pages", "--mem", "--broken"],
@@ -152,7 +159,7 @@ pub const COMMANDS: &[Command] = &[Command {
             --pages N   working set (swap), file (file, msync, writeback, truncate), or window (anon, fork, mixed) in pages\n\
             --mem SIZE  swap, mixed, and those with a file: memory left to the run; the rest is held back meanwhile\n\
             --bus-ok    swap, file, msync, writeback: pages that the disk cannot give back, or take, are no failure\n\
-            --promises  msync only: print what each msync has promised, for 'quire-host check'\n\
+            --promises  msync, fat: print what each sync has promised, for 'quire-host check'\n\
             --broken    tlb, truncate, zap-mkclean: without the rule; succeeds when the damage is seen",
     run: command,
     words: || {

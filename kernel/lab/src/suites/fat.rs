@@ -38,6 +38,8 @@ pub(super) static SUITE: Suite = Suite {
         #[cfg(feature = "lab")]
         a_failed_append_shows_nothing_old,
         #[cfg(not(target_os = "none"))]
+        a_disk_that_takes_no_writes_is_read_only,
+        #[cfg(not(target_os = "none"))]
         what_is_synced_survives_a_power_cut,
         #[cfg(not(target_os = "none"))]
         others_may_be_at_work_when_the_power_is_cut,
@@ -483,6 +485,35 @@ fn a_failed_append_shows_nothing_old(_: &mut TestCtx<'_>) -> Outcome {
         })?;
     }
     Ok(())
+}
+
+#[cfg(not(target_os = "none"))]
+fn a_disk_that_takes_no_writes_is_read_only(_: &mut TestCtx<'_>) -> Outcome {
+    let data = bytes(0, 3 * PAGE + 5, 1);
+    on_disk(FAT12, || {
+        mounted(|volume| make(volume, "/file", &data))?;
+        arch::simctl::data_disk().set_read_only(true);
+        let read = mounted(|volume| {
+            let refused = volume.info()?.read_only.map(FsError::ReadOnly);
+            check!(refused.is_some(), "it can be written");
+            let file = volume.open("/file")?;
+            let all = [
+                file.write(0, &data).err(),
+                file.write(file.size(), &data).err(),
+                file.truncate(1).err(),
+                volume.create("/new").err(),
+                volume.make_directory("/new").err(),
+            ];
+            check_eq!(all, [refused; 5]);
+            file.sync()?;
+            expect(&file, &data)?;
+            drop(file);
+            check_eq!(volume.remove("/file").err(), refused);
+            Ok(volume.sync()?)
+        });
+        arch::simctl::data_disk().set_read_only(false);
+        read
+    })
 }
 
 #[cfg(not(target_os = "none"))]

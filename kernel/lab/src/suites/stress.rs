@@ -18,6 +18,7 @@ pub(super) static SUITE: Suite = Suite {
         file,
         msync,
         writeback,
+        fat,
         truncate,
         zap_mkclean,
         mixed,
@@ -56,6 +57,15 @@ fn swap(t: &mut TestCtx<'_>) -> Outcome {
         return Err(Failure::Skip("needs 32 MiB of swap".into()));
     }
     run(t, "swap --secs 2 --mem 20M --pages 8000")
+}
+
+fn fat(t: &mut TestCtx<'_>) -> Outcome {
+    super::fat::on_disk(super::fat::FAT16, || {
+        fs::mount()?;
+        let ran = run(t, "fat --secs 2");
+        fs::unmount()?;
+        ran
+    })
 }
 
 /// A stress of files.

@@ -17,20 +17,24 @@ use lab::args::{Args, UsageError};
 use lab::shell::Status;
 use lab::stress::versions::PROMISED;
 
+use crate::fat_promises;
 use crate::promises::Promises;
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
-       quire-host crash [--runs N] [--secs N] [--seed S] [--fix KNOB=off ...] [--script PATH]
+       quire-host crash [--fat] [--runs N] [--secs N] [--seed S] [--fix KNOB=off ...] [--script PATH]
 Kills QEMU N times (100), each time at a random moment of the first N seconds (3) of 'stress msync --promises', and looks for what
 was promised on the disk image. --fix: with a rule broken, promises must be. --script: the run-qemu.sh to use (the one above
-this program). Images of runs that fail are kept.
-       quire-host check IMAGE [OUTPUT]
+this program). Images of runs that fail are kept. --fat: of 'stress fat --promises', on a FAT volume; the image is mounted
+on the simulator then, and what was synced must be at the beginning of each file.
+       quire-host check [--fat] IMAGE [OUTPUT]
 Holds a disk image, which was fresh, against the promises in the guest's output (standard input).
 ";
 
-/// Bytes of the data disk.
+/// Bytes of the data disk; with --fat: so that some volumes are FAT12, some FAT16.
 const DISK: u64 = 16 << 20;
+const FAT12: u64 = 8 << 20;
+const FAT16: u64 = 24 << 20;
 /// Writes a second of the slow disk that every other run has: what is not waited for is still missing when QEMU dies.
 const SLOW: &str = "50";
 /// How long it may take until the guest promises something; the first run builds.
@@ -58,6 +62,7 @@ pub(crate) fn run(words: &[String]) -> Result<Status, UsageError> {
 }
 
 fn check(mut args: Args) -> Result<Status, UsageError> {
+    let fat = args.flag("--fat");
     let image = args.want("a disk image")?;
     let output = args.word();
     args.done()?;
@@ -68,16 +73,24 @@ fn check(mut args: Args) -> Result<Status, UsageError> {
             std::io::read_to_string(std::io::stdin()).map_err(|e| named("standard input", e))?
         }
     };
-    let found = verdict(Path::new(&image), &text);
+    let found = verdict(fat, Path::new(&image), &text);
     match &found {
-        Ok(pages) => println!("{pages} pages promised, all on the disk"),
+        Ok(n) => println!("{n} {} promised, all on the disk", what(fat)),
         Err(wrong) => println!("{wrong}"),
     }
     Ok(Status::from_success(found.is_ok()))
 }
 
-/// The pages that were promised, if all of them are in the image as they should be.
-fn verdict(image: &Path, output: &str) -> Result<usize, String> {
+/// What promises are about.
+fn what(fat: bool) -> &'static str {
+    if fat { "files" } else { "pages" }
+}
+
+/// The pages, or files, that were promised, if all of them are in the image as they should be.
+fn verdict(fat: bool, image: &Path, output: &str) -> Result<usize, String> {
+    if fat {
+        return fat_promises::check(image, output);
+    }
     let promises = Promises::read(output)?;
     let mut file =
         BufReader::new(File::open(image).map_err(|e| format!("{}: {e}", image.display()))?);
@@ -96,6 +109,7 @@ fn verdict(image: &Path, output: &str) -> Result<usize, String> {
 }
 
 struct Plan {
+    fat: bool,
     runs: u64,
     secs: u64,
     seed: u64,
@@ -114,6 +128,7 @@ impl Plan {
             ))?,
         };
         Ok(Self {
+            fat: args.flag("--fat"),
             runs: args.number("--runs", 100, 1..=1_000_000)?,
             secs: args.number("--secs", 3, 1..=3600)?,
             seed: args.number("--seed", 1, 0..=u64::MAX)?,
@@ -133,7 +148,8 @@ impl Plan {
             let text = format!("killed after {} ms", moment.as_millis());
             match self.one(run, moment) {
                 Ok(promised) => {
-                    println!("ok {run} - {text}: {promised} pages promised, all on the disk");
+                    let what = what(self.fat);
+                    println!("ok {run} - {text}: {promised} {what} promised, all on the disk");
                     pages += promised;
                 }
                 Err(what) => {
@@ -146,8 +162,9 @@ impl Plan {
             }
         }
         println!(
-            "# {} kills, {pages} pages promised, {bad} runs failed",
-            self.runs
+            "# {} kills, {pages} {} promised, {bad} runs failed",
+            self.runs,
+            what(self.fat)
         );
         // Empty, unless a run failed.
         let _ = std::fs::remove_dir(&self.folder);
@@ -160,12 +177,17 @@ impl Plan {
         let text = |e| format!("{}: {e}", image.display());
         std::fs::create_dir_all(&self.folder).map_err(text)?;
         let disk = File::create(&image).map_err(text)?;
-        disk.set_len(DISK).map_err(text)?;
+        let bytes = match (self.fat, seed % 4) {
+            (false, _) => DISK,
+            (true, 0 | 1) => FAT12,
+            (true, _) => FAT16,
+        };
+        disk.set_len(bytes).map_err(text)?;
         drop(disk);
         let mut guest = Guest::start(self, &image, seed)?;
         let result = guest.kill_at(moment);
         let output = guest.end();
-        let found = result.and_then(|()| verdict(&image, &output));
+        let found = result.and_then(|()| verdict(self.fat, &image, &output));
         if found.is_ok() {
             // A leftover is no harm.
             let _ = std::fs::remove_file(&image);
@@ -175,7 +197,8 @@ impl Plan {
         std::fs::write(&log, &output).map_err(text)?;
         found.map_err(|what| {
             let (image, log) = (image.display(), log.display());
-            format!("{what}\nkept: quire-host check {image} {log}")
+            let fat = if self.fat { "--fat " } else { "" };
+            format!("{what}\nkept: quire-host check {fat}{image} {log}")
         })
     }
 }
@@ -222,8 +245,13 @@ impl Guest {
             .args(["--cpus", "4", "--mem", "96M", "--swap", "16M"])
             .arg("--exec")
             .arg(format!(
-                "{}stress msync --promises --secs 100000 --seed {seed}",
-                plan.broken
+                "{}{} --promises --secs 100000 --seed {seed}",
+                plan.broken,
+                if plan.fat {
+                    "mkfs; mount; stress fat"
+                } else {
+                    "stress msync"
+                }
             ))
             .arg("--data-image")
             .arg(image)

@@ -4,6 +4,7 @@
 //! process with status 3, as a kernel panic ends QEMU; one that the explorer provokes is its verdict.
 
 mod crash;
+mod fat_promises;
 mod image;
 mod options;
 mod promises;
