@@ -55,6 +55,11 @@ pub(crate) fn open() -> Result<Opener, FsError> {
     Ok(file::open(0, pages)?)
 }
 
+/// Why the disk takes no writes, if so.
+pub(crate) fn read_only() -> Option<&'static str> {
+    file::disk_is_read_only().then_some("the disk is")
+}
+
 /// What all streams over a volume's disk share.
 pub(crate) struct Device {
     pub(crate) opener: Opener,

@@ -64,6 +64,8 @@ pub enum FsError {
     ReadOnly(&'static str),
     /// Source and target are one file, or the target lies in the source.
     Itself,
+    /// The caller wanted it to end.
+    Interrupted,
     /// The disk failed.
     Io,
     /// No memory.
@@ -121,6 +123,7 @@ impl fmt::Display for FsError {
             Self::TooLarge => "larger than a file on FAT can be",
             Self::ReadOnly(why) => return write!(f, "the volume is read-only: {why}"),
             Self::Itself => "cannot be copied onto or into itself",
+            Self::Interrupted => "interrupted",
             Self::Io => "the disk failed",
             Self::NoMemory => "no memory",
             Self::TooMany => "too many files are open",

@@ -27,15 +27,18 @@ const MOST: u8 = 8;
 const BETWEEN: u64 = 128;
 
 /// Makes a volume of the first `bytes` of the data disk, or of a little less: with clusters of a page, or larger ones above
-/// 8 GiB. What was on it is lost. Sleeps.
+/// 8 GiB. What was on it is lost. Ends early when `stop` says so. Sleeps.
 ///
 /// # Errors
-/// NoDisk; Busy; BadSize for less than 1 MiB, or more than the disk has; Io, NoMemory: what is on the disk is no volume
+/// NoDisk; Busy; ReadOnly; BadSize for less than 1 MiB, or more than the disk has; Io, NoMemory, Interrupted: what is on the disk is no volume
 /// then, or still the one of before with what was in it lost.
-pub fn format(bytes: u64) -> Result<(), FsError> {
+pub fn format(bytes: u64, stop: impl Fn() -> bool) -> Result<(), FsError> {
     let _taken = Taken::new()?;
     let disk = disk::open()?;
-    let result = write(&disk, bytes);
+    if let Some(why) = disk::read_only() {
+        return Err(FsError::ReadOnly(why));
+    }
+    let result = write(&disk, bytes, stop);
     if result.is_err() {
         // What the disk did not take shall not be read, nor written later.
         disk.invalidate(0, u64::MAX)?;
@@ -45,12 +48,15 @@ pub fn format(bytes: u64) -> Result<(), FsError> {
     result
 }
 
-fn write(disk: &Opener, bytes: u64) -> Result<(), FsError> {
+fn write(disk: &Opener, bytes: u64, stop: impl Fn() -> bool) -> Result<(), FsError> {
     if bytes > disk.size() {
         return Err(FsError::BadSize);
     }
     let volume = Volume(layout(bytes)?);
     for page in 1..volume.first_free() {
+        if stop() {
+            return Err(FsError::Interrupted);
+        }
         put(disk, page, &volume.page(page))?;
     }
     disk.sync()?;

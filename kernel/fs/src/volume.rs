@@ -118,8 +118,7 @@ impl Volume {
         }
         let geometry = Geometry::new(&sector, opener.size())?;
         let device = Arc::new(Device::new(opener));
-        let read_only = file::disk_is_read_only().then_some("the disk is");
-        let opened = State::new(geometry, device.clone(), read_only);
+        let opened = State::new(geometry, device.clone(), disk::read_only());
         let opened = opened.and_then(|mut state| Ok((state.mend()?, state)));
         let (findings, mut state) = opened.inspect_err(|_| {
             // What it was to be written is not; the disk's own file knows no other error.

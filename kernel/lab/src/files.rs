@@ -129,7 +129,10 @@ const INTERRUPTED: Trouble = Trouble(Cow::Borrowed(""));
 
 impl From<FsError> for Trouble {
     fn from(e: FsError) -> Self {
-        Self(format!("{e}").into())
+        match e {
+            FsError::Interrupted => INTERRUPTED,
+            _ => Self(format!("{e}").into()),
+        }
     }
 }
 
@@ -230,8 +233,9 @@ fn tell_lost(out: &dyn Out, lost: &Lost, why: FsError) {
 fn format_disk(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let bytes = ctx.words.first().map(|w| size(w)).transpose()?;
     let whole = || u64::from(mm::file::disk_pages()) * arch::PAGE_SIZE;
-    run(ctx, &["[SIZE]"], |_, _| {
-        Ok(fs::format(bytes.unwrap_or_else(whole))?)
+    run(ctx, &["[SIZE]"], |ctx, _| {
+        let stop = || ctx.cancel.requested();
+        Ok(fs::format(bytes.unwrap_or_else(whole), stop)?)
     })
 }
 

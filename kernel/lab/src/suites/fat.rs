@@ -17,7 +17,10 @@ use super::fat_cuts::{broken_fat_order_is_noticed, every_cut_leaves_what_was_syn
 use super::fat_model::Model;
 use super::file::{PAGE, bytes, empty_cache, same};
 use super::{BASE, Outcome, in_parallel, several, without_leak};
+use crate::cancel::Cancel;
+use crate::out::Buffer;
 use crate::selftest::{Failure, Suite, TestCtx};
+use crate::shell::Status;
 use crate::space::{Prot, Space, at};
 use crate::{check, check_eq, tests};
 
@@ -33,6 +36,7 @@ pub(super) static SUITE: Suite = Suite {
         a_damaged_chain_is_refused,
         damage_is_an_error_and_no_more,
         writers_at_once,
+        long_commands_hear_ctrl_c,
         #[cfg(feature = "lab")]
         a_failed_write_is_told_once,
         #[cfg(feature = "lab")]
@@ -61,7 +65,7 @@ pub(super) fn on_disk(size: u64, f: impl FnOnce() -> Outcome) -> Outcome {
         return Err(Failure::Skip(need));
     }
     empty_cache()?;
-    fs::format(size)?;
+    fs::format(size, || false)?;
     let result = f();
     empty_cache()?;
     result?;
@@ -191,7 +195,7 @@ fn who_has_a_file_open_keeps_it(_: &mut TestCtx<'_>) -> Outcome {
             check_eq!(volume.remove("/name with case"), Err(FsError::Open));
             check_eq!(fs::unmount(), Err(FsError::Open));
             check_eq!(fs::mount().err(), Some(FsError::Busy));
-            check_eq!(fs::format(FAT12), Err(FsError::Busy));
+            check_eq!(fs::format(FAT12, || false), Err(FsError::Busy));
             check_eq!(file::open(1, 1).err(), Some(mm::MmError::Exists));
             drop((file, again));
             Ok(volume.remove("/name with case")?)
@@ -420,6 +424,33 @@ fn writers_at_once(ctx: &mut TestCtx<'_>) -> Outcome {
             }
             expect(&volume.open("/all")?, &common)
         })
+    })
+}
+
+/// It is down when the command begins, which is the earliest that it can be heard.
+fn long_commands_hear_ctrl_c(_: &mut TestCtx<'_>) -> Outcome {
+    let data = bytes(0, 5000, 1);
+    let interrupted = |command: &str| {
+        let (out, cancel) = (Buffer::new(), Cancel::new());
+        cancel.request();
+        let status = crate::shell().run(command, &out, &cancel).status;
+        let name = command.split(' ').next().unwrap_or_default();
+        check_eq!(out.take(), format!("{name}: interrupted\n"));
+        check_eq!(status, Status::Failed);
+        Ok(())
+    };
+    on_disk(FAT12, || {
+        mounted(|volume| {
+            make(volume, "/file", &data)?;
+            for command in ["truncate /file 6M", "cp /file /other", "cksum", "cat /file"] {
+                interrupted(command)?;
+                expect(&volume.open("/file")?, &data)?;
+            }
+            Ok(())
+        })?;
+        interrupted("mkfs")?;
+        fs::format(FAT12, || false)?;
+        Ok(())
     })
 }
 

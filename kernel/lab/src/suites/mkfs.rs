@@ -54,7 +54,7 @@ fn every_size_makes_a_volume(ctx: &mut TestCtx<'_>) -> Outcome {
     on_disk(SIZES[0], || {
         let disk = u64::from(file::disk_pages());
         for pages in SIZES.into_iter().filter(|&pages| pages <= disk) {
-            let made = fs::format(pages * PAGE_SIZE);
+            let made = fs::format(pages * PAGE_SIZE, || false);
             made.map_err(|e| Failure::new(format!("{pages} pages: {e}")))?;
             let volume = fs::mount()?;
             let file = volume.create("/file")?;
@@ -89,7 +89,7 @@ fn what_failed_leaves_nothing_in_the_cache(_: &mut TestCtx<'_>) -> Outcome {
                 times: u64::MAX,
             };
             crate::check!(DATA.add(rule), "rules are left over");
-            let made = fs::format(PAGES * PAGE_SIZE);
+            let made = fs::format(PAGES * PAGE_SIZE, || false);
             let cached = use_pages(Use::File);
             let mounted = fs::mount().map(drop);
             DATA.clear();
