@@ -307,7 +307,7 @@ fn entry_at(mm: &mm::MmRef, i: usize) -> arch::pte::Entry {
 /// Of the kernel's own heap; the host's programs have another.
 fn swapoff_gives_the_tables_back(_: &mut TestCtx<'_>) -> Outcome {
     need_swap()?;
-    if mm::heap::usage().0 == 0 {
+    if mm::heap::usage().1 == 0 {
         return Err(Failure::Skip("the kernel's heap is not in use here".into()));
     }
     let slots = mm::swap::stats().total;
