@@ -6,7 +6,7 @@
 use crate::handle::MmRef;
 use crate::mm::by_id;
 use crate::pt::tlb;
-use crate::pt::walk::{self, Held};
+use crate::pt::walk::{self, Held, HeldToWrite};
 use arch::VirtAddr;
 use sync::irq::IrqGuard;
 
@@ -61,9 +61,22 @@ pub(crate) fn current() -> Option<u32> {
 }
 
 /// The folio mapped at `va` in the address space that the running thread has adopted, found without
-/// a lock, for reading or for writing; `None` when there is none that can be had this way (not
-/// present, not writable, the zero page, for writing a page of a file, or just changing), or none
-/// is adopted: take the fault path then.
-pub fn follow_fast(irq: &IrqGuard, va: VirtAddr, write: bool) -> Option<Held> {
-    walk::follow_fast(irq, by_id(current()?), va, write)
+/// a lock, for reading; `None` when there is none that can be had this way (not present, the zero page, or just
+/// changing), or none is adopted: take the fault path then.
+pub fn follow_fast(irq: &IrqGuard, va: VirtAddr) -> Option<Held> {
+    walk::follow_fast(irq, by_id(current()?), va)
+}
+
+/// As [`follow_fast`], for writing, which the entry must allow; not a page of a file. What is written is the page's only
+/// before it may be swapped out, copied or shared, so it ends while interrupts are off:
+///
+/// ```compile_fail,E0505
+/// fn late(irq: sync::irq::IrqGuard, va: arch::VirtAddr) {
+///     let held = mm::adopt::follow_fast_to_write(&irq, va);
+///     drop(irq);
+///     drop(held);
+/// }
+/// ```
+pub fn follow_fast_to_write(irq: &IrqGuard, va: VirtAddr) -> Option<HeldToWrite<'_>> {
+    walk::follow_fast_to_write(irq, by_id(current()?), va)
 }

@@ -12,8 +12,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::upcall::{Access, FaultError};
 use arch::{PAGE_SIZE, Pfn, VirtAddr};
-use mm::pt::walk::Held;
-use mm::{MmError, MmRef};
+use mm::pt::walk::HeldToWrite;
+use mm::{HasContent, MmError, MmRef};
 use sync::point::{self, AccessKind, Aside, PointKind, Quiet, class, object};
 
 use super::engine::{ENGINE, tlb_object};
@@ -154,11 +154,11 @@ impl Stage {
 
     /// The running actor stores `value` through a reference that the lockless walk gave it at `va` in the space at place
     /// `i`: a step, past the MMU.
-    pub fn store_through(&self, i: usize, held: &Held, va: VirtAddr, value: u64) {
+    pub fn store_through(&self, i: usize, held: &HeldToWrite<'_>, va: VirtAddr, value: u64) {
         point::at(PointKind::UserWrite, AccessKind::Write, || {
-            object(class::CONTENT, u64::from(held.pfn().0))
+            object(class::CONTENT, u64::from(held.frame_number().0))
         });
-        mm::explore::words(held.pfn())[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
+        held.words()[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
         let mm = self.space(i).id();
         touch_word(AccessKind::Write, mm, va);
         self.model().store(mm, va.0, value);

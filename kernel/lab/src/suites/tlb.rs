@@ -214,32 +214,31 @@ fn a_lockless_walker_keeps_its_table(_: &mut TestCtx<'_>) -> Outcome {
 
 fn a_lockless_walker_finds_what_is_mapped(_: &mut TestCtx<'_>) -> Outcome {
     use mm::HasContent;
-    use mm::adopt::follow_fast;
+    use mm::adopt::{follow_fast, follow_fast_to_write};
     use mm::frame::frame;
     let space = mapped(3)?;
     let _adopted = space.enter();
     user::store(at(BASE, 0), 7)?;
     user::load(at(BASE, 1))?;
-    let walk = |page: usize, write: bool| {
+    let walk = |page: usize| {
         let irq = sync::irq::disable();
-        follow_fast(&irq, at(BASE, page), write)
+        follow_fast(&irq, at(BASE, page))
     };
-    let held = walk(0, true).ok_or_else(|| crate::selftest::Failure::new("no folio found"))?;
+    let may_write = |page: usize| {
+        let irq = sync::irq::disable();
+        follow_fast_to_write(&irq, at(BASE, page)).is_some()
+    };
+    check!(may_write(0), "not found for writing");
+    let held = walk(0).ok_or_else(|| crate::selftest::Failure::new("no folio found"))?;
     let word = held.words()[0].load(Ordering::Relaxed);
     check_eq!((word, frame(held.pfn()).refcount()), (7, 2));
-    check!(walk(1, false).is_none(), "the zero page was handed out");
-    check!(
-        walk(2, false).is_none(),
-        "a page that was never touched was found"
-    );
+    check!(walk(1).is_none(), "the zero page was handed out");
+    check!(walk(2).is_none(), "a page that was never touched was found");
     space.protect(BASE, 1, Prot::READ)?;
-    check!(
-        walk(0, true).is_none(),
-        "found for writing without the right"
-    );
-    check!(walk(0, false).is_some(), "not found for reading");
+    check!(!may_write(0), "found for writing without the right");
+    check!(walk(0).is_some(), "not found for reading");
     space.unmap(BASE, 3)?;
-    check!(walk(0, false).is_none(), "found after the unmap");
+    check!(walk(0).is_none(), "found after the unmap");
     let word = held.words()[0].load(Ordering::Relaxed);
     check_eq!((word, frame(held.pfn()).refcount()), (7, 1));
     Ok(())

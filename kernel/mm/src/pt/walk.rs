@@ -5,6 +5,11 @@
 //! goes away underneath. (A CPU that does not run the address space gets no such IPI and must not walk it
 //! this way.) A reference is taken only if the count was not zero, and kept only if the entry is still the
 //! same: the frame may have been freed and reused in between. Never sleeps, never allocates.
+//!
+//! A reference keeps the frame, not the page where it is: reclaim, fork and a copy on write may put another frame, or another
+//! address space, in the entry's place. Who reads has the page as it was then. Who writes must have written before that:
+//! so a [`HeldToWrite`] ends before interrupts are on again. Each of those three waits for this CPU's acknowledgement
+//! before anybody can use the page another way.
 
 use super::{PmdRef, tlb};
 use crate::content::HasContent;
@@ -12,13 +17,12 @@ use crate::folio;
 use crate::frame::{flag, frame};
 use crate::mm::Mm;
 use arch::{Pfn, VirtAddr};
+use core::marker::PhantomData;
 use sync::irq::IrqGuard;
 
-/// A folio that the walk found, with a reference that keeps it. One that was asked for to write becomes dirty when this is
-/// dropped, before the reference goes: the entry's own D bit may have been taken away meanwhile.
+/// A folio that the walk found, with a reference that keeps it.
 pub struct Held {
     pfn: Pfn,
-    write: bool,
 }
 
 impl Held {
@@ -37,17 +41,53 @@ unsafe impl HasContent for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.write {
-            frame(self.pfn).flags_point();
-            frame(self.pfn).set(flag::DIRTY);
-        }
         // SAFETY: the reference that the walk took.
         unsafe { folio::put(self.pfn) };
     }
 }
 
+/// As [`Held`], to be written while interrupts are off. The folio becomes dirty when this is dropped, before the reference
+/// goes: the entry's own D bit may have been taken away meanwhile.
+pub struct HeldToWrite<'irq> {
+    held: Held,
+    irq: PhantomData<&'irq IrqGuard>,
+}
+
+// SAFETY: as for `Held`.
+unsafe impl HasContent for HeldToWrite<'_> {
+    fn frame_number(&self) -> Pfn {
+        self.held.pfn
+    }
+}
+
+impl Drop for HeldToWrite<'_> {
+    fn drop(&mut self) {
+        let f = frame(self.held.pfn);
+        f.flags_point();
+        f.set(flag::DIRTY);
+    }
+}
+
 /// See `adopt::follow_fast`. `mm` is the address space that the running thread has adopted.
-pub(crate) fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -> Option<Held> {
+pub(crate) fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr) -> Option<Held> {
+    walk(mm, va, false)
+}
+
+/// See `adopt::follow_fast_to_write`.
+pub(crate) fn follow_fast_to_write<'irq>(
+    _irq: &'irq IrqGuard,
+    mm: &Mm,
+    va: VirtAddr,
+) -> Option<HeldToWrite<'irq>> {
+    let held = walk(mm, va, true)?;
+    Some(HeldToWrite {
+        held,
+        irq: PhantomData,
+    })
+}
+
+/// Interrupts are off.
+fn walk(mm: &Mm, va: VirtAddr, write: bool) -> Option<Held> {
     debug_assert!(
         tlb::holds_off_shootdown(mm),
         "lockless walk of an address space that this CPU does not run"
@@ -61,16 +101,11 @@ pub(crate) fn follow_fast(_irq: &IrqGuard, mm: &Mm, va: VirtAddr, write: bool) -
     if !frame(pfn).try_get() {
         return None;
     }
-    // For writing only once it is known to be the right one.
-    let mut held = Held { pfn, write: false };
+    let held = Held { pfn };
     if write && frame(pfn).is_file() {
         // Writeback cleans entries, not references: a store through one would go unnoticed.
         return None;
     }
     let again = PmdRef::lookup(mm, va)?.peek(va)?;
-    if !super::same(again, entry) {
-        return None;
-    }
-    held.write = write;
-    Some(held)
+    super::same(again, entry).then_some(held)
 }

@@ -169,9 +169,7 @@ pub(super) static FREE_VS_WALKER: Play = Play {
             return;
         }
         let irq = sync::irq::disable();
-        let held = mm::adopt::follow_fast(&irq, HOME, true);
-        drop(irq);
-        if let Some(held) = held {
+        if let Some(held) = mm::adopt::follow_fast_to_write(&irq, HOME) {
             // A store that begins after the advice was given is one that lasts.
             let after = stage.get(0) == 1;
             stage.store_through(0, &held, VirtAddr(HOME.0), 2);
@@ -181,4 +179,57 @@ pub(super) static FREE_VS_WALKER: Play = Play {
         }
     },
     ..Play::NEW
+};
+
+/// B's write through a reference from the lockless walk.
+fn write_through(stage: &Stage) {
+    let irq = sync::irq::disable();
+    if let Some(held) = mm::adopt::follow_fast_to_write(&irq, HOME) {
+        stage.store_through(0, &held, HOME, 2);
+    }
+}
+
+/// A word that is stored beside the one that the walker writes.
+const BESIDE: VirtAddr = VirtAddr(HOME.0 + 8);
+
+/// Rule 5: what a walker writes is in the page before the page may be swapped out and copied.
+pub(super) static PAGEOUT_VS_WALKER: Play = Play {
+    name: "pageout-vs-walker",
+    about: "A swaps a page out and stores to it while B writes it through a reference from the lockless walk",
+    fixes: &[Knob::ReclaimFlush],
+    is_small: true,
+    setup: |stage| {
+        one_space(stage, 1)?;
+        stage.fill(0, HOME, 1)
+    },
+    run: |stage, me| {
+        if me == 1 {
+            return write_through(stage);
+        }
+        let out = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut);
+        must(stage, "pageout", out);
+        must(stage, "store", stage.store(BESIDE, 7));
+    },
+    ..Play::NEW
+};
+
+/// Rule 5: as [`PAGEOUT_VS_WALKER`], before the page is shared.
+pub(super) static FORK_VS_WALKER: Play = Play {
+    name: "fork-vs-walker",
+    about: "A forks and stores to a page while B writes it through a reference from the lockless walk",
+    fixes: &[Knob::WpFlush],
+    run: |stage, me| {
+        if me == 1 {
+            return write_through(stage);
+        }
+        match stage.space(0).fork() {
+            Ok(child) => {
+                stage.put(1, child);
+                stage.forked(0, 1);
+            }
+            Err(e) => stage.violated("refused", alloc::format!("fork: {e:?}")),
+        }
+        must(stage, "store", stage.store(BESIDE, 7));
+    },
+    ..PAGEOUT_VS_WALKER
 };

@@ -32,6 +32,8 @@ pub static ALL: &[&dyn Scenario] = &[
     &alone::COW_VS_ZAP,
     &alone::MPROTECT_VS_ZAP,
     &alone::FREE_VS_WALKER,
+    &alone::PAGEOUT_VS_WALKER,
+    &alone::FORK_VS_WALKER,
     &files::WRITE_VS_SYNC,
     &files::SYNC_VS_SYNC,
     &files::MKWRITE_VS_WRITEBACK,

@@ -141,7 +141,7 @@ pub(super) static TABLE_FREE: Play = Play {
             return must(stage, "munmap", space.munmap(HOME, PAGE_SIZE));
         }
         let irq = sync::irq::disable();
-        let held = mm::adopt::follow_fast(&irq, HOME, false);
+        let held = mm::adopt::follow_fast(&irq, HOME);
         drop(irq);
         drop(held);
     },

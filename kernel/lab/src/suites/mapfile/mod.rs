@@ -377,19 +377,16 @@ fn private_copies_are_swapped(_: &mut TestCtx<'_>) -> Outcome {
 
 fn a_lockless_walker_may_only_read(_: &mut TestCtx<'_>) -> Outcome {
     use mm::HasContent;
-    use mm::adopt::follow_fast;
+    use mm::adopt::{follow_fast, follow_fast_to_write};
     with_mapping(1, SHARED, |_, _| {
         user::store(BASE, 7)?;
-        let walk = |write| {
-            let irq = sync::irq::disable();
-            follow_fast(&irq, BASE, write)
-        };
-        let held = walk(false).ok_or_else(|| Failure::new("no folio found"))?;
+        let irq = sync::irq::disable();
+        let held = follow_fast(&irq, BASE);
+        let to_write = follow_fast_to_write(&irq, BASE).is_some();
+        drop(irq);
+        let held = held.ok_or_else(|| Failure::new("no folio found"))?;
         check_eq!(held.words()[0].load(Ordering::Relaxed), 7);
-        check!(
-            walk(true).is_none(),
-            "a page of a file was handed out for writing"
-        );
+        check!(!to_write, "a page of a file was handed out for writing");
         Ok(())
     })
 }
