@@ -397,7 +397,7 @@ fn an_area_is_opened_without_its_bad_slots() {
     });
 }
 
-/// A disk that claims to be larger than it is.
+/// A disk that claims to be larger, or smaller, than it is.
 struct Claims {
     disk: &'static dyn BlockDevice,
     sectors: u64,
@@ -450,6 +450,32 @@ fn an_area_whose_tables_do_not_fit_is_refused_and_takes_nothing() {
         }
         assert_eq!((uses(), total(Event::OomKill)), (before, kills));
         verify(0..500, 6);
+        swap::mkswap(disk, "test", &[]).expect("mkswap");
+        swap::swapon(disk).expect("swapon");
+    });
+}
+
+/// What a batch has taken of the last slots is there for all of it.
+#[test]
+fn the_last_slots_are_used() {
+    const PAGES: u64 = 20;
+    on_machine(|| {
+        let disk = arch::swap_disk().expect("the machine has a disk");
+        mm::ops::swapoff::swapoff().expect("swapoff");
+        let small: &'static Claims = Box::leak(Box::new(Claims {
+            disk,
+            sectors: PAGES * PAGE_SIZE / SECTOR,
+        }));
+        swap::mkswap(small, "small", &[]).expect("mkswap");
+        swap::swapon(small).expect("swapon");
+        let mm = space(PAGES);
+        let adopted = mm.adopt();
+        fill(PAGES, 5);
+        page_out(&mm, PAGES);
+        assert_eq!(mm.swap_entries.get(), PAGES - 1);
+        verify(0..PAGES, 5);
+        drop((adopted, mm));
+        mm::ops::swapoff::swapoff().expect("swapoff");
         swap::mkswap(disk, "test", &[]).expect("mkswap");
         swap::swapon(disk).expect("swapon");
     });

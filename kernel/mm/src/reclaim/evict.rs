@@ -69,6 +69,10 @@ impl Slots {
             n: 0,
         }
     }
+    /// There is none left here, nor in the area. A hint.
+    fn are_none_left(&self) -> bool {
+        self.next == self.n && area::free_slots() == 0
+    }
     /// The next slot; takes `want` more from the area when there is none left.
     fn take(&mut self, want: usize) -> Option<u32> {
         if self.next == self.n {
@@ -235,7 +239,7 @@ fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Ve
         return Verdict::Activate;
     }
     let lazy = !f.has(flag::SWAPBACKED) && cached.is_none();
-    if !lazy && cached.is_none() && area::free_slots() == 0 {
+    if !lazy && cached.is_none() && slots.are_none_left() {
         return Verdict::Keep;
     }
     if f.mapcount() > 0 && mercy == Mercy::SecondChance {
