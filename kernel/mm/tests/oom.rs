@@ -8,6 +8,8 @@ use mm::buddy::{self, Gfp};
 use mm::reclaim::oom::{self, Kill};
 use mm::stats::{Event, Use, total};
 use mm::{MapFlags, MmError, MmRef, Prot, reclaim, swap};
+#[cfg(feature = "lab")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 const BASE: VirtAddr = VirtAddr(0x4000_0000);
@@ -183,6 +185,66 @@ fn a_fork_that_runs_out_harms_no_bystander() {
         reclaim::settle();
         assert_eq!(large.rss(), 0);
         drop(rest);
+        let disk = arch::swap_disk().expect("the machine has a disk");
+        swap::swapon(disk).expect("swapon");
+    });
+}
+
+/// A thread grows the heap when memory runs out, and the holder of the victim's lock waits to do the same: the one gives up,
+/// so that the other's memory comes back, and no bystander pays for it.
+#[cfg(feature = "lab")]
+#[test]
+fn who_grows_the_heap_harms_no_bystander() {
+    use mm::heap::KernelHeap;
+    use std::alloc::{GlobalAlloc, Layout};
+    // More than the heap has mapped, and less than what has pages of its own.
+    let grow = || {
+        let layout = Layout::from_size_align(100 << 10, 8).expect("a layout");
+        // SAFETY: the layout is not empty.
+        unsafe { KernelHeap.alloc(layout) }.is_null()
+    };
+    on_machine(move || {
+        // Nothing can be reclaimed.
+        mm::ops::swapoff::swapoff().expect("nothing is on the disk");
+        let bystander = space(500);
+        let large = space(2000);
+        {
+            let _adopted = large.adopt();
+            fill(2000, 0).expect("there is room");
+        }
+        let adopted = bystander.adopt();
+        fill(500, 1 << 32).expect("there is room");
+        let page = || buddy::alloc(0, Use::Misc, Gfp::NOWAIT).ok();
+        let rest: Vec<_> = std::iter::from_fn(page).collect();
+        let killed = total(Event::OomKill);
+        let victim = large.clone();
+        static LOCKED: AtomicBool = AtomicBool::new(false);
+        let holder = move || {
+            let _adopted = victim.adopt();
+            let areas = mm::explore::mmap_lock(&victim).write();
+            LOCKED.store(true, Ordering::Release);
+            // By then the other one grows the heap.
+            while total(Event::OomKill) == killed {
+                arch::thread::sleep_ns(100_000);
+            }
+            assert!(grow(), "killed, and there is no memory");
+            drop(areas);
+        };
+        let opts = Spawn {
+            name: "holder",
+            cpu: None,
+        };
+        let holder = spawn(opts, Box::new(holder)).expect("a thread");
+        while !LOCKED.load(Ordering::Acquire) {
+            arch::thread::sleep_ns(100_000);
+        }
+        assert!(grow(), "it is in the way");
+        holder.join();
+        reclaim::settle();
+        assert_eq!(large.rss(), 0);
+        assert!(large.is_killed() && !bystander.is_killed());
+        verify(500, 1 << 32);
+        drop((adopted, rest));
         let disk = arch::swap_disk().expect("the machine has a disk");
         swap::swapon(disk).expect("swapon");
     });

@@ -17,6 +17,7 @@ use arch::addr::{PAGE_SIZE, page_align_up};
 use arch::{Pfn, VirtAddr};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicU32, Ordering};
 use linked_list_allocator::Heap;
 use sync::{Mutex, MutexGuard, Rank, SpinLock};
 
@@ -42,8 +43,42 @@ static STATE: SpinLock<State> = SpinLock::new(
 /// One grower at a time, so that the window stays contiguous: who may not sleep only tries, and fails while
 /// another one grows.
 static GROW: Mutex<()> = Mutex::new(Rank::HeapGrow, ());
-/// The right to map and unmap in the window.
-type Growing = MutexGuard<'static, ()>;
+/// The thread that has it, plus 1, or 0.
+static GROWER: AtomicU32 = AtomicU32::new(0);
+
+/// The right to map and unmap in the window, and the knowledge by whom: others wait for it who hold the lock of an address
+/// space.
+struct Growing(#[expect(dead_code, reason = "held until this is dropped")] MutexGuard<'static, ()>);
+
+impl Growing {
+    /// Sleeps.
+    fn wait() -> Self {
+        Self::begin(GROW.lock())
+    }
+    /// If nobody has it.
+    fn at_once() -> Option<Self> {
+        GROW.try_lock().map(Self::begin)
+    }
+    fn begin(right: MutexGuard<'static, ()>) -> Self {
+        GROWER.store(me(), Ordering::Relaxed);
+        Self(right)
+    }
+}
+
+impl Drop for Growing {
+    fn drop(&mut self) {
+        GROWER.store(0, Ordering::Relaxed);
+    }
+}
+
+fn me() -> u32 {
+    u32::from(sync::task::current().0) + 1
+}
+
+/// The running thread grows the heap, and others may be waiting for that.
+pub(crate) fn is_grown_by_me() -> bool {
+    GROWER.load(Ordering::Relaxed) == me()
+}
 
 /// The kernel's global allocator.
 pub struct KernelHeap;
@@ -156,15 +191,15 @@ fn first_fit(layout: Layout) -> Option<NonNull<u8>> {
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() >= large::FROM && may_sleep() {
-            return large::alloc(layout, &GROW.lock()).map_or(null_mut(), NonNull::as_ptr);
+            return large::alloc(layout, &Growing::wait()).map_or(null_mut(), NonNull::as_ptr);
         }
         if let Some(p) = first_fit(layout) {
             return p.as_ptr();
         }
         let (grower, gfp) = if may_sleep() {
-            (Some(GROW.lock()), Gfp::RECLAIM)
+            (Some(Growing::wait()), Gfp::RECLAIM)
         } else {
-            (GROW.try_lock(), Gfp::NOWAIT)
+            (Growing::at_once(), Gfp::NOWAIT)
         };
         if grower.is_none() {
             return null_mut();
@@ -184,7 +219,7 @@ unsafe impl GlobalAlloc for KernelHeap {
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         let Some(ptr) = NonNull::new(ptr) else { return };
-        let growing = || may_sleep().then(|| GROW.try_lock()).flatten();
+        let growing = || may_sleep().then(Growing::at_once).flatten();
         if layout.size() >= large::FROM && large::free(ptr, growing) {
             return;
         }

@@ -14,6 +14,7 @@ use crate::adopt;
 use crate::buddy::{self, KSWAPD, Progress};
 use crate::exit;
 use crate::handle::MmRef;
+use crate::heap;
 use crate::mm::{Mm, by_id, id_limit};
 use crate::stats::{Event, count};
 use crate::swap;
@@ -149,8 +150,9 @@ fn wait_for(id: u32) -> Progress {
         VICTIM.store(0, Ordering::Relaxed);
     }
     // Whoever changes the victim's areas holds its lock, and may be waiting for memory right here; or it waits for another lock,
-    // which a thread without an address space may have.
-    if is_in_the_way() || waited >= MANNERS && adopt::current().is_none_or(|me| me == id) {
+    // which a thread without an address space may have, or for the heap, which this thread may be growing.
+    let may_be_waited_for = || heap::is_grown_by_me() || adopt::current().is_none_or(|me| me == id);
+    if is_in_the_way() || waited >= MANNERS && may_be_waited_for() {
         return Progress::GiveUp;
     }
     pause();
