@@ -167,8 +167,8 @@ impl<T: Slot> Arena<T> {
         if n >= CHUNKS * DIRECTORIES {
             return Err(NoObject::Limit);
         }
-        let directories = self.more.try_call_once(empty)?;
-        let directory = directories[n / CHUNKS].try_call_once(empty)?;
+        let directories = filled(&self.more)?;
+        let directory = filled(&directories[n / CHUNKS])?;
         Ok(&directory[n % CHUNKS])
     }
 
@@ -192,6 +192,16 @@ impl<T: Slot> Arena<T> {
         free.chunks += 1;
         free.head = (chunks * CHUNK) as u32;
     }
+}
+
+/// What is there, made now if nothing is. Two threads may both make one, and one of them drops its own: the place is not held
+/// meanwhile, as others would spin for it while this thread waits for memory.
+fn filled<P, const N: usize>(place: &Once<Box<[Once<P>; N]>>) -> Result<&[Once<P>; N], NoObject> {
+    if let Some(there) = place.get() {
+        return Ok(there);
+    }
+    let fresh = empty()?;
+    Ok(place.call_once(|| fresh))
 }
 
 /// An array of places for what comes later.
