@@ -53,8 +53,8 @@ impl Nodes for Pool {
 pub fn cached() -> u64 {
     use_pages(Use::File)
 }
-/// In the tree's value: it is a swap slot. (Frame numbers are smaller.)
-const SLOT: u32 = 1 << 31;
+/// In the tree's value: it is a swap slot. (Frame numbers and slots are smaller.)
+pub(crate) const SLOT: u32 = 1 << 31;
 
 /// What the tree has for a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,6 +5,7 @@
 //! and a label of 16 bytes each; from byte 1536 the bad page numbers; the magic ends the page. (Format:
 //! swapon(8), mkswap(8) and Linux's description of `union swap_header`.)
 
+use crate::pagecache;
 use algo::swapmap::MAX_SLOTS;
 use arch::addr::PAGE_SIZE;
 use core::fmt;
@@ -24,8 +25,9 @@ pub const LABEL: usize = 16;
 /// Most bad pages that a header can list.
 pub const MAX_BAD: usize = (MAGIC_AT - BAD_AT) / 4;
 
-/// Most pages of an area, a little less than 2^32.
-pub const MAX_PAGES: u64 = MAX_SLOTS as u64;
+/// Most pages of an area: a file in memory tells a slot from a frame number by one bit of a `u32`.
+pub const MAX_PAGES: u64 = pagecache::tree::SLOT as u64;
+const _: () = assert!(MAX_PAGES <= MAX_SLOTS as u64);
 
 /// The bytes of a header page.
 pub type Bytes = [u8; PAGE];
@@ -268,14 +270,15 @@ mod tests {
             put_word(&mut p, LAST_PAGE_AT, last_page);
             parse(&p, 1 << 32).map(|h| h.pages())
         };
-        for last_page in [u32::MAX, u32::MAX - 1, MAX_SLOTS] {
+        const MOST: u32 = MAX_PAGES as u32;
+        for last_page in [u32::MAX, u32::MAX - 1, MAX_SLOTS, MOST] {
             let claimed = u64::from(last_page) + 1;
             assert_eq!(
                 claims(last_page),
                 Err(HeaderError::TooManyPages { claimed })
             );
         }
-        assert_eq!(claims(MAX_SLOTS - 1), Ok(MAX_SLOTS));
+        assert_eq!(claims(MOST - 1), Ok(MOST));
         let few = Header {
             last_page: 3,
             ..HEADER
