@@ -559,7 +559,7 @@ run_tests() {
     else
         locked build_kernel
         total=$((total + 1))
-        [[ crash != *"$pattern"* ]] || crash=yes total=$((total + 1))
+        [[ crash != *"$pattern"* ]] || crash=yes total=$((total + 2))
         [[ the_machines_own_errors != *"$pattern"* ]] || failing=yes total=$((total + 2))
     fi
     [[ a_first_session != *"$pattern"* ]] || session=yes total=$((total + 1))
@@ -583,7 +583,10 @@ run_tests() {
         phase "a data disk that fails for a while, in QEMU" ktap failing_disk_test write@88+8,write@120+8:enospc,flushes@6
         phase "a data disk that fails once, in QEMU" ktap failing_disk_test write@120:enospc:once
     fi
-    [[ $crash == no ]] || phase "promises kept when QEMU is killed" ktap crash_test --runs 4
+    if [[ $crash == yes ]]; then
+        phase "promises kept when QEMU is killed" ktap crash_test --runs 4
+        phase "synced files there when QEMU is killed" ktap crash_test --fat --runs 4
+    fi
     sums=$(awk '{ p += $1; f += $2; s += $3 } END { printf "%d %d %d", p, f, s }' "$run/totals")
     read -r passed failed skipped <<<"$sums"
     ((skipped == 0)) || printf '# %d skipped\n' "$skipped"
