@@ -194,7 +194,7 @@ fn a_stress_refuses_what_it_makes_no_use_of() {
             "zap-mkclean --pages 9",
             "--pages goes with anon, fork, swap, file, msync, writeback, truncate, mixed only",
         ),
-        ("swap --promises", "--promises goes with msync only"),
+        ("swap --promises", "--promises goes with msync, fat only"),
     ] {
         expect(&["--exec", &format!("stress {run}")], 2, accepted);
     }
