@@ -38,6 +38,11 @@ impl<T: ?Sized> Mutex<T> {
     pub fn is_locked(&self) -> bool {
         self.0.state().writer
     }
+
+    /// Somebody waits for it; only a hint.
+    pub fn is_waited_for(&self) -> bool {
+        self.0.state().waiters
+    }
 }
 
 #[cfg(test)]

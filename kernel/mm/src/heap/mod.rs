@@ -75,9 +75,9 @@ fn me() -> u32 {
     u32::from(sync::task::current().0) + 1
 }
 
-/// The running thread grows the heap, and others may be waiting for that.
-pub(crate) fn is_grown_by_me() -> bool {
-    GROWER.load(Ordering::Relaxed) == me()
+/// The running thread grows the heap, and others are waiting for that.
+pub(crate) fn keeps_others_waiting() -> bool {
+    GROWER.load(Ordering::Relaxed) == me() && GROW.is_waited_for()
 }
 
 /// The kernel's global allocator.

@@ -150,8 +150,9 @@ fn wait_for(id: u32) -> Progress {
         VICTIM.store(0, Ordering::Relaxed);
     }
     // Whoever changes the victim's areas holds its lock, and may be waiting for memory right here; or it waits for another lock,
-    // which a thread without an address space may have, or for the heap, which this thread may be growing.
-    let may_be_waited_for = || heap::is_grown_by_me() || adopt::current().is_none_or(|me| me == id);
+    // which a thread without an address space may have, or to grow the heap, as this thread does.
+    let may_be_waited_for =
+        || heap::keeps_others_waiting() || adopt::current().is_none_or(|me| me == id);
     if is_in_the_way() || waited >= MANNERS && may_be_waited_for() {
         return Progress::GiveUp;
     }
