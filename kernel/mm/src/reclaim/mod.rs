@@ -64,6 +64,13 @@ pub fn age(pfn: arch::Pfn) {
     guard.frame().clear(crate::frame::flag::REFERENCED);
 }
 
+/// For the explorer: takes the pages of a killed address space away, as the OOM killer would. False when its `mmap_lock` is
+/// not to be had.
+#[cfg(feature = "lab")]
+pub fn reap(mm: &crate::MmRef) -> bool {
+    crate::exit::reap(mm.id(), mm)
+}
+
 #[cfg(feature = "lab")]
 fn isolate(pfn: arch::Pfn) -> advice::Pages {
     let mut pages = advice::Pages::new();

@@ -26,6 +26,8 @@ pub static ALL: &[&dyn Scenario] = &[
     &reclaim::MUNMAP_VS_RECLAIM,
     &reclaim::SWAPIN_VS_SWAPIN,
     &reclaim::FREE_VS_WRITE,
+    &reclaim::REAP_VS_SWAPIN,
+    &reclaim::REAP_VS_COW,
     &alone::HALF_UNMAPPED,
     &alone::TWO_RECLAIMERS,
     &alone::SWAPIN_VS_ZAP,

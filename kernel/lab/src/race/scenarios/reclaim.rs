@@ -1,6 +1,7 @@
 //! Reclaim against everything that uses the page meanwhile.
 
 use alloc::format;
+use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
 use mm::{Advice, MmError};
@@ -147,4 +148,52 @@ pub(super) static FREE_VS_WRITE: Play = Play {
         must(stage, "load", stage.load(HOME));
     },
     ..Play::NEW
+};
+
+/// A page of a killed space is what it was until it is gone.
+fn a_kills(stage: &'static Stage, me: usize) {
+    if me == 0 {
+        let space = stage.space(0);
+        stage.volatile(0, HOME, 1);
+        space.kill();
+        mm::reclaim::reap(&space);
+        return;
+    }
+    for _ in 0..2 {
+        match stage.load(BESIDE) {
+            Ok(1) | Err(FaultError::Killed) => {}
+            other => stage.violated("scenario", format!("after its death: {other:?}")),
+        }
+        match stage.store(HOME, 2) {
+            Ok(()) | Err(FaultError::Killed) => {}
+            other => stage.violated("scenario", format!("after its death: {other:?}")),
+        }
+    }
+}
+
+/// No fault that is under way puts zeroes in the place of a page that was taken from a killed space.
+pub(super) static REAP_VS_SWAPIN: Play = Play {
+    name: "reap-vs-swapin",
+    about: "A kills an address space and takes its page away while B brings it back from the disk",
+    setup: |stage| {
+        one_space(stage, 1)?;
+        stage.fill(0, BESIDE, 1)?;
+        stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut)
+    },
+    run: a_kills,
+    ..Play::NEW
+};
+
+/// As [`REAP_VS_SWAPIN`], for a copy on write.
+pub(super) static REAP_VS_COW: Play = Play {
+    name: "reap-vs-cow",
+    about: "A kills an address space and takes its page away while B makes its copy of it",
+    setup: |stage| {
+        one_space(stage, 1)?;
+        stage.fill(0, BESIDE, 1)?;
+        stage.put(1, stage.space(0).fork()?);
+        stage.forked(0, 1);
+        Ok(())
+    },
+    ..REAP_VS_SWAPIN
 };
