@@ -34,6 +34,8 @@ pub(crate) enum Root {
 
 /// The number of the first cluster.
 pub(crate) const FIRST: u32 = 2;
+/// Bytes in the largest directory.
+const LARGEST_DIRECTORY: u32 = 2 << 20;
 /// Bytes in the largest clusters that the crate reads.
 const LARGEST: u64 = 32 << 10;
 
@@ -129,6 +131,11 @@ impl Geometry {
     /// The byte where `cluster`, which is one, begins.
     pub(crate) fn byte_of(&self, cluster: u32) -> u64 {
         self.data + u64::from(cluster - FIRST) * u64::from(self.cluster)
+    }
+
+    /// Clusters that a directory has at most: 65,536 entries.
+    pub(crate) fn most_of_directory(&self) -> u32 {
+        LARGEST_DIRECTORY / self.cluster
     }
 
     /// Pages in a cluster.

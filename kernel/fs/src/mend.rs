@@ -1,9 +1,10 @@
 //! What a mount looks at, and mends: chains longer than their file's size are trimmed, sizes longer than the chain shortened.
 //!
 //! The directories say what there is. A first pass goes through all of them and marks the clusters that their entries need; a
-//! cluster that two need, or that is free, makes the volume read-only, as a write to one file would be one to another. What is
+//! cluster that two need, or that is free, makes the volume read-only, as a write to one file would be one to another; so does a
+//! directory that cannot be read to its end, as nobody knows what is in the rest. What is
 //! behind the end of a file is freed only when nobody has it marked, and after the chain's new end is durable. Memory:
-//! a bit for each cluster. Sleeps; nobody else has the volume yet.
+//! a bit for each cluster, and some bytes for each directory, all of it asked for. Sleeps; nobody else has the volume yet.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,7 +13,7 @@ use core::ops::ControlFlow;
 
 use crate::FsError;
 use crate::geometry::{FIRST, Geometry};
-use crate::slots::{Place, Slot};
+use crate::slots::{self, Place, Slot};
 use crate::state::State;
 use crate::table::Next;
 
@@ -58,15 +59,6 @@ pub struct Findings {
 /// How many findings are kept.
 const KEPT: usize = 20;
 
-impl Findings {
-    fn add(&mut self, path: String, finding: Finding) {
-        self.count += 1;
-        if self.list.len() < KEPT {
-            self.list.push((path, finding));
-        }
-    }
-}
-
 /// A bit for each cluster.
 struct Marks(Vec<u64>);
 
@@ -94,8 +86,8 @@ impl Marks {
 enum Rest {
     /// It does not.
     Nothing,
-    /// With this cluster.
-    Surplus(u32),
+    /// With this cluster, or with a number that is no cluster's.
+    Surplus(Option<u32>),
     /// It ends too early.
     Missing,
     /// It is not to be touched.
@@ -112,17 +104,87 @@ struct Unfit {
     rest: Rest,
 }
 
+/// A directory that is to be looked at.
+struct Dir {
+    place: Place,
+    /// Its short name, and which of the others it is in; the root is the first of them.
+    name: [u8; 11],
+    parent: usize,
+}
+
 struct Pass {
     marks: Marks,
     findings: Findings,
     unfit: Vec<Unfit>,
-    /// Directories to be looked at, with their paths.
-    todo: Vec<(Place, String)>,
-    shared: bool,
+    dirs: Vec<Dir>,
+    /// What is free, or one file's, may be another's.
+    unsure: bool,
 }
 
 const SHARED: &str = "a cluster that is another's too";
 const FREE: &str = "a cluster that is free as well";
+
+impl Pass {
+    fn new(geometry: &Geometry) -> Result<Self, FsError> {
+        let mut pass = Self {
+            marks: Marks::new(geometry)?,
+            findings: Findings::default(),
+            unfit: Vec::new(),
+            dirs: Vec::new(),
+            unsure: false,
+        };
+        add(
+            &mut pass.dirs,
+            Dir {
+                place: Place::root(geometry),
+                name: [b' '; 11],
+                parent: 0,
+            },
+        )?;
+        Ok(pass)
+    }
+
+    /// Notes a finding about what is called `name` in a directory, or, without a name, about that directory.
+    fn found(
+        &mut self,
+        dir: usize,
+        name: Option<[u8; 11]>,
+        finding: Finding,
+    ) -> Result<(), FsError> {
+        self.findings.count += 1;
+        if self.findings.list.len() == KEPT {
+            return Ok(());
+        }
+        // From the last name to the first; as long as a hostile image makes it.
+        let (mut names, mut dir): (Vec<[u8; 11]>, _) = (Vec::new(), dir);
+        if let Some(name) = name {
+            add(&mut names, name)?;
+        }
+        while dir != 0 {
+            add(&mut names, self.dirs[dir].name)?;
+            dir = self.dirs[dir].parent;
+        }
+        let mut path = String::new();
+        for name in names.iter().rev() {
+            let name = readable(name);
+            let room = path.try_reserve(1 + name.len());
+            room.map_err(|_| FsError::NoMemory)?;
+            path.push('/');
+            path.push_str(&name);
+        }
+        add(&mut self.findings.list, (path, finding))
+    }
+}
+
+/// Adds to a list.
+///
+/// # Errors
+/// NoMemory.
+fn add<T>(list: &mut Vec<T>, item: T) -> Result<(), FsError> {
+    list.try_reserve(1).map_err(|_| FsError::NoMemory)?;
+    list.push(item);
+    Ok(())
+}
 
 impl State {
     /// Mends what a power cut has left.
@@ -130,20 +192,20 @@ impl State {
     /// # Errors
     /// Io, NoMemory.
     pub(crate) fn mend(&mut self) -> Result<Findings, FsError> {
-        let mut pass = Pass {
-            marks: Marks::new(&self.tree.geometry)?,
-            findings: Findings::default(),
-            unfit: Vec::new(),
-            todo: Vec::from([(Place::root(&self.tree.geometry), String::new())]),
-            shared: false,
-        };
-        while let Some((place, path)) = pass.todo.pop() {
-            match self.look_into(&mut pass, place, &path) {
-                Err(FsError::Corrupt(what)) => pass.findings.add(path, Finding::Damage(what)),
+        let mut pass = Pass::new(&self.tree.geometry)?;
+        let mut dir = 0;
+        while dir < pass.dirs.len() {
+            match self.look_into(&mut pass, dir) {
+                // It has entries that were not seen.
+                Err(FsError::Corrupt(what)) => {
+                    pass.unsure = true;
+                    pass.found(dir, None, Finding::Damage(what))?;
+                }
                 other => other?,
             }
+            dir += 1;
         }
-        if pass.shared && self.read_only.is_none() {
+        if pass.unsure && self.read_only.is_none() {
             self.read_only = Some("it is damaged");
         }
         if self.read_only.is_none() && !pass.unfit.is_empty() {
@@ -153,12 +215,15 @@ impl State {
         Ok(pass.findings)
     }
 
-    fn look_into(&mut self, pass: &mut Pass, place: Place, path: &str) -> Result<(), FsError> {
+    fn look_into(&mut self, pass: &mut Pass, dir: usize) -> Result<(), FsError> {
+        let place = pass.dirs[dir].place;
         if let Place::Chain(first) = place {
-            let (_, _, rest) = self.needed(pass, first, u32::MAX)?;
-            if let Rest::Damage(what) = rest {
-                pass.findings.add(path.into(), Finding::Damage(what));
-                return Ok(());
+            let most = self.tree.geometry.most_of_directory();
+            let (_, _, rest) = self.needed(pass, first, most, true)?;
+            match rest {
+                Rest::Damage(what) => return Err(FsError::Corrupt(what)),
+                Rest::Surplus(_) => return Err(FsError::Corrupt(slots::TOO_LONG)),
+                Rest::Nothing | Rest::Missing => {}
             }
         }
         let mut entries: Vec<Slot> = Vec::new();
@@ -166,33 +231,34 @@ impl State {
             if slot.is_end() {
                 return ControlFlow::Break(Ok(()));
             }
-            if slot.is_entry() {
-                if entries.try_reserve(1).is_err() {
-                    return ControlFlow::Break(Err(FsError::NoMemory));
-                }
-                entries.push(slot);
+            if slot.is_entry()
+                && let Err(e) = add(&mut entries, slot)
+            {
+                return ControlFlow::Break(Err(e));
             }
             ControlFlow::Continue(())
         })?;
         full.unwrap_or(Ok(()))?;
         for slot in entries {
-            let path = alloc::format!("{path}/{}", name(&slot));
             if slot.is_directory() {
-                let room = pass.todo.try_reserve(1);
-                room.map_err(|_| FsError::NoMemory)?;
-                pass.todo.push((Place::Chain(slot.first()), path));
+                let below = Dir {
+                    place: Place::Chain(slot.first()),
+                    name: slot.name(),
+                    parent: dir,
+                };
+                add(&mut pass.dirs, below)?;
             } else {
-                self.look_at(pass, slot, path)?;
+                self.look_at(pass, slot, dir)?;
             }
         }
         Ok(())
     }
 
     /// A file's chain against its size.
-    fn look_at(&mut self, pass: &mut Pass, slot: Slot, path: String) -> Result<(), FsError> {
+    fn look_at(&mut self, pass: &mut Pass, slot: Slot, dir: usize) -> Result<(), FsError> {
         let geometry = self.tree.geometry;
         let wanted = geometry.clusters_of(u64::from(slot.size())) as u32;
-        let (last, kept, rest) = self.needed(pass, slot.first(), wanted)?;
+        let (last, kept, rest) = self.needed(pass, slot.first(), wanted, false)?;
         let finding = match rest {
             Rest::Nothing => return Ok(()),
             Rest::Surplus(_) => Finding::Longer,
@@ -202,44 +268,47 @@ impl State {
             },
             Rest::Damage(what) => Finding::Damage(what),
         };
-        pass.findings.add(path, finding);
+        pass.found(dir, Some(slot.name()), finding)?;
         if !matches!(finding, Finding::Damage(_)) {
-            let room = pass.unfit.try_reserve(1);
-            room.map_err(|_| FsError::NoMemory)?;
-            pass.unfit.push(Unfit {
+            let unfit = Unfit {
                 slot,
                 last,
                 kept,
                 rest,
-            });
+            };
+            add(&mut pass.unfit, unfit)?;
         }
         Ok(())
     }
 
-    /// Marks the clusters of a chain, as many as are wanted (a directory's: all): the last of them, how many there are,
-    /// and what is behind them.
+    /// Marks the clusters of a chain, as many as are wanted (of a directory: as it can have): the last of them, how many there
+    /// are, and what is behind them.
     fn needed(
         &mut self,
         pass: &mut Pass,
         first: u32,
         wanted: u32,
+        is_directory: bool,
     ) -> Result<(Option<u32>, u32, Rest), FsError> {
-        let is_directory = wanted == u32::MAX;
         let (mut last, mut kept) = (None, 0);
         let mut next = Some(first).filter(|first| *first != 0);
         while let Some(cluster) = next {
-            if self.tree.geometry.page_of(cluster).is_none() {
+            let is_one = self.tree.geometry.page_of(cluster).is_some();
+            if kept == wanted {
+                let rest = Rest::Surplus(next.filter(|_| is_one));
+                return Ok((last, kept, rest));
+            }
+            if !is_one {
                 let what = Rest::Damage("a cluster that is not there");
                 return Ok((last, kept, what));
-            }
-            if kept == wanted {
-                return Ok((last, kept, Rest::Surplus(cluster)));
             }
             next = match self.table().next(cluster) {
                 Ok(Next::Cluster(next)) => Some(next),
                 Ok(Next::End) => None,
+                // The last that it needs: a cut may have left half an entry of FAT12 there.
+                Err(FsError::Corrupt(_)) if kept + 1 == wanted && !is_directory => Some(0),
                 Ok(Next::Free) if is_directory => {
-                    pass.shared = true;
+                    pass.unsure = true;
                     return Ok((last, kept, Rest::Damage(FREE)));
                 }
                 Ok(Next::Free) => break,
@@ -247,7 +316,7 @@ impl State {
                 Err(e) => return Err(e),
             };
             if !pass.marks.mark(cluster) {
-                pass.shared = true;
+                pass.unsure = true;
                 return Ok((last, kept, Rest::Damage(SHARED)));
             }
             last = Some(cluster);
@@ -278,7 +347,7 @@ impl State {
         // Nothing leads to what is freed now.
         self.device.opener.sync()?;
         for unfit in &pass.unfit {
-            if let Rest::Surplus(first) = unfit.rest {
+            if let Rest::Surplus(Some(first)) = unfit.rest {
                 self.free_unmarked(&mut pass.marks, first)?;
             }
         }
@@ -306,8 +375,7 @@ impl State {
 }
 
 /// A short name as people write it.
-fn name(slot: &Slot) -> String {
-    let raw = slot.name();
+fn readable(raw: &[u8; 11]) -> String {
     let part = |bytes: &[u8]| String::from(String::from_utf8_lossy(bytes).trim_end());
     let (base, kind) = (part(&raw[..8]), part(&raw[8..]));
     if kind.is_empty() {

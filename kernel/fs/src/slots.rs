@@ -11,6 +11,8 @@ use crate::FsError;
 use crate::geometry::{Geometry, Root};
 use crate::table::{Next, Table};
 
+/// What is wrong with a directory that does not end where it must.
+pub(crate) const TOO_LONG: &str = "a directory of more than 65536 entries";
 const SLOT: usize = 32;
 const END: u8 = 0;
 const DELETED: u8 = 0xe5;
@@ -159,7 +161,7 @@ impl Slots<'_> {
             (Place::Fixed, Root::Cluster(first)) => first,
         };
         let mut cluster = first;
-        for _ in 0..self.geometry.clusters {
+        for _ in 0..self.geometry.most_of_directory() {
             if self.geometry.page_of(cluster).is_none() {
                 return Err(FsError::Corrupt("a directory without a cluster"));
             }
@@ -173,7 +175,7 @@ impl Slots<'_> {
                 Next::End | Next::Free => return Ok(None),
             };
         }
-        Err(FsError::Corrupt("a chain that loops"))
+        Err(FsError::Corrupt(TOO_LONG))
     }
 
     fn part<B>(

@@ -3,6 +3,7 @@
 //! All changes of it are made here, through a stream of the volume's own; what they must come before and after is
 //! `commit`'s. Sleeps; the caller holds the volume's lock.
 
+use arch::block::SECTOR;
 use hadris_fat::Error as FatError;
 use hadris_fat::sync::fat_table::Fat;
 
@@ -53,6 +54,12 @@ impl Table<'_> {
             Fat::Fat32(f) => f.write_clus(self.disk, at, value),
         };
         Ok(done?)
+    }
+
+    /// Whether what the table has for `cluster` lies in two sectors, as happens on FAT12: a cut may leave half of a change.
+    pub(crate) fn is_split(&self, cluster: u32) -> bool {
+        let at = u64::from(cluster) + u64::from(cluster / 2);
+        matches!(self.fat, Fat::Fat12(_)) && at % SECTOR == SECTOR - 1
     }
 
     /// Takes a free cluster, the first from `hint` on; it is the last of a chain.

@@ -69,6 +69,9 @@ pub struct Lost {
     pub directories: bool,
 }
 
+/// Entries in a directory at most.
+const MOST_ENTRIES: usize = 65_536;
+
 static MOUNTED: spin::Mutex<Option<Volume>> = spin::Mutex::new(None);
 
 /// Mounts the data disk, and mends what a power cut has left. Sleeps.
@@ -243,10 +246,13 @@ impl Volume {
             let item = item?;
             let entry = item.as_entry().map(Entry::new);
             let entry = entry.filter(|e| e.name != "." && e.name != "..");
-            list.extend(entry.map(|e| {
-                let path = alloc::format!("{spelled}/{}", e.name);
-                sized(e, &path)
-            }));
+            let Some(entry) = entry else { continue };
+            if list.len() == MOST_ENTRIES {
+                return Err(FsError::Corrupt(slots::TOO_LONG));
+            }
+            list.try_reserve(1).map_err(|_| FsError::NoMemory)?;
+            let path = alloc::format!("{spelled}/{}", entry.name);
+            list.push(sized(entry, &path));
         }
         Ok((Some(place), list))
     }
@@ -400,26 +406,45 @@ impl State {
     }
 
     fn lengthen_directory(&mut self, place: Place) -> Result<(), FsError> {
-        let (Place::Chain(mut last), most) = (place, self.tree.geometry.clusters) else {
+        let (Place::Chain(mut last), most) = (place, self.tree.geometry.most_of_directory()) else {
             return Err(FsError::Full);
         };
-        for _ in 0..most {
+        // Behind the last but one that it can have; one that is longer was refused by who looked for room.
+        for _ in 1..most {
             let Next::Cluster(next) = self.table().next(last)? else {
+                if self.table().is_split(last) {
+                    return Err(FsError::Full);
+                }
                 let new = self.empty_cluster(None)?;
                 return self.table().link(last, Some(new));
             };
             last = next;
         }
-        Err(FsError::Corrupt("a chain that loops"))
+        Err(FsError::Full)
+    }
+
+    /// A free cluster for a directory. Another may be linked behind it later, which nobody can do in one write where the table's
+    /// entry is split; and what a directory's chain leads to is believed, as it has no size.
+    ///
+    /// # Errors
+    /// Full, Io, NoMemory.
+    fn allocate_for_directory(&mut self) -> Result<u32, FsError> {
+        let new = self.allocate(self.hint)?;
+        if !self.table().is_split(new) {
+            return Ok(new);
+        }
+        let next = self.allocate(new + 1);
+        self.free(new)?;
+        next
     }
 
     /// A new cluster of an empty directory, on the disk as well; with `parent` it is its first.
     fn empty_cluster(&mut self, parent: Option<u32>) -> Result<u32, FsError> {
         const ZEROES: [u8; arch::PAGE_SIZE as usize] = [0; arch::PAGE_SIZE as usize];
-        let new = match self.allocate(self.hint) {
+        let new = match self.allocate_for_directory() {
             Err(FsError::Full) if self.owes_clusters() => {
                 self.commit_all()?;
-                self.allocate(self.hint)?
+                self.allocate_for_directory()?
             }
             other => other?,
         };

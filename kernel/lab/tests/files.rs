@@ -64,6 +64,20 @@ impl Image {
     }
 }
 
+/// Sets what the first table says of the first clusters, from 2 on. Of FAT12, as the volume of an [`Image`] is; the
+/// table begins behind the first page.
+fn set_table(image: &Image, entries: &[u16]) {
+    let mut bytes = std::fs::read(&image.0).expect("the image can be read");
+    for (n, entry) in (2..).zip(entries) {
+        let at = 4096 + n + n / 2;
+        let shift = n % 2 * 4;
+        let both = u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let both = both & !(0xfff << shift) | entry << shift;
+        bytes[at..at + 2].copy_from_slice(&both.to_le_bytes());
+    }
+    std::fs::write(&image.0, bytes).expect("the image can be written");
+}
+
 const FIRST: usize = 26;
 const SIZE: usize = 28;
 
@@ -98,6 +112,25 @@ fn clusters_of_two_files_make_a_volume_read_only() {
             "damaged: a cluster that is another's too\n",
             "text\n",
             "/C: the volume is read-only: it is damaged\n",
+        ],
+    );
+}
+
+/// What is in a directory that cannot be read to its end has clusters of which a mount does not know.
+#[test]
+fn a_directory_that_breaks_off_makes_a_volume_read_only() {
+    let image = Image::new("broken", "mkdir /D; write /D/F text; write /X more");
+    // The directory's chain has a bad cluster; behind the end of X is F.
+    set_table(&image, &[0xff7, 0xfff, 3]);
+    image.says(
+        "mount; write /Y other; cat /D/F; cat /X",
+        1,
+        &[
+            "read-only: it is damaged",
+            "/D: damaged: a bad cluster in use\n",
+            "/Y: the volume is read-only: it is damaged\n",
+            "\ntext\n",
+            "\nmore\n",
         ],
     );
 }

@@ -13,7 +13,10 @@ use mm::file;
 use mm::stats::{Use, use_pages};
 
 #[cfg(all(feature = "lab", not(target_os = "none")))]
-use super::fat_cuts::{broken_fat_order_is_noticed, every_cut_leaves_what_was_synced};
+use super::fat_cuts::{
+    broken_fat_order_is_noticed, every_cut_leaves_what_was_synced, half_an_entry_is_behind_the_end,
+    no_directory_has_half_an_entry,
+};
 use super::fat_model::Model;
 use super::file::{PAGE, bytes, empty_cache, same};
 use super::{BASE, Outcome, in_parallel, several, without_leak};
@@ -49,6 +52,10 @@ pub(super) static SUITE: Suite = Suite {
         others_may_be_at_work_when_the_power_is_cut,
         #[cfg(all(feature = "lab", not(target_os = "none")))]
         every_cut_leaves_what_was_synced,
+        #[cfg(all(feature = "lab", not(target_os = "none")))]
+        half_an_entry_is_behind_the_end,
+        #[cfg(all(feature = "lab", not(target_os = "none")))]
+        no_directory_has_half_an_entry,
         #[cfg(all(feature = "lab", not(target_os = "none")))]
         broken_fat_order_is_noticed,
     ],

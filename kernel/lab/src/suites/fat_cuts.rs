@@ -260,7 +260,7 @@ fn run(steps: &[Step]) -> Result<Story, Failure> {
 
 const WORDS: usize = SECTOR as usize / 8;
 /// What is put together again: all that a program touches.
-const SECTORS: u64 = (1 << 20) / SECTOR;
+const SECTORS: u64 = (2 << 20) / SECTOR;
 
 fn snapshot() -> Vec<u64> {
     let word = |i: usize| data_disk().word((i / WORDS) as u64, i % WORDS);
@@ -336,18 +336,22 @@ enum Lost {
     Sectors,
 }
 
-/// All subsets of few writes; of many none, all, each one, all but each one, and some by chance.
+/// All subsets of few writes; of many none, all, each one, all but each one, and some by chance. And sectors by chance.
 fn choices(n: usize, rng: &mut Rng) -> Vec<Lost> {
-    if n <= 5 {
-        return (0..1 << n).map(Lost::Pages).collect();
-    }
     let single = |i: usize| 1_u64 << (i % 64);
-    let mut list = vec![0, u64::MAX];
-    list.extend((0..n.min(64)).flat_map(|i| [single(i), !single(i)]));
-    list.extend((0..8).map(|_| rng.u64(..)));
-    let mut list: Vec<Lost> = list.into_iter().map(Lost::Pages).collect();
-    list.extend((0..8).map(|_| Lost::Sectors));
-    list
+    let pages: Vec<u64> = if n <= 5 {
+        (0..1 << n).collect()
+    } else {
+        let each = (0..n.min(64)).flat_map(|i| [single(i), !single(i)]);
+        let by_chance = (0..8).map(|_| rng.u64(..));
+        [0, u64::MAX]
+            .into_iter()
+            .chain(each)
+            .chain(by_chance)
+            .collect()
+    };
+    let pages = pages.into_iter().map(Lost::Pages);
+    pages.chain((0..8).map(|_| Lost::Sectors)).collect()
 }
 
 fn content(volume: &Volume, name: &str) -> Result<Option<Vec<u8>>, Failure> {
@@ -394,10 +398,16 @@ fn examine(disk: &[u64], model: &Model, also_use: bool) -> Outcome {
     looked
 }
 
-/// Runs a program and cuts it at each point; how many disks that are.
-fn cut_all(size: u64, steps: &[Step], rng: &mut Rng) -> Result<u32, Failure> {
+/// Runs a program and cuts it at each point; how many disks that are. The first `taken` clusters are another file's.
+fn cut_all(size: u64, taken: usize, steps: &[Step], rng: &mut Rng) -> Result<u32, Failure> {
     let mut cuts = 0;
     on_disk(size, || {
+        if taken > 0 {
+            let volume = fs::mount()?;
+            volume.create("/taken")?.truncate((taken * PAGE) as u64)?;
+            drop(volume);
+            fs::unmount()?;
+        }
         let base = snapshot();
         let story = run(steps)?;
         let mut nr = 0;
@@ -417,10 +427,10 @@ pub(super) fn every_cut_leaves_what_was_synced(ctx: &mut TestCtx<'_>) -> Outcome
     const _: () = assert!(SECTORS * SECTOR >= 200 * PAGE_SIZE);
     let mut rng = Rng::with_seed(ctx.seed);
     for size in [FAT12, FAT16] {
-        let cuts = cut_all(size, PROGRAM, &mut rng)?;
+        let cuts = cut_all(size, 0, PROGRAM, &mut rng)?;
         check!(cuts > 200, "only {cuts} disks");
         let steps = by_chance(&mut rng);
-        cut_all(size, &steps, &mut rng).map_err(|e| match e {
+        cut_all(size, 0, &steps, &mut rng).map_err(|e| match e {
             Failure::Wrong(what) => Failure::new(format!("{what}, of {steps:?}")),
             skipped => skipped,
         })?;
@@ -428,11 +438,52 @@ pub(super) fn every_cut_leaves_what_was_synced(ctx: &mut TestCtx<'_>) -> Outcome
     Ok(())
 }
 
+/// FAT12 has entries that lie in two sectors, and a cut may leave half of one: a number of any cluster, or of none. This
+/// cluster has the first.
+const SPLIT: usize = 341;
+
+/// Half an entry is behind the end of a file.
+pub(super) fn half_an_entry_is_behind_the_end(ctx: &mut TestCtx<'_>) -> Outcome {
+    const STEPS: &[Step] = &[
+        Write("/a", 0, 4000),
+        Sync("/a"),
+        Append("/a", 9000),
+        Sync("/a"),
+        Write("/c", 0, 9000),
+        Append("/a", 9000),
+        SyncAll,
+        Cut("/a", 100),
+        Sync("/a"),
+        Append("/a", 20_000),
+        Sync("/a"),
+        Cut("/a", 9000),
+        Cut("/c", 100),
+        SyncAll,
+    ];
+    let mut rng = Rng::with_seed(ctx.seed);
+    for used in 0..6 {
+        cut_all(FAT12, SPLIT - 2 - used, STEPS, &mut rng)?;
+    }
+    Ok(())
+}
+
+/// And never in a directory's chain.
+pub(super) fn no_directory_has_half_an_entry(ctx: &mut TestCtx<'_>) -> Outcome {
+    // Each takes 21 of a cluster's 128 slots.
+    let file = |i: usize| &*format!("/dir/{i:0>250}").leak();
+    let mut steps = vec![Directory("/dir")];
+    for i in 0..8 {
+        steps.extend([Write(file(i), 0, 100), Sync(file(i))]);
+    }
+    let mut rng = Rng::with_seed(ctx.seed);
+    cut_all(FAT12, SPLIT - 2, &steps, &mut rng).map(drop)
+}
+
 /// Where clusters are free as soon as they are taken from a file, some cut leaves what was synced with the content of another.
 pub(super) fn broken_fat_order_is_noticed(ctx: &mut TestCtx<'_>) -> Outcome {
     let mut rng = Rng::with_seed(ctx.seed);
     let was = knobs::set(Knob::FatOrder, false);
-    let found = cut_all(FAT12, PROGRAM, &mut rng);
+    let found = cut_all(FAT12, 0, PROGRAM, &mut rng);
     knobs::set(Knob::FatOrder, was);
     check!(found.is_err(), "every cut was good");
     Ok(())
