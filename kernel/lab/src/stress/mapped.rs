@@ -288,8 +288,6 @@ impl Mapper {
     /// The next version of `n` of the actor's own pages through the mapping, word by word.
     fn store(&mut self, team: &Team, page: usize, n: usize) -> Result<(), Stop> {
         for page in page..page + n {
-            // A disk that fails makes each page wait.
-            team.go_on()?;
             let stamp = self.io.book.begin(page);
             for i in 0..WORDS {
                 let va = word_at(at(BASE, page), i);
@@ -300,6 +298,8 @@ impl Mapper {
             }
             self.io.book.done(page..page + 1);
             team.written.fetch_add(1, Ordering::Relaxed);
+            // A disk that fails makes each page wait. (After the first: a run stores something, however late it began.)
+            team.go_on()?;
         }
         Ok(())
     }
