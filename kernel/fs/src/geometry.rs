@@ -39,6 +39,10 @@ const LARGEST_DIRECTORY: u32 = 2 << 20;
 /// Bytes in the largest clusters that the crate reads.
 const LARGEST: u64 = 32 << 10;
 
+/// FAT32's flags: only one table is kept up to date, and which.
+const ONE_TABLE: u64 = 1 << 7;
+const WHICH_TABLE: u64 = 0xf;
+
 fn word(sector: &[u8; 512], at: usize) -> u64 {
     u64::from(u16::from_le_bytes([sector[at], sector[at + 1]]))
 }
@@ -51,7 +55,7 @@ impl Geometry {
     /// Of the volume that begins with `sector`, on a disk of `disk` bytes.
     ///
     /// # Errors
-    /// NotFat, SmallClusters, Unaligned, Truncated.
+    /// NotFat, SmallClusters, LargeClusters, Unaligned, Truncated, Corrupt.
     pub(crate) fn new(sector: &[u8; 512], disk: u64) -> Result<Self, FsError> {
         if sector[510..] != [0x55, 0xaa] {
             return Err(FsError::NotFat("no boot signature"));
@@ -93,11 +97,25 @@ impl Geometry {
         if !data.is_multiple_of(PAGE_SIZE) {
             return Err(FsError::Unaligned { at: data });
         }
+        let clusters = (total - first) / per_cluster;
+        // The first two entries of a table are no clusters'.
+        let entry_bits = match clusters {
+            _ if is_wide => 32,
+            ..4085 => 12,
+            _ => 16,
+        };
+        if (clusters + 2) * entry_bits > fat * bytes * 8 {
+            return Err(FsError::Corrupt("tables too short for the clusters"));
+        }
+        let flags = long(sector, 40);
+        if is_wide && flags & ONE_TABLE != 0 && flags & WHICH_TABLE != 0 {
+            return Err(FsError::NotFat("a table other than the first is in use"));
+        }
         Ok(Self {
             cluster: cluster as u32,
             data,
             // Below 2^32, as sectors are.
-            clusters: ((total - first) / per_cluster) as u32,
+            clusters: clusters as u32,
             root: if is_wide {
                 Root::Cluster(long(sector, 44) as u32)
             } else {
@@ -195,6 +213,14 @@ mod tests {
             disk: DISK - 4096,
         };
         assert_eq!(Geometry::new(&boot(8, 8), DISK - 4096), Err(cut));
+        let mut short = boot(8, 8);
+        short[22] = 127;
+        // So that the clusters begin on a page.
+        short[14] = 10;
+        assert_eq!(
+            of(&short),
+            FsError::Corrupt("tables too short for the clusters")
+        );
         let broken: [fn(&mut [u8; 512]); 5] = [
             |s| s[11] = 1,
             |s| s[12] = 0x40,

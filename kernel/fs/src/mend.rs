@@ -2,7 +2,7 @@
 //!
 //! The directories say what there is. A first pass goes through all of them and marks the clusters that their entries need; a
 //! cluster that two need, or that is free, makes the volume read-only, as a write to one file would be one to another; so does a
-//! directory that cannot be read to its end, as nobody knows what is in the rest. What is
+//! directory that cannot be read to its end, as nobody knows what is in the rest, or that has a short name twice. What is
 //! behind the end of a file is freed only when nobody has it marked, and after the chain's new end is durable. Memory:
 //! a bit for each cluster, and some bytes for each directory, all of it asked for. Sleeps; nobody else has the volume yet.
 
@@ -123,6 +123,7 @@ struct Pass {
 
 const SHARED: &str = "a cluster that is another's too";
 const FREE: &str = "a cluster that is free as well";
+const TWICE: &str = "two entries of this name";
 
 impl Pass {
     fn new(geometry: &Geometry) -> Result<Self, FsError> {
@@ -239,6 +240,15 @@ impl State {
             ControlFlow::Continue(())
         })?;
         full.unwrap_or(Ok(()))?;
+        // An entry is found again by its short name.
+        entries.sort_unstable_by_key(Slot::name);
+        for two in entries
+            .windows(2)
+            .filter(|two| two[0].name() == two[1].name())
+        {
+            pass.unsure = true;
+            pass.found(dir, Some(two[0].name()), Finding::Damage(TWICE))?;
+        }
         for slot in entries {
             if slot.is_directory() {
                 let below = Dir {

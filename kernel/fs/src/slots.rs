@@ -20,6 +20,8 @@ const ATTRIBUTES: usize = 11;
 const LONG_NAME: u8 = 0x0f;
 const LABEL: u8 = 0x08;
 const DIRECTORY: u8 = 0x10;
+/// The names of a directory itself, and of the one that it is in.
+const DOTS: [&[u8]; 2] = [b".          ", b"..         "];
 /// Letters of a long name in one slot.
 const LETTERS: usize = 13;
 
@@ -46,7 +48,7 @@ impl Slot {
 
     /// It is the entry of a file or directory, but for `.` and `..`.
     pub(crate) fn is_entry(&self) -> bool {
-        !self.is_free() && self.bytes[ATTRIBUTES] & LABEL == 0 && self.bytes[0] != b'.'
+        !self.is_free() && self.bytes[ATTRIBUTES] & LABEL == 0 && !DOTS.contains(&&self.bytes[..11])
     }
 
     pub(crate) fn is_directory(&self) -> bool {
@@ -107,8 +109,8 @@ pub(crate) fn slots_of(name: &str) -> usize {
 pub(crate) fn dots(itself: u32, parent: u32) -> [u8; 2 * SLOT] {
     let mut both = [0; 2 * SLOT];
     for (name, cluster, bytes) in [
-        (b".          ", itself, 0..SLOT),
-        (b"..         ", parent, SLOT..2 * SLOT),
+        (DOTS[0], itself, 0..SLOT),
+        (DOTS[1], parent, SLOT..2 * SLOT),
     ] {
         let mut slot = Slot {
             at: 0,

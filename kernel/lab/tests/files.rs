@@ -135,6 +135,22 @@ fn a_directory_that_breaks_off_makes_a_volume_read_only() {
     );
 }
 
+/// The entry of a file is found by its short name.
+#[test]
+fn two_entries_of_one_name_make_a_volume_read_only() {
+    let image = Image::new("twice", "write /A kept; write /B other");
+    image.patch(b"B          ", 0, b"A");
+    image.says(
+        "mount; write /A lost; cat /A; rm /A",
+        1,
+        &[
+            "read-only: it is damaged",
+            "/A: damaged: two entries of this name\n",
+            "/A: the volume is read-only: it is damaged\nkept\n",
+        ],
+    );
+}
+
 #[test]
 fn nothing_is_copied_onto_or_into_itself() {
     let image = Image::new(

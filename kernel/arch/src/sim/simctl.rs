@@ -8,6 +8,7 @@ use crate::addr::{PAGE_SIZE, Pfn, VirtAddr};
 use std::any::Any;
 use std::sync::{Arc, Mutex};
 
+#[cfg(feature = "lab")]
 pub use super::actor::is_playing;
 pub use super::disk::{DiskEvent, DiskFault, FaultKind, RamDisk};
 pub use oracle::Violation;
