@@ -169,10 +169,7 @@ fn a_disk_with_read_errors_fails_the_run_that_needs_it() {
 #[test]
 fn a_stress_ends_on_a_disk_that_takes_no_writes() {
     let machine = ["--data", "16M", "--mem", "64M", "--exec"];
-    for (sectors, written) in [
-        ("0+8", "1 pages are not written"),
-        ("", "are not written"),
-    ] {
+    for (sectors, written) in [("0+8", "1 pages are not written"), ("", "are not written")] {
         let run = format!("fault-inject data write {sectors}; stress writeback --secs 1");
         expect(&[&machine[..], &[&run]].concat(), 1, written);
         expect(
