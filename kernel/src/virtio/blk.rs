@@ -212,15 +212,16 @@ impl<const N: usize> BlockDevice for Disk<N> {
 impl<const N: usize> Disk<N> {
     /// Why the device is to be given up, if it is; it has been then.
     fn judge(&self) -> Option<&'static str> {
-        let (now, completed) = (arch::now_ns(), self.completed());
-        let (state, owes) = {
+        let now = arch::now_ns();
+        // What completes without the device (a flush of one without a cache) is no progress of it.
+        let (state, owes, answered) = {
             let queue = self.queue.lock();
-            (queue.state(), queue.owes())
+            (queue.state(), queue.owes(), queue.answered())
         };
         let why = match state {
             State::Down => return None,
             State::Mad => NOT_ASKED,
-            State::Up if self.patience.lock().is_over(now, completed, owes) => "it does not answer",
+            State::Up if self.patience.lock().is_over(now, answered, owes) => "it does not answer",
             State::Up => return None,
         };
         self.queue.lock().give_up();

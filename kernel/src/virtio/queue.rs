@@ -68,6 +68,8 @@ pub(super) struct Queue<const N: usize> {
     /// The DMA page of headers and status bytes.
     page: Pfn,
     state: State,
+    /// Requests that the device has answered since ever.
+    answered: u64,
 }
 
 /// Whether the device is of use.
@@ -106,6 +108,7 @@ impl<const N: usize> Queue<N> {
             slots: [const { None }; SLOTS],
             page: allocate(1)?,
             state: State::Up,
+            answered: 0,
         })
     }
 
@@ -194,6 +197,7 @@ impl<const N: usize> Queue<N> {
             return None;
         };
         let bio = self.slots[slot].take().map(|s| s.bio)?;
+        self.answered += 1;
         let mut buffers = self.buffers(slot, bio);
         let (inputs, outputs) = buffers.split();
         // SAFETY: the buffers are rebuilt from the same slot and the same bio as for `add`.
@@ -205,6 +209,11 @@ impl<const N: usize> Queue<N> {
     /// The device owes answers.
     pub(super) fn owes(&self) -> bool {
         self.slots.iter().any(Option::is_some)
+    }
+
+    /// Requests that the device has answered since ever.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// Nothing is submitted to the device any more. What it owes stays with it until it was reset.
