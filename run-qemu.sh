@@ -486,14 +486,20 @@ verdict() {
 # One phase of the tests as one test of the overall report, with its own tests below it. COMMAND
 # prints KTAP, or is `cargo test`.
 phase() { # NAME ktap|cargo COMMAND...
-    local name=$1 tests=() status failed result='not ok'
+    local name=$1 tests=() statuses status failed result='not ok'
     # The plan comes first, so they are counted first.
     [[ $2 == ktap ]] || tests=(--cargo "$("${@:3}" --list 2>/dev/null | grep -c ': test$')")
     shift 2
     phases=$((phases + 1))
     "$@" | target/debug/report "$run/totals" "$name" "${tests[@]}"
-    status=${PIPESTATUS[0]}
-    failed=$(tail -n 1 "$run/totals" | cut -d ' ' -f 2)
+    statuses=("${PIPESTATUS[@]}")
+    status=${statuses[0]}
+    if ((statuses[1] == 0)); then
+        failed=$(tail -n 1 "$run/totals" | cut -d ' ' -f 2)
+    else
+        # The last totals are another phase's.
+        failed=0 status=${statuses[1]}
+    fi
     ((status == 0 && failed == 0)) && result=ok
     # A phase that died without naming a test is a failure of its own.
     ((status == 0 || failed > 0)) || echo "0 1 0" >>"$run/totals"

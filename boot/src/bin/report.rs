@@ -125,8 +125,11 @@ fn run(path: &str, name: &str, planned: Option<u64>) -> io::Result<()> {
     if let Some(planned) = planned {
         out.write_all(phase.cargo_head(planned).as_bytes())?;
     }
-    for line in io::stdin().lock().lines() {
-        out.write_all(phase.line(&line?).as_bytes())?;
+    // Bytes: a test may print what is no text.
+    for line in io::stdin().lock().split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line));
+        out.write_all(phase.line(&line).as_bytes())?;
         out.flush()?;
     }
     let totals = phase.leaves.totals;
