@@ -32,8 +32,9 @@ pub(crate) enum What<'a> {
     One(&'a Arc<Node>, &'a Opener),
 }
 
-/// The files that have changed and whose content is on the disk, and the first error.
+/// The files whose content is on the disk, and the first error.
 struct Files {
+    /// Those that have changed, or whose content was not durable before.
     list: Vec<Arc<Node>>,
     result: Result<(), FsError>,
 }
@@ -42,8 +43,11 @@ impl Files {
     /// Writes a file's content, and adds the file if there is more to do. Others go on after one that failed.
     fn take(&mut self, state: &State, node: &Arc<Node>, content: &Opener) {
         let room = self.list.try_reserve(1).map_err(|_| FsError::NoMemory);
+        let unsynced = node.is_unsynced();
+        // For who asks after a failure what is lost: the flush may have failed after the writing.
+        node.set_unsynced(unsynced);
         match room.and_then(|()| Ok(content.sync()?)) {
-            Ok(()) if state.is_changed(node) => self.list.push(node.clone()),
+            Ok(()) if unsynced || state.is_changed(node) => self.list.push(node.clone()),
             done => self.result = self.result.and(done),
         }
     }
@@ -85,12 +89,13 @@ impl State {
             }
             What::One(node, content) => files.take(self, node, content),
         }
-        disk.sync()?;
+        self.sync_disk(disk)?;
         self.after(&mut files, disk, Self::link_tail)?;
         self.after(&mut files, disk, Self::write_entry)?;
         self.after(&mut files, disk, Self::end_chain)?;
+        files.list.iter().for_each(|node| node.set_unsynced(false));
         if self.free_all()? && matches!(what, What::All) {
-            disk.sync()?;
+            self.sync_disk(disk)?;
         }
         files.result
     }
@@ -115,8 +120,19 @@ impl State {
             }
         });
         if changed {
-            disk.sync()?;
+            self.sync_disk(disk)?;
         }
+        Ok(())
+    }
+
+    /// What was written of the directories and the table is durable. `disk` is told of errors.
+    ///
+    /// # Errors
+    /// Io when a write has failed since `disk` was last told.
+    pub(crate) fn sync_disk(&mut self, disk: &Opener) -> Result<(), FsError> {
+        let changes = self.device.changes();
+        disk.sync()?;
+        self.durable = changes;
         Ok(())
     }
 

@@ -75,6 +75,11 @@ impl Device {
         }
     }
 
+    /// Goes up with each change.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
     /// Forgets what the cache has of `len` bytes from `pos` on, written or not.
     ///
     /// # Errors
@@ -143,7 +148,7 @@ impl Read for Disk {
 
     fn read(&mut self, buf: &mut [u8]) -> IoResult<usize, ErrorKind> {
         let (page, from, n) = self.part(buf.len());
-        let changes = self.device.changes.load(Ordering::Relaxed);
+        let changes = self.device.changes();
         if self.kept != Some((page, changes)) {
             self.kept = None;
             let start = page * PAGE_SIZE;

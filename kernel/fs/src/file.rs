@@ -5,6 +5,7 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use mm::file::Opener;
 
@@ -19,6 +20,8 @@ pub(crate) struct Node {
     pub(crate) opener: Opener,
     /// The holder of the volume's lock reads and changes it.
     pub(crate) chain: spin::Mutex<Chain>,
+    /// It was written or cut off after it was last made durable. The volume's lock orders it.
+    unsynced: AtomicBool,
 }
 
 impl Node {
@@ -27,6 +30,7 @@ impl Node {
             path,
             opener,
             chain: spin::Mutex::new(chain),
+            unsynced: AtomicBool::new(false),
         }
     }
 
@@ -43,6 +47,17 @@ impl Node {
     /// Whether somebody besides the volume has it.
     pub(crate) fn is_open(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1
+    }
+
+    /// Whether a power cut now may find something else than the last sync has left. What was stored through a mapping counts as long
+    /// as it is not written back.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.unsynced.load(Ordering::Relaxed) || self.opener.has_unwritten()
+    }
+
+    /// Something changes; or it was made durable.
+    pub(crate) fn set_unsynced(&self, is: bool) {
+        self.unsynced.store(is, Ordering::Relaxed);
     }
 
     /// The cache has nothing of the file any more and writes nothing to its clusters.
@@ -98,6 +113,7 @@ impl File {
     /// NoMemory.
     pub fn write(&self, pos: u64, data: &[u8]) -> Result<usize, FsError> {
         let mut state = self.volume.lock_to_write()?;
+        self.node.set_unsynced(true);
         let old = self.size();
         let end = pos.saturating_add(data.len() as u64);
         if data.is_empty() || end <= old {
@@ -118,6 +134,7 @@ impl File {
     /// NotMounted, ReadOnly, TooLarge, Full, Corrupt, Io, NoMemory: a file that was to grow is as before.
     pub fn truncate(&self, size: u64) -> Result<(), FsError> {
         let mut state = self.volume.lock_to_write()?;
+        self.node.set_unsynced(true);
         if size > self.size() {
             state.reserve(&self.node, size)?;
         }

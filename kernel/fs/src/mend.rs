@@ -355,13 +355,14 @@ impl State {
             self.slots().put(&slot)?;
         }
         // Nothing leads to what is freed now.
-        self.device.opener.sync()?;
+        let device = self.device.clone();
+        self.sync_disk(&device.opener)?;
         for unfit in &pass.unfit {
             if let Rest::Surplus(Some(first)) = unfit.rest {
                 self.free_unmarked(&mut pass.marks, first)?;
             }
         }
-        Ok(self.device.opener.sync()?)
+        self.sync_disk(&device.opener)
     }
 
     /// Frees the clusters of a chain up to the first that somebody has.

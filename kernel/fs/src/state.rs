@@ -28,6 +28,8 @@ pub(crate) struct State {
     pub(crate) nodes: Vec<Arc<Node>>,
     /// First clusters of chains to be freed once what the directories have is durable.
     pub(crate) freed: Vec<u32>,
+    /// The device's count of changes that were durable at least.
+    pub(crate) durable: u64,
     /// Where to look for a free cluster.
     pub(crate) hint: u32,
     /// How many clusters are free, if the volume counts them.
@@ -62,6 +64,7 @@ impl State {
         }
         Ok(Self {
             tree: Tree { fat, geometry },
+            durable: device.changes(),
             device,
             disk,
             nodes: Vec::new(),

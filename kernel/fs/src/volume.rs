@@ -164,11 +164,10 @@ impl Volume {
     /// What would be lost if nothing more were written.
     fn unwritten(&self) -> Result<Lost, FsError> {
         let state = self.lock()?;
-        let changed = |node: &&Arc<Node>| state.is_changed(node) || node.opener.has_unwritten();
-        let nodes = state.nodes.iter().filter(changed);
+        let nodes = state.nodes.iter().filter(|node| node.is_unsynced());
         Ok(Lost {
             files: nodes.map(|node| node.path().to_string()).collect(),
-            directories: self.0.device.opener.has_unwritten() || !state.freed.is_empty(),
+            directories: self.0.device.changes() != state.durable || !state.freed.is_empty(),
         })
     }
 

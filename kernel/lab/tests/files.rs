@@ -255,6 +255,30 @@ fn a_disk_that_fails_for_ever_can_be_unmounted() {
     image.says("umount --farce", 2, &["accepted: --force"]);
 }
 
+/// Its writes go well, and only the flushes fail: what was written may be in the disk's cache.
+#[test]
+fn what_was_written_and_not_flushed_is_lost() {
+    let image = Image::new("flush", "write /A kept; write /B kept");
+    let text = image.says(
+        "mount; cat /B; fault-inject data flush; write /A lost; umount; umount --force",
+        1,
+        &[
+            "the disk failed: what was not written yet is lost\n",
+            "/A: as it was last synced\n",
+        ],
+    );
+    assert!(!text.contains("/B:"), "{text}");
+    let text = image.says(
+        "mount; cat /A; fault-inject data flush; umount --force",
+        0,
+        &["lost\n"],
+    );
+    assert!(
+        !text.contains("/A:") && !text.contains("directories:"),
+        "{text}"
+    );
+}
+
 #[test]
 fn text_may_look_like_an_option() {
     let image = Image::new("text", "write /a -h; write -- /b --help");
