@@ -83,7 +83,8 @@ pub(super) static STAGE: Stage = Stage {
 impl Stage {
     /// Puts `space` at place `i`; the explorer drops it when the run is over.
     pub fn put(&self, i: usize, space: MmRef) {
-        *self.spaces[i].lock() = Some(space);
+        let before = self.spaces[i].lock().replace(space);
+        assert!(before.is_none(), "place {i} of the stage is taken");
     }
 
     /// The address space at place `i`.

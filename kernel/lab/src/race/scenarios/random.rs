@@ -148,12 +148,13 @@ fn give_up(stage: &'static Stage, me: usize, at: u64, pages: u64, op: impl FnOnc
     stage.giving_up(me, me, page(at), pages, op);
 }
 
-/// Leaves a child where there is room for one.
+/// Leaves a child where there is room for one, and else ends it.
 fn fork(stage: &'static Stage, me: usize) {
-    let Some(place) = (CHILDREN + me..SPACES).find(|&i| stage.try_space(i).is_none()) else {
+    let Ok(child) = stage.space(me).fork() else {
         return;
     };
-    if let Ok(child) = stage.space(me).fork() {
+    // Only now: another actor may fork at the same time.
+    if let Some(place) = (CHILDREN + me..SPACES).find(|&i| stage.try_space(i).is_none()) {
         stage.put(place, child);
     }
 }
