@@ -133,6 +133,7 @@ impl State {
         let changes = self.device.changes();
         disk.sync()?;
         self.durable = changes;
+        self.deleted = false;
         Ok(())
     }
 

@@ -342,6 +342,7 @@ impl State {
     }
 
     fn mend_all(&mut self, pass: &mut Pass) -> Result<(), FsError> {
+        self.begin_change()?;
         // A count that a cut has left may be wrong.
         self.free = None;
         for unfit in &pass.unfit {

@@ -34,6 +34,10 @@ pub(crate) struct State {
     pub(crate) hint: u32,
     /// How many clusters are free, if the volume counts them.
     pub(crate) free: Option<u32>,
+    /// Entries were removed whose slots the disk may still have.
+    pub(crate) deleted: bool,
+    /// The count on the disk is no more; see [`State::begin_change`].
+    uncounted: bool,
     /// Why nothing may be written.
     pub(crate) read_only: Option<&'static str>,
     /// While the volume is mounted.
@@ -41,8 +45,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Of the volume on `device`. While it is mounted FAT32's count of free clusters says that it is unknown: what a power cut leaves
-    /// is then not wrong.
+    /// Of the volume on `device`.
     ///
     /// # Errors
     /// What [`FsError`] says of bad volumes; Io, NoMemory.
@@ -52,15 +55,12 @@ impl State {
         read_only: Option<&'static str>,
     ) -> Result<Self, FsError> {
         let mut disk = Disk::new(device.clone());
-        let mut fat = FatVolume::open(Disk::new(device.clone()))?;
+        let fat = FatVolume::open(Disk::new(device.clone()))?;
         let mut free = None;
-        if let Some(info) = geometry.info.filter(|_| read_only.is_none()) {
+        if let Some(info) = geometry.info {
             let mut count = [0; 4];
             disk.get(info + COUNT_AT, &mut count)?;
             free = Some(u32::from_le_bytes(count)).filter(|n| *n <= geometry.clusters);
-            disk.put(info + COUNT_AT, &UNKNOWN.to_le_bytes())?;
-            // The crate keeps a count of its own, which it takes from there.
-            fat = FatVolume::open(Disk::new(device.clone()))?;
         }
         Ok(Self {
             tree: Tree { fat, geometry },
@@ -71,9 +71,29 @@ impl State {
             freed: Vec::new(),
             hint: FIRST,
             free,
+            deleted: false,
+            uncounted: false,
             read_only,
             taken: None,
         })
+    }
+
+    /// Before the first change since the volume was mounted: FAT32's count of free clusters says that nobody knows it, on the disk
+    /// as well, so that it is not wrong after a power cut.
+    ///
+    /// # Errors
+    /// Io, NoMemory, Corrupt.
+    pub(crate) fn begin_change(&mut self) -> Result<(), FsError> {
+        let Some(info) = self.tree.geometry.info.filter(|_| !self.uncounted) else {
+            return Ok(());
+        };
+        self.disk.put(info + COUNT_AT, &UNKNOWN.to_le_bytes())?;
+        let device = self.device.clone();
+        self.sync_disk(&device.opener)?;
+        // The crate keeps a count of its own, which it takes from there.
+        self.tree.fat = FatVolume::open(Disk::new(device))?;
+        self.uncounted = true;
+        Ok(())
     }
 
     /// The allocation table.
@@ -105,6 +125,28 @@ impl State {
         self.slots().find(place, name)
     }
 
+    /// An entry is no more.
+    ///
+    /// # Errors
+    /// Io, NoMemory.
+    pub(crate) fn delete(&mut self, found: &Found) -> Result<(), FsError> {
+        self.deleted = true;
+        self.slots().delete(found)
+    }
+
+    /// Before an entry is made: those that were removed are so on the disk. The new one may take their slots, and a cut between
+    /// would leave its long name with the old file.
+    ///
+    /// # Errors
+    /// Io, NoMemory.
+    pub(crate) fn end_deletion(&mut self) -> Result<(), FsError> {
+        if !self.deleted {
+            return Ok(());
+        }
+        let device = self.device.clone();
+        self.sync_disk(&device.opener)
+    }
+
     /// The file that was opened as `spelled`, if it was.
     pub(crate) fn known(&self, spelled: &str) -> Option<usize> {
         self.nodes.iter().position(|node| node.is(spelled))
@@ -116,7 +158,7 @@ impl State {
     /// Io, NoMemory.
     pub(crate) fn write_count(&mut self) -> Result<(), FsError> {
         let count = self.tree.geometry.info.zip(self.free);
-        match count.filter(|_| self.read_only.is_none()) {
+        match count.filter(|_| self.uncounted) {
             Some((info, free)) => self.disk.put(info + COUNT_AT, &free.to_le_bytes()),
             None => Ok(()),
         }

@@ -182,13 +182,14 @@ impl Volume {
     /// As [`Volume::lock`], to change something.
     ///
     /// # Errors
-    /// NotMounted, ReadOnly.
+    /// NotMounted, ReadOnly, Io, NoMemory, Corrupt.
     pub(crate) fn lock_to_write(&self) -> Result<MutexGuard<'_, State>, FsError> {
-        let state = self.lock()?;
-        match state.read_only {
-            Some(why) => Err(FsError::ReadOnly(why)),
-            None => Ok(state),
+        let mut state = self.lock()?;
+        if let Some(why) = state.read_only {
+            return Err(FsError::ReadOnly(why));
         }
+        state.begin_change()?;
+        Ok(state)
     }
 
     /// What it is.
@@ -297,7 +298,7 @@ impl Volume {
         let made = state.make_directory(path);
         if made.is_err() {
             let found = state.entry(path)?;
-            state.slots().delete(&found)?;
+            state.delete(&found)?;
         }
         made
     }
@@ -330,7 +331,7 @@ impl Volume {
             state.nodes[i].forget()?;
             state.nodes.swap_remove(i);
         }
-        state.slots().delete(&found)?;
+        state.delete(&found)?;
         // A chain that was not linked yet, and the one that the entry leads to.
         let (tail, first) = match chain {
             Some(chain) => (chain.tail, chain.first),
@@ -395,6 +396,7 @@ impl State {
             return Err(FsError::Exists);
         }
         let slots = slots::slots_of(name);
+        self.end_deletion()?;
         if place != Place::Fixed && !self.slots().has_room(place, slots)? {
             self.lengthen_directory(place)?;
         }

@@ -255,6 +255,22 @@ fn a_disk_that_fails_for_ever_can_be_unmounted() {
     image.says("umount --farce", 2, &["accepted: --force"]);
 }
 
+/// A directory's cluster that could not be written is a file's then, and what waits to be written of the directory is not.
+#[test]
+fn a_cluster_has_one_cache_at_a_time() {
+    let image = Image::new(
+        "sides",
+        "write /fill x; truncate /fill 2012K; write /f text",
+    );
+    let text = image.says(
+        "mount; fault-inject data write; mkdir /d; fault-inject data clear; truncate /f 8K; sync; umount; mount; cat /f",
+        1,
+        &["/d: the disk failed\n", "\ntext\n....."],
+    );
+    // The directory's first names are filled up with spaces.
+    assert!(!text.contains("     "), "{text}");
+}
+
 /// Its writes go well, and only the flushes fail: what was written may be in the disk's cache.
 #[test]
 fn what_was_written_and_not_flushed_is_lost() {

@@ -14,8 +14,8 @@ use mm::stats::{Use, use_pages};
 
 #[cfg(all(feature = "lab", not(target_os = "none")))]
 use super::fat_cuts::{
-    broken_fat_order_is_noticed, every_cut_leaves_what_was_synced, half_an_entry_is_behind_the_end,
-    no_directory_has_half_an_entry,
+    a_root_directory_grows, broken_fat_order_is_noticed, every_cut_leaves_what_was_synced,
+    free_clusters_are_counted, half_an_entry_is_behind_the_end, no_directory_has_half_an_entry,
 };
 use super::fat_model::Model;
 use super::file::{PAGE, bytes, empty_cache, same};
@@ -52,6 +52,10 @@ pub(super) static SUITE: Suite = Suite {
         others_may_be_at_work_when_the_power_is_cut,
         #[cfg(all(feature = "lab", not(target_os = "none")))]
         every_cut_leaves_what_was_synced,
+        #[cfg(all(feature = "lab", not(target_os = "none")))]
+        a_root_directory_grows,
+        #[cfg(all(feature = "lab", not(target_os = "none")))]
+        free_clusters_are_counted,
         #[cfg(all(feature = "lab", not(target_os = "none")))]
         half_an_entry_is_behind_the_end,
         #[cfg(all(feature = "lab", not(target_os = "none")))]
@@ -237,7 +241,7 @@ fn clusters_change_sides(_: &mut TestCtx<'_>) -> Outcome {
 }
 
 /// Changes bytes of the disk itself.
-fn patch(pos: u64, data: &[u8]) -> Outcome {
+pub(super) fn patch(pos: u64, data: &[u8]) -> Outcome {
     let disk = file::open(0, file::disk_pages())?;
     check_eq!(disk.write(pos, data)?, data.len());
     disk.sync()?;

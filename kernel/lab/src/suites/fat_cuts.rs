@@ -19,7 +19,7 @@ use fs::{Finding, FsError, Volume};
 use mm::knobs::{self, Knob};
 
 use super::Outcome;
-use super::fat::{FAT12, FAT16, on_disk, write};
+use super::fat::{FAT12, FAT16, on_disk, patch, write};
 use super::file::{PAGE, bytes};
 use crate::check;
 use crate::selftest::{Failure, TestCtx};
@@ -329,6 +329,61 @@ fn each_disk(
     Ok(cuts)
 }
 
+/// A FAT32 volume, which has fewer clusters than `fs::format` makes one of; told by its size.
+const FAT32: u64 = 2 << 20;
+/// Where it has the number of its free clusters, and its first table.
+const COUNT_AT: usize = PAGE + 488;
+const TABLE_AT: usize = 2 * PAGE;
+
+/// Makes it: a page each for the first sector, the count, and two tables; then the root directory's cluster.
+fn make_fat32() -> Outcome {
+    const CLUSTERS: u32 = (FAT32 / PAGE_SIZE) as u32 - 4;
+    let mut pages = vec![0; 5 * PAGE];
+    let mut put = |at: usize, bytes: &[u8]| pages[at..at + bytes.len()].copy_from_slice(bytes);
+    // Sectors of a page, one in a cluster, two in front of the two tables.
+    put(11, &[0, 0x10, 1, 2, 0, 2]);
+    put(21, &[0xf8]);
+    put(32, &(CLUSTERS + 4).to_le_bytes());
+    put(36, &1_u32.to_le_bytes());
+    put(44, &2_u32.to_le_bytes());
+    put(48, &1_u16.to_le_bytes());
+    put(510, &[0x55, 0xaa]);
+    put(PAGE, b"RRaA");
+    put(PAGE + 484, b"rrAa");
+    put(COUNT_AT, &(CLUSTERS - 1).to_le_bytes());
+    put(PAGE + 492, &3_u32.to_le_bytes());
+    put(PAGE + 510, &[0x55, 0xaa]);
+    for table in [TABLE_AT, TABLE_AT + PAGE] {
+        for (i, entry) in [0x0fff_fff8_u32, 0x0fff_ffff, 0x0fff_ffff]
+            .iter()
+            .enumerate()
+        {
+            put(table + 4 * i, &entry.to_le_bytes());
+        }
+    }
+    patch(0, &pages)
+}
+
+fn long(disk: &[u64], at: usize) -> u32 {
+    (disk[at / 8] >> (at % 8 * 8)) as u32
+}
+
+fn count(disk: &[u64]) -> u32 {
+    long(disk, COUNT_AT)
+}
+
+/// FAT32's count of free clusters is right, or says that nobody knows it.
+fn count_is_right(disk: &[u64]) -> Outcome {
+    let clusters = long(disk, 32) - 4;
+    let free = (2..clusters + 2).filter(|n| long(disk, TABLE_AT + 4 * *n as usize) == 0);
+    let (said, free) = (count(disk), free.count() as u32);
+    check!(
+        said == u32::MAX || said == free,
+        "{free} clusters are free, and the count is {said}"
+    );
+    Ok(())
+}
+
 enum Lost {
     /// These writes, a bit for each.
     Pages(u64),
@@ -401,7 +456,10 @@ fn examine(disk: &[u64], model: &Model, also_use: bool) -> Outcome {
 /// Runs a program and cuts it at each point; how many disks that are. The first `taken` clusters are another file's.
 fn cut_all(size: u64, taken: usize, steps: &[Step], rng: &mut Rng) -> Result<u32, Failure> {
     let mut cuts = 0;
-    on_disk(size, || {
+    on_disk(size.max(FAT12), || {
+        if size == FAT32 {
+            make_fat32()?;
+        }
         if taken > 0 {
             let volume = fs::mount()?;
             volume.create("/taken")?.truncate((taken * PAGE) as u64)?;
@@ -414,6 +472,9 @@ fn cut_all(size: u64, taken: usize, steps: &[Step], rng: &mut Rng) -> Result<u32
         let mut choose = Rng::with_seed(rng.u64(..));
         let all = each_disk(&base, &story, &mut choose, |disk, model| {
             nr += 1;
+            if size == FAT32 {
+                count_is_right(disk)?;
+            }
             examine(disk, model, nr % 8 == 0)
         });
         restore(&base);
@@ -426,7 +487,7 @@ fn cut_all(size: u64, taken: usize, steps: &[Step], rng: &mut Rng) -> Result<u32
 pub(super) fn every_cut_leaves_what_was_synced(ctx: &mut TestCtx<'_>) -> Outcome {
     const _: () = assert!(SECTORS * SECTOR >= 200 * PAGE_SIZE);
     let mut rng = Rng::with_seed(ctx.seed);
-    for size in [FAT12, FAT16] {
+    for size in [FAT12, FAT16, FAT32] {
         let cuts = cut_all(size, 0, PROGRAM, &mut rng)?;
         check!(cuts > 200, "only {cuts} disks");
         let steps = by_chance(&mut rng);
@@ -436,6 +497,52 @@ pub(super) fn every_cut_leaves_what_was_synced(ctx: &mut TestCtx<'_>) -> Outcome
         })?;
     }
     Ok(())
+}
+
+/// Unmounting leaves FAT32's count of free clusters right, and mounting alone changes nothing.
+pub(super) fn free_clusters_are_counted(_: &mut TestCtx<'_>) -> Outcome {
+    on_disk(FAT12, || {
+        make_fat32()?;
+        for round in 0..3 {
+            let before = snapshot();
+            fs::mount()?;
+            fs::unmount()?;
+            check!(
+                snapshot() == before,
+                "round {round}: mounting wrote to the disk"
+            );
+            let volume = fs::mount()?;
+            write(
+                &volume.create(&format!("/f{round}"))?,
+                0,
+                &bytes(0, 5 * PAGE, 1),
+            )?;
+            volume.sync()?;
+            if round == 2 {
+                volume.remove("/f0")?;
+            }
+            drop(volume);
+            fs::unmount()?;
+            let disk = snapshot();
+            count_is_right(&disk)?;
+            check!(
+                count(&disk) != u32::MAX,
+                "round {round}: nobody has counted"
+            );
+        }
+        Ok(())
+    })
+}
+
+/// FAT32's root directory becomes longer.
+pub(super) fn a_root_directory_grows(ctx: &mut TestCtx<'_>) -> Outcome {
+    let file = |i: usize| &*format!("/{i:0>250}").leak();
+    let mut steps = Vec::new();
+    for i in 0..8 {
+        steps.extend([Write(file(i), 0, 100), Sync(file(i))]);
+    }
+    steps.extend([Remove(file(0)), Write(file(8), 0, 100), SyncAll]);
+    cut_all(FAT32, 0, &steps, &mut Rng::with_seed(ctx.seed)).map(drop)
 }
 
 /// FAT12 has entries that lie in two sectors, and a cut may leave half of one: a number of any cluster, or of none. This
