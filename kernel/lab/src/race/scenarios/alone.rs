@@ -198,9 +198,11 @@ pub(super) static PAGEOUT_VS_WALKER: Play = Play {
     about: "A swaps a page out and stores to it while B writes it through a reference from the lockless walk",
     fixes: &[Knob::ReclaimFlush],
     is_small: true,
+    // Clean, with its copy on the disk: only the walker knows that it wrote.
     setup: |stage| {
-        one_space(stage, 1)?;
-        stage.fill(0, HOME, 1)
+        page_on_disk(stage)?;
+        let faulted = stage.space(0).fault(HOME, Access::Read);
+        faulted.map_err(|_| MmError::NotMapped)
     },
     run: |stage, me| {
         if me == 1 {
