@@ -4,14 +4,25 @@ use alloc::format;
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
-use mm::{Advice, MmError};
+use mm::{Advice, MmError, Prot, RemapFlags};
 
-use super::play::{HOME, Play, map, must, one_space};
+use super::play::{FEW_STOPS, HOME, Play, map, must, one_space, page};
 use crate::race::stage::Stage;
 
 fn page_out(stage: &Stage) {
     let out = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut);
     must(stage, "madvise", out);
+}
+
+/// For [`reclaim_remembered`].
+fn remember_frame(stage: &Stage) {
+    let pfn = stage.frame_of(0, HOME);
+    stage.set(0, pfn.map_or(0, |p| u64::from(p.0)));
+}
+
+/// Reclaim comes to the frame by itself, without a lock of the space.
+fn reclaim_remembered(stage: &Stage) {
+    mm::reclaim::one(arch::Pfn(stage.get(0) as u32));
 }
 
 fn one_filled_page(stage: &Stage) -> Result<(), MmError> {
@@ -90,15 +101,12 @@ pub(super) static MUNMAP_VS_RECLAIM: Play = Play {
     enter: |stage, me| {
         if me == 0 {
             must(stage, "store", stage.store(HOME, 1));
-            let pfn = stage.frame_of(0, HOME);
-            stage.set(0, pfn.map_or(0, |p| u64::from(p.0)));
+            remember_frame(stage);
         }
     },
     run: |stage, me| {
         if me == 1 {
-            let pfn = arch::Pfn(stage.get(0) as u32);
-            mm::reclaim::one(pfn);
-            return;
+            return reclaim_remembered(stage);
         }
         let space = stage.space(0);
         stage.volatile(0, HOME, 1);
@@ -148,6 +156,123 @@ pub(super) static FREE_VS_WRITE: Play = Play {
         must(stage, "load", stage.load(HOME));
     },
     ..Play::NEW
+};
+
+/// Rule 1 where reclaim leaves an entry empty, and a fault fills it before reclaim has flushed.
+pub(super) static EMPTIED_VS_FAULT: Play = Play {
+    name: "emptied-vs-fault",
+    about: "A reclaims a page that was given up and that B has in its TLB, while C stores to it anew; then B reads",
+    fixes: &[Knob::BatchedPending],
+    is_small: true,
+    spaces: &[None, Some(0), Some(0)],
+    stops: FEW_STOPS,
+    setup: |stage| {
+        one_filled_page(stage)?;
+        remember_frame(stage);
+        stage.volatile(0, HOME, 1);
+        stage.space(0).madvise(HOME, PAGE_SIZE, Advice::Free)
+    },
+    enter: |stage, me| {
+        if me == 1 {
+            must(stage, "load", stage.load(HOME));
+        }
+    },
+    run: |stage, me| match me {
+        0 => reclaim_remembered(stage),
+        1 => must(stage, "load", stage.load(HOME)),
+        _ => must(stage, "store", stage.store(HOME, 2)),
+    },
+    ..Play::NEW
+};
+
+/// Rule 3 where the right was reclaim's to take away from the TLB: it has unmapped the page and not flushed yet.
+pub(super) static MPROTECT_VS_RECLAIM: Play = Play {
+    name: "mprotect-vs-reclaim",
+    about: "A reclaims a page while B, which has it in its TLB, takes its own right to write it away and stores",
+    fixes: &[Knob::BatchedPending],
+    is_small: true,
+    spaces: &[None, Some(0)],
+    enter: |stage, me| {
+        b_wrote(stage, me);
+        remember_frame(stage);
+    },
+    run: |stage, me| {
+        if me == 0 {
+            return reclaim_remembered(stage);
+        }
+        let protected = stage.space(0).mprotect(HOME, PAGE_SIZE, Prot::READ);
+        must(stage, "mprotect", protected);
+        let stored = stage.store(HOME, 2);
+        if stored != Err(FaultError::Protection) {
+            stage.violated("scenario", format!("a store without the right: {stored:?}"));
+        }
+    },
+    ..Play::NEW
+};
+
+/// As [`MPROTECT_VS_RECLAIM`], where the page is moved away.
+pub(super) static MREMAP_VS_RECLAIM: Play = Play {
+    name: "mremap-vs-reclaim",
+    about: "A reclaims a page while B, which has it in its TLB, moves it and looks where it was",
+    setup: |stage| one_space(stage, 2),
+    run: |stage, me| {
+        if me == 0 {
+            return reclaim_remembered(stage);
+        }
+        let to = page(4);
+        let space = stage.space(0);
+        let moved = space.mremap(HOME, PAGE_SIZE, PAGE_SIZE, RemapFlags::FIXED, Some(to));
+        must(stage, "mremap", moved);
+        stage.forget(0, HOME, 1);
+        let loaded = stage.load(HOME);
+        if loaded != Err(FaultError::Unmapped) {
+            stage.violated("scenario", format!("where nothing is: {loaded:?}"));
+        }
+        let loaded = stage.load(to);
+        if loaded != Ok(1) {
+            stage.violated("scenario", format!("where it is now: {loaded:?}"));
+        }
+    },
+    ..MPROTECT_VS_RECLAIM
+};
+
+/// As [`MPROTECT_VS_RECLAIM`], where the page's slot is shared: what is stored afterwards is the parent's own.
+pub(super) static FORK_VS_RECLAIM: Play = Play {
+    name: "fork-vs-reclaim",
+    about: "A reclaims a page while B, which has it in its TLB, forks and then writes it",
+    is_small: false,
+    run: |stage, me| {
+        if me == 0 {
+            return reclaim_remembered(stage);
+        }
+        match stage.space(0).fork() {
+            Ok(child) => {
+                stage.put(1, child);
+                stage.forked(0, 1);
+            }
+            Err(e) => stage.violated("refused", format!("fork: {e:?}")),
+        }
+        must(stage, "store", stage.store(HOME, 2));
+    },
+    ..MPROTECT_VS_RECLAIM
+};
+
+/// As [`MPROTECT_VS_RECLAIM`], where the page's slot is given up: what is stored afterwards lasts.
+pub(super) static FREE_VS_RECLAIM: Play = Play {
+    name: "madvise-free-vs-reclaim",
+    about: "A reclaims a page while B, which has it in its TLB, gives its content up and then writes it",
+    is_small: false,
+    run: |stage, me| {
+        if me == 0 {
+            return reclaim_remembered(stage);
+        }
+        stage.volatile(0, HOME, 1);
+        let freed = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::Free);
+        must(stage, "madvise", freed);
+        must(stage, "store", stage.store(HOME, 2));
+        stage.lasting(0, HOME);
+    },
+    ..MPROTECT_VS_RECLAIM
 };
 
 /// A page of a killed space is what it was until it is gone.
