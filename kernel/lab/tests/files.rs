@@ -116,6 +116,17 @@ fn clusters_of_two_files_make_a_volume_read_only() {
     );
 }
 
+#[test]
+fn what_another_file_has_is_not_freed_with_a_chain_that_is_too_long() {
+    let image = Image::new("joined", "write /A text; write /B more");
+    // The chain of B leads on to A.
+    set_table(&image, &[0xfff, 2]);
+    let said = "/B: clusters behind its end: mended\n";
+    image.says("mount; write /C other; umount", 0, &[said]);
+    let text = image.says("mount; cat /A; cat /B; cat /C", 0, &["text\nmore\nother\n"]);
+    assert!(!text.contains("/A"), "{text}");
+}
+
 /// What is in a directory that cannot be read to its end has clusters of which a mount does not know.
 #[test]
 fn a_directory_that_breaks_off_makes_a_volume_read_only() {

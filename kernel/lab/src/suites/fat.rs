@@ -15,9 +15,11 @@ use mm::stats::{Use, use_pages};
 #[cfg(all(feature = "lab", not(target_os = "none")))]
 use super::fat_cuts::{
     a_root_directory_grows, broken_fat_order_is_noticed, every_cut_leaves_what_was_synced,
-    free_clusters_are_counted, half_an_entry_is_behind_the_end, no_directory_has_half_an_entry,
+    half_an_entry_is_behind_the_end, no_directory_has_half_an_entry,
 };
 use super::fat_model::Model;
+#[cfg(all(feature = "lab", not(target_os = "none")))]
+use super::fat32::free_clusters_are_counted;
 use super::file::{PAGE, bytes, empty_cache, same};
 use super::{BASE, Outcome, in_parallel, several, without_leak};
 use crate::cancel::Cancel;

@@ -23,6 +23,8 @@ mod balance;
 mod disk;
 mod fat;
 #[cfg(all(feature = "lab", not(target_os = "none")))]
+mod fat32;
+#[cfg(all(feature = "lab", not(target_os = "none")))]
 mod fat_cuts;
 mod fat_model;
 mod fault;
