@@ -9,18 +9,18 @@ use super::Outcome;
 use super::fat::{FAT12, on_disk, patch, write};
 use super::fat_cuts::snapshot;
 use super::file::{PAGE, bytes};
-use crate::check;
 use crate::selftest::TestCtx;
+use crate::{check, check_eq};
 
 /// A FAT32 volume, which has fewer clusters than `fs::format` makes one of; told by its size.
 pub(super) const FAT32: u64 = 2 << 20;
+const CLUSTERS: u32 = (FAT32 / PAGE_SIZE) as u32 - 4;
 /// Where it has the number of its free clusters, and its first table.
 const COUNT_AT: usize = PAGE + 488;
 const TABLE_AT: usize = 2 * PAGE;
 
 /// Makes it: a page each for the first sector, the count, and two tables; then the root directory's cluster.
 pub(super) fn make_fat32() -> Outcome {
-    const CLUSTERS: u32 = (FAT32 / PAGE_SIZE) as u32 - 4;
     let mut pages = vec![0; 5 * PAGE];
     let mut put = |at: usize, bytes: &[u8]| pages[at..at + bytes.len()].copy_from_slice(bytes);
     // Sectors of a page, one in a cluster, two in front of the two tables.
@@ -57,8 +57,7 @@ fn count(disk: &[u64]) -> u32 {
 
 /// FAT32's count of free clusters is right, or says that nobody knows it.
 pub(super) fn count_is_right(disk: &[u64]) -> Outcome {
-    let clusters = long(disk, 32) - 4;
-    let free = (2..clusters + 2).filter(|n| long(disk, TABLE_AT + 4 * *n as usize) == 0);
+    let free = (2..CLUSTERS + 2).filter(|n| long(disk, TABLE_AT + 4 * *n as usize) == 0);
     let (said, free) = (count(disk), free.count() as u32);
     check!(
         said == u32::MAX || said == free,
@@ -67,7 +66,7 @@ pub(super) fn count_is_right(disk: &[u64]) -> Outcome {
     Ok(())
 }
 
-/// Unmounting leaves FAT32's count of free clusters right, and mounting alone changes nothing.
+/// Unmounting leaves no cluster that is nobody's, and FAT32's count of free ones right; mounting alone changes nothing.
 pub(super) fn free_clusters_are_counted(_: &mut TestCtx<'_>) -> Outcome {
     on_disk(FAT12, || {
         make_fat32()?;
@@ -75,28 +74,24 @@ pub(super) fn free_clusters_are_counted(_: &mut TestCtx<'_>) -> Outcome {
             let before = snapshot();
             fs::mount()?;
             fs::unmount()?;
-            check!(
-                snapshot() == before,
-                "round {round}: mounting wrote to the disk"
-            );
+            let same = snapshot() == before;
+            check!(same, "round {round}: mounting wrote to the disk");
             let volume = fs::mount()?;
-            write(
-                &volume.create(&format!("/f{round}"))?,
-                0,
-                &bytes(0, 5 * PAGE, 1),
-            )?;
+            let file = volume.create(&format!("/f{round}"))?;
+            write(&file, 0, &bytes(0, 5 * PAGE, 1))?;
             volume.sync()?;
+            // The last of them keeps one, and the first has gone.
+            file.truncate(PAGE_SIZE)?;
             if round == 2 {
                 volume.remove("/f0")?;
             }
-            drop(volume);
+            drop((file, volume));
             fs::unmount()?;
             let disk = snapshot();
             count_is_right(&disk)?;
-            check!(
-                count(&disk) != u32::MAX,
-                "round {round}: nobody has counted"
-            );
+            let used = CLUSTERS - count(&disk);
+            // The root directory's, and one of each file.
+            check_eq!(used, 1 + [1, 2, 2][round]);
         }
         Ok(())
     })
