@@ -15,7 +15,7 @@ use mm::stats::{Use, use_pages};
 #[cfg(all(feature = "lab", not(target_os = "none")))]
 use super::fat_cuts::{
     a_root_directory_grows, broken_fat_order_is_noticed, every_cut_leaves_what_was_synced,
-    half_an_entry_is_behind_the_end, no_directory_has_half_an_entry,
+    half_an_entry_is_behind_the_end, no_directory_has_half_an_entry, removal_comes_before_freeing,
 };
 use super::fat_model::Model;
 #[cfg(all(feature = "lab", not(target_os = "none")))]
@@ -54,6 +54,8 @@ pub(super) static SUITE: Suite = Suite {
         others_may_be_at_work_when_the_power_is_cut,
         #[cfg(all(feature = "lab", not(target_os = "none")))]
         every_cut_leaves_what_was_synced,
+        #[cfg(all(feature = "lab", not(target_os = "none")))]
+        removal_comes_before_freeing,
         #[cfg(all(feature = "lab", not(target_os = "none")))]
         a_root_directory_grows,
         #[cfg(all(feature = "lab", not(target_os = "none")))]
