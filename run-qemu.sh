@@ -397,10 +397,9 @@ stop_guest() {
 # goes.
 make_run_folder() {
     local old held all
-    { mkdir -p target && exec {all}>target/runs && run=$(mktemp -d "$ROOT/target/run.XXXXXX"); } 2>/dev/null ||
-        die $E_SETUP "nothing can be written to $ROOT/target: run-qemu.sh needs a checkout that it can write to"
     # Nobody takes the folder for a leftover before it is locked.
-    flock "$all"
+    { mkdir -p target && exec {all}>target/runs && flock "$all" && run=$(mktemp -d "$ROOT/target/run.XXXXXX"); } 2>/dev/null ||
+        die $E_SETUP "nothing can be written to $ROOT/target: run-qemu.sh needs a checkout that it can write to"
     exec {held}>"$run/held"
     flock "$held"
     for old in target/run.*; do
