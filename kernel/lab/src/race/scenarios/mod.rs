@@ -65,7 +65,7 @@ pub static PLANTED: &[(&dyn Scenario, &str)] = &[
     (&planted::LIVELOCK, "livelock: "),
     (&planted::STARVED, "livelock: "),
     #[cfg(not(target_os = "none"))]
-    (&planted::PANIC, "panic: the word changed on the way ("),
+    (&planted::PANIC, "panic: the word changed on the way"),
     (&damage::LEAK, "accounting: "),
     (&damage::MISCOUNT, "accounting: "),
     #[cfg(debug_assertions)]
