@@ -140,19 +140,24 @@ impl<T: Slot> Arena<T> {
     /// If no such id was ever handed out.
     #[inline]
     pub fn get(&self, id: u32) -> &T {
-        let chunk = match self.chunks.get(id as usize / CHUNK) {
-            Some(chunk) => chunk.get().map(|chunk| &**chunk),
-            None => self.far_chunk(id),
-        };
-        match chunk {
+        if let Some(place) = self.chunks.get(id as usize / CHUNK)
+            && let Some(chunk) = place.get()
+        {
+            return &chunk[id as usize % CHUNK];
+        }
+        self.get_far(id)
+    }
+
+    /// An object beyond the first directory. (Apart, and with its own end: [`Arena::get`] is in every step of every tree.)
+    #[cold]
+    #[inline(never)]
+    fn get_far(&self, id: u32) -> &T {
+        match self.far_chunk(id) {
             Some(chunk) => &chunk[id as usize % CHUNK],
-            None => no_such_object(id),
+            None => panic!("no object {id}"),
         }
     }
 
-    /// The chunk of an id beyond the first directory.
-    #[cold]
-    #[inline(never)]
     fn far_chunk(&self, id: u32) -> Option<&[T; CHUNK]> {
         let n = id as usize / CHUNK;
         let directory = self.more.get()?.get(n / CHUNKS)?.get()?;
@@ -216,12 +221,6 @@ fn boxed<P, const N: usize>(all: impl Iterator<Item = P>) -> Result<Box<[P; N]>,
     list.into_boxed_slice()
         .try_into()
         .map_err(|_| NoObject::NoMemory)
-}
-
-#[cold]
-#[inline(never)]
-fn no_such_object(id: u32) -> ! {
-    panic!("no object {id} in this pool")
 }
 
 /// A chunk of free objects, linked in order, for ids from `base` on.
