@@ -1,8 +1,9 @@
 //! Judging by its progress whether a device still answers.
 //!
-//! What counts is the time since the last completion while requests are outstanding, not the age of a request: a slow disk
-//! with a long queue gets on. Somebody looks once in a while, and only time between two looks counts, at most a step of
-//! it: when the whole machine stood still, so did the device, and after the clock's jump it gets its round of grace.
+//! What counts is the time since the last completion while requests are outstanding, not the age of
+//! a request: a slow disk with a long queue gets on. Somebody looks once in a while, and only time
+//! between two looks counts, at most a step of it: when the whole machine stood still, so did the
+//! device, and after the clock's jump it gets its round of grace.
 
 /// The patience with one device. Times are in nanoseconds.
 #[derive(Clone, Debug)]
@@ -23,7 +24,8 @@ struct Look {
 }
 
 impl Patience {
-    /// It lasts for `limit`; between two looks at most `step` passes. So it takes `limit / step` looks at least.
+    /// It lasts for `limit`; between two looks at most `step` passes. So it takes `limit / step`
+    /// looks at least.
     pub const fn new(limit: u64, step: u64) -> Self {
         Self {
             limit,
@@ -37,8 +39,8 @@ impl Patience {
         }
     }
 
-    /// A look at time `now`: `completed` requests since ever, and whether any is outstanding. True: the patience is at its
-    /// end.
+    /// A look at time `now`: `completed` requests since ever, and whether any is outstanding. True:
+    /// the patience is at its end.
     pub fn is_over(&mut self, now: u64, completed: u64, outstanding: bool) -> bool {
         let look = Look {
             now,

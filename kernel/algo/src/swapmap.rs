@@ -5,8 +5,8 @@
 //! together lies together on disk; when no cluster is wholly free, partly used ones are filled up. Every
 //! operation but a scan inside one cluster is O(1), near-full areas included.
 //!
-//! A slot's byte counts to [`MAX_COUNT`]; beyond that the count goes on in a page that the caller lends for
-//! the slot's cluster (`more`).
+//! A slot's byte counts to [`MAX_COUNT`]; beyond that the count goes on in a page that the caller
+//! lends for the slot's cluster (`more`).
 //!
 //! Locks: the swap map lock, around every call that takes `&mut self`. One slot may be read without it
 //! through [`SlotState::load`]: a relaxed snapshot, good for hints only. Never sleeps.
@@ -47,8 +47,8 @@ pub enum SwapError {
     NotCached,
     /// [`SwapMap::put`]: no entry refers to the slot.
     NoReference,
-    /// [`SwapMap::dup`]: [`MAX_COUNT`] is reached, and the slot's cluster has no page to count on in:
-    /// [`SwapMap::make_room`] lends one.
+    /// [`SwapMap::dup`]: [`MAX_COUNT`] is reached, and the slot's cluster has no page to count on
+    /// in: [`SwapMap::make_room`] lends one.
     NoRoom,
 }
 
@@ -155,8 +155,8 @@ impl Default for Cursor {
     }
 }
 
-/// The map of one swap area over storage that the caller lends or gives: a byte for each slot, and a record for each
-/// cluster.
+/// The map of one swap area over storage that the caller lends or gives: a byte for each slot, and
+/// a record for each cluster.
 ///
 /// Invariant: a cluster is full exactly when all its slots are used; a cluster on the free list has none
 /// used; one on the partial list has some; one that a CPU fills is on the current list.
@@ -171,12 +171,12 @@ pub struct SwapMap<M, C> {
 }
 
 impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> {
-    /// A map with every slot free but those in `bad`, which are never handed out: the header's page is
-    /// one of them. Overwrites what the storage held.
+    /// A map with every slot free but those in `bad`, which are never handed out: the header's page
+    /// is one of them. Overwrites what the storage held.
     ///
     /// # Errors
-    /// [`BadStorage`] when there is another number of cluster records than needed, too many slots, or a bad slot
-    /// that is none.
+    /// [`BadStorage`] when there is another number of cluster records than needed, too many slots,
+    /// or a bad slot that is none.
     pub fn new(
         map: M,
         clusters: C,
@@ -219,7 +219,8 @@ impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> 
         Ok(())
     }
 
-    /// As new, over the same storage: every slot is free but those in `bad`. Pages that were lent go back.
+    /// As new, over the same storage: every slot is free but those in `bad`. Pages that were lent
+    /// go back.
     ///
     /// # Panics
     /// If a bad slot is none of this map's.
@@ -358,8 +359,8 @@ impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> 
         Ok(self.store(slot, old & !HAS_CACHE, pages))
     }
 
-    /// `slot` is never to be allocated again: its write failed. A slot in use stays in use as "failing".
-    /// Marking twice is no error.
+    /// `slot` is never to be allocated again: its write failed. A slot in use stays in use as
+    /// "failing". Marking twice is no error.
     ///
     /// # Errors
     /// `OutOfRange`.

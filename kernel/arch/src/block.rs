@@ -116,8 +116,8 @@ impl Bio {
     /// whoever sees the result sees the data. Call [`crate::upcall::upcalls`]`.bio_done` after it.
     ///
     /// # Safety
-    /// The caller's device was given the request, and uses none of its frames any more: the owner may
-    /// free them now.
+    /// The caller's device was given the request, and uses none of its frames any more: the owner
+    /// may free them now.
     pub unsafe fn complete(&self, result: Result<(), IoError>) {
         let state = if result.is_ok() { DONE } else { FAILED };
         self.state.store(state, Ordering::Release);
@@ -152,15 +152,16 @@ pub trait BlockDevice: Sync {
     /// returns; it calls `bio.complete(..)` and then the `bio_done` upcall.
     ///
     /// # Safety
-    /// The request is not in flight. Until it completes its frames are blocks of the memory manager's
-    /// allocator or folios, which nobody frees; where it reads, they are its to fill.
+    /// The request is not in flight. Until it completes its frames are blocks of the memory
+    /// manager's allocator or folios, which nobody frees; where it reads, they are its to fill.
     ///
     /// # Errors
     /// [`Busy`] when the queue is full; the bio is still the caller's.
     unsafe fn submit(&self, bio: &'static Bio) -> Result<(), Busy>;
     /// Finished requests since boot, for `swap` and `bench`.
     fn completed(&self) -> u64;
-    /// Starts a device again that was given up, because it did not answer any more; whether it had been. Sleeps.
+    /// Starts a device again that was given up, because it did not answer any more; whether it had
+    /// been. Sleeps.
     ///
     /// # Errors
     /// [`IoError`]: it does not start.

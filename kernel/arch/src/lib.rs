@@ -29,7 +29,8 @@
 //! fn forged(va: arch::VirtAddr, p: arch::Pfn) { let _ = arch::map_kernel_page(va, p, &mut || None); }
 //! ```
 //!
-//! So is what makes others rely on something: which address space is there, and when a device is done.
+//! So is what makes others rely on something: which address space is there, and when a device is
+//! done.
 //!
 //! ```compile_fail,E0133
 //! fn forged() { arch::thread::set_adopted(7); }

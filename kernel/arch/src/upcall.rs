@@ -30,9 +30,9 @@ pub enum FaultError {
 /// What the layers above do for the machine.
 ///
 /// # Safety
-/// [`Upcalls::kernel_frame`] gives away frames that nobody else uses. After [`Upcalls::switch_mm`] the
-/// running CPU's root is that of the address space which the token names (for 0, one that may be walked),
-/// and [`Upcalls::tlb_ipi`] makes it forget what it was asked to.
+/// [`Upcalls::kernel_frame`] gives away frames that nobody else uses. After [`Upcalls::switch_mm`]
+/// the running CPU's root is that of the address space which the token names (for 0, one that may
+/// be walked), and [`Upcalls::tlb_ipi`] makes it forget what it was asked to.
 pub unsafe trait Upcalls: Sync {
     /// A user-half access of the running actor found no (sufficient) translation. Runs in the actor's
     /// thread with interrupts on and may sleep. `Ok` means: retry the access.

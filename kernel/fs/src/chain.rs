@@ -1,8 +1,10 @@
-//! Which clusters a file has: taken before it grows, given back when nothing durable leads to them any more.
+//! Which clusters a file has: taken before it grows, given back when nothing durable leads to them
+//! any more.
 //!
-//! New clusters are a *tail*: a chain of their own that nothing leads to until `commit` links it. Clusters behind the end stay the
-//! file's until `commit`, and are the first to be used when it grows again. So no table that reaches the disk, whole or in
-//! part, says of a cluster that somebody has it whose content is another's. Sleeps; the caller holds the volume's lock.
+//! New clusters are a *tail*: a chain of their own that nothing leads to until `commit` links it.
+//! Clusters behind the end stay the file's until `commit`, and are the first to be used when it
+//! grows again. So no table that reaches the disk, whole or in part, says of a cluster that
+//! somebody has it whose content is another's. Sleeps; the caller holds the volume's lock.
 
 use alloc::vec::Vec;
 
@@ -15,7 +17,8 @@ use crate::geometry::Geometry;
 use crate::state::State;
 use crate::table::Next;
 
-/// The clusters of an open file. The file's layout in the page cache has the same ones, in the same order.
+/// The clusters of an open file. The file's layout in the page cache has the same ones, in the same
+/// order.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Chain {
     /// The first; 0 for none.
@@ -57,7 +60,8 @@ impl Extents {
 }
 
 impl State {
-    /// The clusters of a file as the disk has them, as far as its size goes, and how many bytes they have room for at most.
+    /// The clusters of a file as the disk has them, as far as its size goes, and how many bytes
+    /// they have room for at most.
     ///
     /// # Errors
     /// Corrupt, Io, NoMemory.
@@ -102,8 +106,8 @@ impl State {
         Ok((chain, extents, u64::from(size).min(room) as u32))
     }
 
-    /// Gives a file clusters for `size` bytes, if it has fewer. What is in them is the caller's to write, and shows
-    /// when the file's size says so.
+    /// Gives a file clusters for `size` bytes, if it has fewer. What is in them is the caller's to
+    /// write, and shows when the file's size says so.
     ///
     /// # Errors
     /// TooLarge, Full, Corrupt, Io, NoMemory: it has what it had.
@@ -160,8 +164,8 @@ impl State {
         extents.push(&self.tree.geometry, cluster)
     }
 
-    /// The file's cache learns of clusters; the disk's own forgets what it has of them: they may have been a directory's,
-    /// and must not be written from there any more.
+    /// The file's cache learns of clusters; the disk's own forgets what it has of them: they may
+    /// have been a directory's, and must not be written from there any more.
     fn enter(&mut self, node: &Node, extents: &Extents) -> Result<(), FsError> {
         let pages = node.opener.limit() / PAGE_SIZE;
         let bytes = |pages| u64::from(pages) * PAGE_SIZE;

@@ -1,8 +1,8 @@
 //! What is written before what, so that the power may fail at any moment.
 //!
-//! Any page may be written at any time by the flusher, and the disk may keep or lose each write since the last flush. So what must
-//! not be seen in part is not in a page yet: of a file that has changed, the directory and the table say what was
-//! synced, until a commit:
+//! Any page may be written at any time by the flusher, and the disk may keep or lose each write
+//! since the last flush. So what must not be seen in part is not in a page yet: of a file that has
+//! changed, the directory and the table say what was synced, until a commit:
 //!
 //! 1. content, and the chains of new clusters, which nothing leads to; flush
 //! 2. the file's last cluster leads to the new ones; flush
@@ -10,8 +10,9 @@
 //! 4. the chain ends where the size does; flush
 //! 5. clusters that nothing leads to any more are free, and may be another's.
 //!
-//! A cut between leaves clusters that are nobody's, or a chain that is longer than the size; `mend` trims it.
-//! Removed files and directories wait for 5 as well. Sleeps; the caller holds the volume's lock.
+//! A cut between leaves clusters that are nobody's, or a chain that is longer than the size; `mend`
+//! trims it. Removed files and directories wait for 5 as well. Sleeps; the caller holds the
+//! volume's lock.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -40,7 +41,8 @@ struct Files {
 }
 
 impl Files {
-    /// Writes a file's content, and adds the file if there is more to do. Others go on after one that failed.
+    /// Writes a file's content, and adds the file if there is more to do. Others go on after one
+    /// that failed.
     fn take(&mut self, state: &State, node: &Arc<Node>, content: &Opener) {
         let room = self.list.try_reserve(1).map_err(|_| FsError::NoMemory);
         let unsynced = node.is_unsynced();
@@ -75,8 +77,8 @@ impl State {
     /// Makes files durable, with all directories. `disk` is told of errors of the metadata.
     ///
     /// # Errors
-    /// Io when a write has failed since the openers were last told: of a file whose content could not be written the directory
-    /// has what it had. Corrupt, NoMemory.
+    /// Io when a write has failed since the openers were last told: of a file whose content could
+    /// not be written the directory has what it had. Corrupt, NoMemory.
     pub(crate) fn commit(&mut self, what: What<'_>, disk: &Opener) -> Result<(), FsError> {
         let mut files = Files {
             list: Vec::new(),
@@ -100,7 +102,8 @@ impl State {
         files.result
     }
 
-    /// One step for all files, and a flush if it changed anything. A file for which it fails is left as it is then.
+    /// One step for all files, and a flush if it changed anything. A file for which it fails is
+    /// left as it is then.
     fn after(
         &mut self,
         files: &mut Files,
@@ -223,7 +226,8 @@ impl State {
         place.map(|page| geometry.cluster_of(page))
     }
 
-    /// Clusters were taken from a file, or a file from its directory. They wait for a commit, if nobody breaks the rule.
+    /// Clusters were taken from a file, or a file from its directory. They wait for a commit, if
+    /// nobody breaks the rule.
     ///
     /// # Errors
     /// Io, NoMemory.

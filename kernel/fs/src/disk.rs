@@ -1,8 +1,9 @@
 //! The disk as the FAT crate wants it: a stream with a position, over the page cache of the whole disk.
 //!
-//! The page last read is kept aside, because tables are read entry by entry; it is read again once another stream has written.
-//! Writes go through to the page cache. Nothing is durable before [`mm::file::Opener::sync`]; the crate's `flush`
-//! therefore does nothing. Sleeps. Of one volume, only the holder of its lock uses it.
+//! The page last read is kept aside, because tables are read entry by entry; it is read again once
+//! another stream has written. Writes go through to the page cache. Nothing is durable before
+//! [`mm::file::Opener::sync`]; the crate's `flush` therefore does nothing. Sleeps. Of one volume,
+//! only the holder of its lock uses it.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -63,7 +64,8 @@ pub(crate) fn read_only() -> Option<&'static str> {
 /// What all streams over a volume's disk share.
 pub(crate) struct Device {
     pub(crate) opener: Opener,
-    /// Goes up with each change that a stream's own page may not know of. The volume's lock orders it.
+    /// Goes up with each change that a stream's own page may not know of. The volume's lock orders
+    /// it.
     changes: AtomicU64,
 }
 

@@ -1,7 +1,7 @@
 //! A file on a volume: its content, through a page cache of its own whose pages are its clusters.
 //!
-//! Reading takes no lock of the volume. Writing, truncating and syncing take it, so that the size, the clusters
-//! and the cache change together. Sleeps.
+//! Reading takes no lock of the volume. Writing, truncating and syncing take it, so that the size,
+//! the clusters and the cache change together. Sleeps.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -49,8 +49,8 @@ impl Node {
         Arc::strong_count(self) > 1
     }
 
-    /// Whether a power cut now may find something else than the last sync has left. What was stored through a mapping counts as long
-    /// as it is not written back.
+    /// Whether a power cut now may find something else than the last sync has left. What was stored
+    /// through a mapping counts as long as it is not written back.
     pub(crate) fn is_unsynced(&self) -> bool {
         self.unsynced.load(Ordering::Relaxed) || self.opener.has_unwritten()
     }
@@ -109,8 +109,8 @@ impl File {
     /// grows to the last byte that was written; what lies between is zeroes.
     ///
     /// # Errors
-    /// When nothing was written, and the file has the length that it had: NotMounted, ReadOnly, TooLarge, Full, Corrupt, Io,
-    /// NoMemory.
+    /// When nothing was written, and the file has the length that it had: NotMounted, ReadOnly,
+    /// TooLarge, Full, Corrupt, Io, NoMemory.
     pub fn write(&self, pos: u64, data: &[u8]) -> Result<usize, FsError> {
         let mut state = self.volume.lock_to_write()?;
         self.node.set_unsynced(true);
@@ -131,7 +131,8 @@ impl File {
     /// Makes the file `size` bytes long: cuts it off, or appends zeroes.
     ///
     /// # Errors
-    /// NotMounted, ReadOnly, TooLarge, Full, Corrupt, Io, NoMemory: a file that was to grow is as before.
+    /// NotMounted, ReadOnly, TooLarge, Full, Corrupt, Io, NoMemory: a file that was to grow is as
+    /// before.
     pub fn truncate(&self, size: u64) -> Result<(), FsError> {
         let mut state = self.volume.lock_to_write()?;
         self.node.set_unsynced(true);
@@ -142,11 +143,12 @@ impl File {
         state.taken_away(Some(&self.node))
     }
 
-    /// Makes everything durable that was written to the file before: its content, then its entry and the directories of the
-    /// whole volume.
+    /// Makes everything durable that was written to the file before: its content, then its entry
+    /// and the directories of the whole volume.
     ///
     /// # Errors
-    /// Io when a write has failed since this was last told, or the file was opened. NotMounted, Corrupt, NoMemory.
+    /// Io when a write has failed since this was last told, or the file was opened. NotMounted,
+    /// Corrupt, NoMemory.
     pub fn sync(&self) -> Result<(), FsError> {
         // Most of it without the lock: others go on.
         self.content.sync()?;

@@ -1,8 +1,8 @@
 //! Making a volume.
 //!
-//! The crate says what lies where (`calculate_params`). It is written from here, a page at a time: the crate's formatter
-//! asks for a whole table's zeroes at once and cannot be refused. The first sector, which makes a volume of the disk,
-//! comes last.
+//! The crate says what lies where (`calculate_params`). It is written from here, a page at a time:
+//! the crate's formatter asks for a whole table's zeroes at once and cannot be refused. The first
+//! sector, which makes a volume of the disk, comes last.
 
 use arch::PAGE_SIZE;
 use hadris_fat::FatType;
@@ -18,20 +18,23 @@ const PAGE: usize = PAGE_SIZE as usize;
 
 /// The smallest volume, in bytes.
 const MIN: u64 = 1 << 20;
-/// A volume of more bytes than this has larger clusters, so that its tables have 8 MiB at most up to 64 GiB.
+/// A volume of more bytes than this has larger clusters, so that its tables have 8 MiB at most up
+/// to 64 GiB.
 const SMALL_CLUSTERS: u64 = 8 << 30;
 /// Most pages in a cluster.
 const MOST: u8 = 8;
-/// Disks of some sizes have too many clusters for one type and, with the next type's longer tables, too few for that one.
-/// So many pages fewer, and each has a type.
+/// Disks of some sizes have too many clusters for one type and, with the next type's longer tables,
+/// too few for that one. So many pages fewer, and each has a type.
 const BETWEEN: u64 = 128;
 
-/// Makes a volume of the first `bytes` of the data disk, or of a little less: with clusters of a page, or larger ones above
-/// 8 GiB. What was on it is lost. Ends early when `stop` says so. Sleeps.
+/// Makes a volume of the first `bytes` of the data disk, or of a little less: with clusters of a
+/// page, or larger ones above 8 GiB. What was on it is lost. Ends early when `stop` says so.
+/// Sleeps.
 ///
 /// # Errors
-/// NoDisk; Busy; ReadOnly; BadSize for less than 1 MiB, or more than the disk has; Io, NoMemory, Interrupted: what is on the disk is no volume
-/// then, or still the one of before with what was in it lost.
+/// NoDisk; Busy; ReadOnly; BadSize for less than 1 MiB, or more than the disk has; Io, NoMemory,
+/// Interrupted: what is on the disk is no volume then, or still the one of before with what was in
+/// it lost.
 pub fn format(bytes: u64, stop: impl Fn() -> bool) -> Result<(), FsError> {
     let _taken = Taken::new()?;
     let disk = disk::open()?;
@@ -72,7 +75,8 @@ fn put(disk: &Opener, page: u64, content: &[u8; PAGE]) -> Result<(), FsError> {
     }
 }
 
-/// What a volume of `bytes` bytes looks like: the type follows from the clusters that are left when the tables are made.
+/// What a volume of `bytes` bytes looks like: the type follows from the clusters that are left when
+/// the tables are made.
 ///
 /// # Errors
 /// BadSize.
@@ -119,7 +123,8 @@ impl Page {
     }
 }
 
-/// Pages of a FAT32 volume in front of its tables: the numbers of free clusters, and copies of it and of the first page.
+/// Pages of a FAT32 volume in front of its tables: the numbers of free clusters, and copies of it
+/// and of the first page.
 const INFO: u64 = 1;
 const BOOT_COPY: u64 = 6;
 const INFO_COPY: u64 = 7;

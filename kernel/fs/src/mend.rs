@@ -1,10 +1,13 @@
-//! What a mount looks at, and mends: chains longer than their file's size are trimmed, sizes longer than the chain shortened.
+//! What a mount looks at, and mends: chains longer than their file's size are trimmed, sizes longer
+//! than the chain shortened.
 //!
-//! The directories say what there is. A first pass goes through all of them and marks the clusters that their entries need; a
-//! cluster that two need, or that is free, makes the volume read-only, as a write to one file would be one to another; so does a
-//! directory that cannot be read to its end, as nobody knows what is in the rest, or that has a short name twice. What is
-//! behind the end of a file is freed only when nobody has it marked, and after the chain's new end is durable. Memory:
-//! a bit for each cluster, and some bytes for each directory, all of it asked for. Sleeps; nobody else has the volume yet.
+//! The directories say what there is. A first pass goes through all of them and marks the clusters
+//! that their entries need; a cluster that two need, or that is free, makes the volume read-only,
+//! as a write to one file would be one to another; so does a directory that cannot be read to its
+//! end, as nobody knows what is in the rest, or that has a short name twice. What is behind the end
+//! of a file is freed only when nobody has it marked, and after the chain's new end is durable.
+//! Memory: a bit for each cluster, and some bytes for each directory, all of it asked for. Sleeps;
+//! nobody else has the volume yet.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -145,7 +148,8 @@ impl Pass {
         Ok(pass)
     }
 
-    /// Notes a finding about what is called `name` in a directory, or, without a name, about that directory.
+    /// Notes a finding about what is called `name` in a directory, or, without a name, about that
+    /// directory.
     fn found(
         &mut self,
         dir: usize,
@@ -291,8 +295,8 @@ impl State {
         Ok(())
     }
 
-    /// Marks the clusters of a chain, as many as are wanted (of a directory: as it can have): the last of them, how many there
-    /// are, and what is behind them.
+    /// Marks the clusters of a chain, as many as are wanted (of a directory: as it can have): the
+    /// last of them, how many there are, and what is behind them.
     fn needed(
         &mut self,
         pass: &mut Pass,

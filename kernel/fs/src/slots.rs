@@ -1,8 +1,9 @@
-//! Directories as they lie on the disk: slots of 32 bytes. A file has one, and before it those of its long name.
+//! Directories as they lie on the disk: slots of 32 bytes. A file has one, and before it those of
+//! its long name.
 //!
-//! The crate makes names and finds them; what an entry says of clusters and sizes is written here, so that the order of writes is
-//! `commit`'s. A slot does not cross a sector: whatever the power does, it is as it was or as it was to be.
-//! Sleeps; the caller holds the volume's lock.
+//! The crate makes names and finds them; what an entry says of clusters and sizes is written here,
+//! so that the order of writes is `commit`'s. A slot does not cross a sector: whatever the power
+//! does, it is as it was or as it was to be. Sleeps; the caller holds the volume's lock.
 
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
@@ -230,7 +231,8 @@ impl Slots<'_> {
         self.table.disk.put(slot.at, &slot.bytes)
     }
 
-    /// The entry is no more. The first write decides; what is left of a long name by a failure means nothing.
+    /// The entry is no more. The first write decides; what is left of a long name by a failure
+    /// means nothing.
     ///
     /// # Errors
     /// Io, NoMemory.

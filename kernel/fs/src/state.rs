@@ -1,4 +1,5 @@
-//! What a volume's lock guards: its directories and tables, the files that are known, and what waits for the next commit.
+//! What a volume's lock guards: its directories and tables, the files that are known, and what
+//! waits for the next commit.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,7 +25,8 @@ pub(crate) struct State {
     pub(crate) device: Arc<Device>,
     /// Our own stream, besides the crate's.
     pub(crate) disk: Disk,
-    /// Every file that was opened since the volume was mounted: its cache stays the only one of its clusters.
+    /// Every file that was opened since the volume was mounted: its cache stays the only one of its
+    /// clusters.
     pub(crate) nodes: Vec<Arc<Node>>,
     /// First clusters of chains to be freed once what the directories have is durable.
     pub(crate) freed: Vec<u32>,
@@ -78,8 +80,8 @@ impl State {
         })
     }
 
-    /// Before the first change since the volume was mounted: FAT32's count of free clusters says that nobody knows it, on the disk
-    /// as well, so that it is not wrong after a power cut.
+    /// Before the first change since the volume was mounted: FAT32's count of free clusters says
+    /// that nobody knows it, on the disk as well, so that it is not wrong after a power cut.
     ///
     /// # Errors
     /// Io, NoMemory, Corrupt.
@@ -134,8 +136,8 @@ impl State {
         self.slots().delete(found)
     }
 
-    /// Before an entry is made: those that were removed are so on the disk. The new one may take their slots, and a cut between
-    /// would leave its long name with the old file.
+    /// Before an entry is made: those that were removed are so on the disk. The new one may take
+    /// their slots, and a cut between would leave its long name with the old file.
     ///
     /// # Errors
     /// Io, NoMemory.

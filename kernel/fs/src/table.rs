@@ -1,7 +1,7 @@
 //! The allocation table: which cluster follows which, and which are free.
 //!
-//! All changes of it are made here, through a stream of the volume's own; what they must come before and after is
-//! `commit`'s. Sleeps; the caller holds the volume's lock.
+//! All changes of it are made here, through a stream of the volume's own; what they must come
+//! before and after is `commit`'s. Sleeps; the caller holds the volume's lock.
 
 use arch::block::SECTOR;
 use hadris_fat::Error as FatError;
@@ -56,7 +56,8 @@ impl Table<'_> {
         Ok(done?)
     }
 
-    /// Whether what the table has for `cluster` lies in two sectors, as happens on FAT12: a cut may leave half of a change.
+    /// Whether what the table has for `cluster` lies in two sectors, as happens on FAT12: a cut may
+    /// leave half of a change.
     pub(crate) fn is_split(&self, cluster: u32) -> bool {
         let at = u64::from(cluster) + u64::from(cluster / 2);
         matches!(self.fat, Fat::Fat12(_)) && at % SECTOR == SECTOR - 1

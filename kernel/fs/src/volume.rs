@@ -1,7 +1,7 @@
 //! A mounted volume: directories, and the files in them.
 //!
-//! Entries are looked up anew for each change: the crate's are copies. Everything here takes the volume's lock and
-//! sleeps.
+//! Entries are looked up anew for each change: the crate's are copies. Everything here takes the
+//! volume's lock and sleeps.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -388,8 +388,8 @@ impl Volume {
 }
 
 impl State {
-    /// Makes the entry of an empty file. Where the directory needs another cluster for that, it is there, and empty, before the
-    /// directory leads to it.
+    /// Makes the entry of an empty file. Where the directory needs another cluster for that, it is
+    /// there, and empty, before the directory leads to it.
     fn new_entry(&mut self, path: &str) -> Result<(), FsError> {
         let (dir, place, name) = self.tree.parent(path)?;
         if dir.find(name)?.is_some() {
@@ -410,7 +410,8 @@ impl State {
         let (Place::Chain(mut last), most) = (place, self.tree.geometry.most_of_directory()) else {
             return Err(FsError::Full);
         };
-        // Behind the last but one that it can have; one that is longer was refused by who looked for room.
+        // Behind the last but one that it can have; one that is longer was refused by who looked
+        // for room.
         for _ in 1..most {
             let Next::Cluster(next) = self.table().next(last)? else {
                 if self.table().is_split(last) {
@@ -424,8 +425,9 @@ impl State {
         Err(FsError::Full)
     }
 
-    /// A free cluster for a directory. Another may be linked behind it later, which nobody can do in one write where the table's
-    /// entry is split; and what a directory's chain leads to is believed, as it has no size.
+    /// A free cluster for a directory. Another may be linked behind it later, which nobody can do
+    /// in one write where the table's entry is split; and what a directory's chain leads to is
+    /// believed, as it has no size.
     ///
     /// # Errors
     /// Full, Io, NoMemory.

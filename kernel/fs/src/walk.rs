@@ -1,6 +1,7 @@
 //! Everything below a directory, without recursion: however deep it is, only the heap is used.
 //!
-//! A directory is known by its first cluster. One that is met a second time, or contains itself, is damage and no tree. Sleeps.
+//! A directory is known by its first cluster. One that is met a second time, or contains itself, is
+//! damage and no tree. Sleeps.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -19,7 +20,8 @@ pub struct Visited {
     pub is_directory: bool,
 }
 
-/// A walk through a directory: directories before what is in them. After an error it goes on with what is left.
+/// A walk through a directory: directories before what is in them. After an error it goes on with
+/// what is left.
 pub struct Walk {
     volume: Volume,
     path: String,

@@ -76,8 +76,8 @@ pub fn on_or_off(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
-/// The words after a command's name. Take the options first, then the positional words, then [`Self::done`]. Behind a `--` no
-/// word is an option.
+/// The words after a command's name. Take the options first, then the positional words, then
+/// [`Self::done`]. Behind a `--` no word is an option.
 pub struct Args {
     words: Vec<String>,
     behind: Vec<String>,

@@ -299,8 +299,8 @@ fn sums(ctx: &Ctx<'_>, path: &str) -> Result<(), Trouble> {
     })
 }
 
-/// Calls `f` with everything below `path`, directories before what is in them; for a file, with that. Ends early at
-/// Ctrl-C. A damaged directory is told, and does not keep it from the others.
+/// Calls `f` with everything below `path`, directories before what is in them; for a file, with
+/// that. Ends early at Ctrl-C. A damaged directory is told, and does not keep it from the others.
 fn below(
     ctx: &Ctx<'_>,
     volume: &Volume,
@@ -388,7 +388,8 @@ fn truncate(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     })
 }
 
-/// Cuts a file off, or lengthens it step by step. At Ctrl-C, and when it fails, it is as long as it was.
+/// Cuts a file off, or lengthens it step by step. At Ctrl-C, and when it fails, it is as long as it
+/// was.
 fn set_size(ctx: &Ctx<'_>, file: &File, size: u64) -> Result<(), Trouble> {
     const STEP: u64 = 1 << 20;
     let old = file.size();

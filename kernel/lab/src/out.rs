@@ -29,7 +29,8 @@ impl dyn Out + '_ {
     }
 }
 
-/// Text that a disk or a user made up, as a terminal may have it: what would steer it, or cannot be seen, is escaped.
+/// Text that a disk or a user made up, as a terminal may have it: what would steer it, or cannot be
+/// seen, is escaped.
 pub fn shown(text: &str) -> impl fmt::Display + '_ {
     struct Shown<'a>(&'a str);
     impl fmt::Display for Shown<'_> {

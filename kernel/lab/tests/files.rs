@@ -1,4 +1,5 @@
-//! The commands for files on images that somebody else had: damaged ones, names that steer a terminal, disks that fail.
+//! The commands for files on images that somebody else had: damaged ones, names that steer a
+//! terminal, disks that fail.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -64,8 +65,8 @@ impl Image {
     }
 }
 
-/// Sets what the first table says of the first clusters, from 2 on. Of FAT12, as the volume of an [`Image`] is; the
-/// table begins behind the first page.
+/// Sets what the first table says of the first clusters, from 2 on. Of FAT12, as the volume of an
+/// [`Image`] is; the table begins behind the first page.
 fn set_table(image: &Image, entries: &[u16]) {
     let mut bytes = std::fs::read(&image.0).expect("the image can be read");
     for (n, entry) in (2..).zip(entries) {
@@ -127,7 +128,8 @@ fn what_another_file_has_is_not_freed_with_a_chain_that_is_too_long() {
     assert!(!text.contains("/A"), "{text}");
 }
 
-/// What is in a directory that cannot be read to its end has clusters of which a mount does not know.
+/// What is in a directory that cannot be read to its end has clusters of which a mount does not
+/// know.
 #[test]
 fn a_directory_that_breaks_off_makes_a_volume_read_only() {
     let image = Image::new("broken", "mkdir /D; write /D/F text; write /X more");
@@ -266,7 +268,8 @@ fn a_disk_that_fails_for_ever_can_be_unmounted() {
     image.says("umount --farce", 2, &["accepted: --force"]);
 }
 
-/// A directory's cluster that could not be written is a file's then, and what waits to be written of the directory is not.
+/// A directory's cluster that could not be written is a file's then, and what waits to be written
+/// of the directory is not.
 #[test]
 fn a_cluster_has_one_cache_at_a_time() {
     let image = Image::new(

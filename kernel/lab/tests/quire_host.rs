@@ -163,7 +163,8 @@ fn a_disk_with_read_errors_fails_the_run_that_needs_it() {
     );
 }
 
-/// Nobody but the flusher writes in `stress writeback`. Where it cannot, the run ends all the same, and says why.
+/// Nobody but the flusher writes in `stress writeback`. Where it cannot, the run ends all the same,
+/// and says why.
 #[test]
 fn a_stress_ends_on_a_disk_that_takes_no_writes() {
     let machine = ["--data", "16M", "--mem", "64M", "--exec"];

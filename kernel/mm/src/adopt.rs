@@ -34,7 +34,8 @@ impl MmRef {
             "this thread has adopted an address space already"
         );
         let irq = sync::irq::disable();
-        // SAFETY: the handle below keeps the address space until the word is 0 again; switched to next.
+        // SAFETY: the handle below keeps the address space until the word is 0 again; switched to
+        // next.
         unsafe { arch::thread::set_adopted(u64::from(self.id()) + 1) };
         tlb::switch_mm(&irq, Some(self.id()));
         drop(irq);
@@ -61,14 +62,15 @@ pub(crate) fn current() -> Option<u32> {
 }
 
 /// The folio mapped at `va` in the address space that the running thread has adopted, found without
-/// a lock, for reading; `None` when there is none that can be had this way (not present, the zero page, or just
-/// changing), or none is adopted: take the fault path then.
+/// a lock, for reading; `None` when there is none that can be had this way (not present, the zero
+/// page, or just changing), or none is adopted: take the fault path then.
 pub fn follow_fast(irq: &IrqGuard, va: VirtAddr) -> Option<Held> {
     walk::follow_fast(irq, by_id(current()?), va)
 }
 
-/// As [`follow_fast`], for writing, which the entry must allow; not a page of a file. What is written is the page's only
-/// before it may be swapped out, copied or shared, so it ends while interrupts are off:
+/// As [`follow_fast`], for writing, which the entry must allow; not a page of a file. What is
+/// written is the page's only before it may be swapped out, copied or shared, so it ends while
+/// interrupts are off:
 ///
 /// ```compile_fail,E0505
 /// fn late(irq: sync::irq::IrqGuard, va: arch::VirtAddr) {

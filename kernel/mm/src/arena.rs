@@ -1,8 +1,9 @@
 //! Object caches: type-stable pools of one kind of object, named by small ids.
 //!
-//! Memory comes from the kernel heap, a chunk at a time, as long as there is memory, and is never given back: an id always names an
-//! object of its type, so a stale id can be looked at and found out instead of being a dangling pointer
-//! (what `SLAB_TYPESAFE_BY_RCU` gives Linux's anon_vmas). Objects consist of atomics and locks.
+//! Memory comes from the kernel heap, a chunk at a time, as long as there is memory, and is never
+//! given back: an id always names an object of its type, so a stale id can be looked at and found
+//! out instead of being a dangling pointer (what `SLAB_TYPESAFE_BY_RCU` gives Linux's anon_vmas).
+//! Objects consist of atomics and locks.
 //!
 //! Locks: `Rank::Arena` around the free list. Chunks are allocated outside it and may sleep (the heap
 //! may reclaim). Allocation may use the heap and is therefore for mm operations only, never for fault, zap,
@@ -20,9 +21,11 @@ use sync::{Rank, SpinLock};
 
 /// Objects in a chunk.
 const CHUNK: usize = 64;
-/// Chunks of a directory: 65,536 objects. The first directory is part of the pool, the others come with their first chunk.
+/// Chunks of a directory: 65,536 objects. The first directory is part of the pool, the others come
+/// with their first chunk.
 const CHUNKS: usize = 1024;
-/// Directories of one pool: 67 million objects, of whatever kind more than the largest machine has memory for.
+/// Directories of one pool: 67 million objects, of whatever kind more than the largest machine has
+/// memory for.
 const DIRECTORIES: usize = 1024;
 
 /// Why there is no object.
@@ -148,7 +151,8 @@ impl<T: Slot> Arena<T> {
         self.get_far(id)
     }
 
-    /// An object beyond the first directory. (Apart, and with its own end: [`Arena::get`] is in every step of every tree.)
+    /// An object beyond the first directory. (Apart, and with its own end: [`Arena::get`] is in
+    /// every step of every tree.)
     #[cold]
     #[inline(never)]
     fn get_far(&self, id: u32) -> &T {
@@ -164,7 +168,8 @@ impl<T: Slot> Arena<T> {
         directory[n % CHUNKS].get().map(|chunk| &**chunk)
     }
 
-    /// The place of chunk `n`; its directory is made if it is the first one there. May sleep for memory.
+    /// The place of chunk `n`; its directory is made if it is the first one there. May sleep for
+    /// memory.
     fn make_place(&self, n: usize) -> Result<&Chunk<T>, NoObject> {
         if let Some(near) = self.chunks.get(n) {
             return Ok(near);
@@ -187,7 +192,8 @@ impl<T: Slot> Arena<T> {
         (self.free.lock().chunks * CHUNK) as u32
     }
 
-    /// Adds a chunk that was made when there were `chunks`, in its place; drops it when another thread was faster.
+    /// Adds a chunk that was made when there were `chunks`, in its place; drops it when another
+    /// thread was faster.
     fn add_chunk(&self, chunks: usize, place: &Chunk<T>, chunk: Box<[T; CHUNK]>) {
         let mut free = self.free.lock();
         if free.chunks != chunks || free.head != NIL {
@@ -199,8 +205,9 @@ impl<T: Slot> Arena<T> {
     }
 }
 
-/// What is there, made now if nothing is. Two threads may both make one, and one of them drops its own: the place is not held
-/// meanwhile, as others would spin for it while this thread waits for memory.
+/// What is there, made now if nothing is. Two threads may both make one, and one of them drops its
+/// own: the place is not held meanwhile, as others would spin for it while this thread waits for
+/// memory.
 fn filled<P, const N: usize>(place: &Once<Box<[Once<P>; N]>>) -> Result<&[Once<P>; N], NoObject> {
     if let Some(there) = place.get() {
         return Ok(there);

@@ -118,8 +118,8 @@ impl Pool {
         loop {
             // Before the attempt: a queue that was full then has a completion still to come.
             let seen = self.completions();
-            // SAFETY: the request was taken and prepared by this caller, and whoever made it keeps its
-            // frames until `completed` has told of it.
+            // SAFETY: the request was taken and prepared by this caller, and whoever made it keeps
+            // its frames until `completed` has told of it.
             if unsafe { dev.submit(&self.bios[i]) }.is_ok() {
                 return;
             }

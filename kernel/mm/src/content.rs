@@ -1,7 +1,7 @@
 //! What a frame holds, as words: for whoever has the frame to himself or a reference on it.
 //!
-//! The words are atomic, so that a racing access is a value and never undefined behaviour; which order
-//! counts, and under which lock, is the caller's. No locks, nothing sleeps.
+//! The words are atomic, so that a racing access is a value and never undefined behaviour; which
+//! order counts, and under which lock, is the caller's. No locks, nothing sleeps.
 
 use arch::Pfn;
 use arch::addr::ENTRIES;
@@ -10,8 +10,8 @@ use core::sync::atomic::AtomicU64;
 /// A handle that keeps a frame what it is: a page of the allocator's, or a folio.
 ///
 /// # Safety
-/// For as long as the handle lives, [`HasContent::frame_number`] names one frame of RAM that holds a
-/// block of the allocator or a folio: no page table, and nothing that Rust keeps objects in.
+/// For as long as the handle lives, [`HasContent::frame_number`] names one frame of RAM that holds
+/// a block of the allocator or a folio: no page table, and nothing that Rust keeps objects in.
 pub unsafe trait HasContent {
     /// The (first) frame.
     fn frame_number(&self) -> Pfn;

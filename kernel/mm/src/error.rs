@@ -3,7 +3,8 @@
 /// Why an operation on an address space failed; what a system call would return.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MmError {
-    /// ENOMEM: memory is out: no frame for a page, a table or the kernel's own records, whatever was reclaimed.
+    /// ENOMEM: memory is out: no frame for a page, a table or the kernel's own records, whatever
+    /// was reclaimed.
     NoMemory,
     /// ENOMEM: no free range of the address space is as large.
     NoRoom,

@@ -1,8 +1,9 @@
-//! The end of an address space: everything it maps goes, then its tables, then its root. And what comes before that
-//! for one that was killed: its pages go while threads still have it ([`reap`]).
+//! The end of an address space: everything it maps goes, then its tables, then its root. And what
+//! comes before that for one that was killed: its pages go while threads still have it ([`reap`]).
 //!
-//! [`teardown`] runs when the last handle goes, so no thread has it adopted and no fault is under way; CPUs may still
-//! be lazy on its root, and the last flush makes them leave. Sleeps (`mmap_lock`, locks of reverse maps).
+//! [`teardown`] runs when the last handle goes, so no thread has it adopted and no fault is under
+//! way; CPUs may still be lazy on its root, and the last flush makes them leave. Sleeps
+//! (`mmap_lock`, locks of reverse maps).
 
 use crate::buddy;
 use crate::mm::Mm;
@@ -13,9 +14,10 @@ use crate::zap;
 use arch::USER_TOP;
 use core::sync::atomic::Ordering;
 
-/// Takes every page of a killed address space away at once, as MADV_DONTNEED would, under its `mmap_lock` held shared. That
-/// is only tried: false when it is not to be had, because a holder may be waiting for memory himself. An object that has
-/// meanwhile ended, or begun another life, is left alone: under the lock it cannot.
+/// Takes every page of a killed address space away at once, as MADV_DONTNEED would, under its
+/// `mmap_lock` held shared. That is only tried: false when it is not to be had, because a holder
+/// may be waiting for memory himself. An object that has meanwhile ended, or begun another life, is
+/// left alone: under the lock it cannot.
 pub(crate) fn reap(id: u32, mm: &Mm) -> bool {
     let Some(set) = mm.mmap_lock.try_read() else {
         return mm.users.load(Ordering::Relaxed) == 0;

@@ -260,8 +260,8 @@ pub(crate) unsafe fn put(pfn: Pfn) {
 /// Frees a folio that nobody refers to any more.
 ///
 /// # Safety
-/// The last reference is gone, or all are frozen by the caller; nothing maps the folio, and no CPU can
-/// still reach it.
+/// The last reference is gone, or all are frozen by the caller; nothing maps the folio, and no CPU
+/// can still reach it.
 pub(crate) unsafe fn release(pfn: Pfn) {
     lru::remove(pfn);
     // SAFETY: as above; and no list leads to it now.

@@ -210,8 +210,8 @@ pub(crate) fn activate(pfn: Pfn) {
     }
 }
 
-/// The folio, which the caller has a reference or a mapping of, was used: the second time since reclaim looked, it becomes
-/// active (Linux: `folio_mark_accessed`). May be called under a PTL.
+/// The folio, which the caller has a reference or a mapping of, was used: the second time since
+/// reclaim looked, it becomes active (Linux: `folio_mark_accessed`). May be called under a PTL.
 #[inline]
 pub(crate) fn mark_used(pfn: Pfn) {
     let f = frame(pfn);

@@ -176,8 +176,8 @@ impl Mm {
         point::touch(AccessKind::Read, || self.killed_object());
         self.killed.load(Ordering::Relaxed)
     }
-    /// Makes every later fault and operation fail. Its pages go soon, whoever has called this and why: kswapd takes
-    /// them (`exit::reap`), if nobody is faster. The caller has a handle.
+    /// Makes every later fault and operation fail. Its pages go soon, whoever has called this and
+    /// why: kswapd takes them (`exit::reap`), if nobody is faster. The caller has a handle.
     pub fn kill(&self) {
         point::at(PointKind::Space, AccessKind::Write, || self.killed_object());
         let before = self.killed.swap(true, Ordering::AcqRel);

@@ -1,11 +1,13 @@
 //! Loops that look again until others have changed something.
 //!
-//! With every rule of order kept such a loop ends, because each of its rounds was made in vain by somebody who got on. A rule
-//! that is switched off can leave a state behind in which nobody will: a page that is mapped and in no cache, a slot that
-//! is counted and named nowhere. [`Rounds`] lets the loop give up there, so that a run ends whatever a broken rule does.
+//! With every rule of order kept such a loop ends, because each of its rounds was made in vain by
+//! somebody who got on. A rule that is switched off can leave a state behind in which nobody will:
+//! a page that is mapped and in no cache, a slot that is counted and named nowhere. [`Rounds`] lets
+//! the loop give up there, so that a run ends whatever a broken rule does.
 //!
-//! Without the `lab` feature no rule can be off, and this is nothing. Under the explorer it never gives up: that finds loops
-//! by itself, and its runs must not depend on a clock. Takes no lock; the caller may hold any.
+//! Without the `lab` feature no rule can be off, and this is nothing. Under the explorer it never
+//! gives up: that finds loops by itself, and its runs must not depend on a clock. Takes no lock;
+//! the caller may hold any.
 
 #[cfg(feature = "lab")]
 use crate::knobs;

@@ -1,9 +1,9 @@
 //! Looking at address spaces and folios from outside: for the console and for tests.
 //!
-//! Nothing here changes an entry, a count or a list, and what a look relies on is held for as long as
-//! the look lasts: that is why these are safe where the functions below them have conditions. Locks:
-//! `mmap_lock` shared for an address space; the folio lock and that of its reverse map for a folio.
-//! Sleeps.
+//! Nothing here changes an entry, a count or a list, and what a look relies on is held for as long
+//! as the look lasts: that is why these are safe where the functions below them have conditions.
+//! Locks: `mmap_lock` shared for an address space; the folio lock and that of its reverse map for a
+//! folio. Sleeps.
 
 use crate::folio::{self, FolioGuard};
 use crate::frame::{Frame, flag, frame};
@@ -39,14 +39,15 @@ impl Mm {
 }
 
 impl Areas<'_> {
-    /// Calls `f` with the entry of `va` under the lock of its table, so that what the entry maps stays
-    /// mapped meanwhile. `None` where there is no table.
+    /// Calls `f` with the entry of `va` under the lock of its table, so that what the entry maps
+    /// stays mapped meanwhile. `None` where there is no table.
     pub fn with_entry<R>(&self, va: VirtAddr, f: impl FnOnce(Entry) -> R) -> Option<R> {
         let pte = PmdRef::lookup(self.mm, va)?.lock(va)?;
         Some(f(pte.get()))
     }
 
-    /// Copies the entries from `va` on, as they are at one moment; those of a missing table are empty.
+    /// Copies the entries from `va` on, as they are at one moment; those of a missing table are
+    /// empty.
     ///
     /// # Panics
     /// If they lie in more than one table.
@@ -86,7 +87,8 @@ pub struct Mapping {
     pub entry: Option<Entry>,
 }
 
-/// Locks the folio in `pfn`; `None` if the frame holds none, or one that is on no LRU list now. Sleeps.
+/// Locks the folio in `pfn`; `None` if the frame holds none, or one that is on no LRU list now.
+/// Sleeps.
 pub fn lock_folio(pfn: Pfn) -> Option<LockedFolio> {
     if !crate::frame::valid(pfn) {
         return None;
@@ -112,8 +114,8 @@ impl LockedFolio {
         self.guard.frame()
     }
 
-    /// Calls `f` with each place that may map the folio. False if it has none: it is mapped nowhere, or
-    /// its file has let go of it.
+    /// Calls `f` with each place that may map the folio. False if it has none: it is mapped
+    /// nowhere, or its file has let go of it.
     pub fn each_mapping(&self, f: &mut dyn FnMut(&Mapping)) -> bool {
         let folio = self.frame();
         let index = folio.index();

@@ -1,4 +1,5 @@
-//! Whatever a rule that is off has left behind: faults and operations that come upon it end, with an error.
+//! Whatever a rule that is off has left behind: faults and operations that come upon it end, with
+//! an error.
 
 use arch::block::Op;
 use arch::pte::Entry;
@@ -39,8 +40,8 @@ fn set_entry(mm: &MmRef, entry: Entry) {
     explore::set_entry(mm, BASE, entry);
 }
 
-/// Rule 10: the page leaves the cache while an entry maps it. A store then finds an entry that it may make writable only
-/// once its folio is the file's page.
+/// Rule 10: the page leaves the cache while an entry maps it. A store then finds an entry that it
+/// may make writable only once its folio is the file's page.
 fn a_page_that_is_in_no_cache() {
     let file = mm::file::open(0, 1).expect("a file");
     let mm = map(&file);

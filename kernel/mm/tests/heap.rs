@@ -1,4 +1,5 @@
-//! The kernel heap on the simulated machine: large blocks have pages of their own and give them back.
+//! The kernel heap on the simulated machine: large blocks have pages of their own and give them
+//! back.
 //!
 //! The host's programs use the host's allocator; here the kernel's is called directly.
 

@@ -156,8 +156,8 @@ fn threads_of_the_victim_all_end() {
     });
 }
 
-/// Memory runs out while a large space is being forked, by a thread that belongs to another one: the large one goes, the
-/// fork fails, and nobody else pays for the lock that the fork holds.
+/// Memory runs out while a large space is being forked, by a thread that belongs to another one:
+/// the large one goes, the fork fails, and nobody else pays for the lock that the fork holds.
 #[test]
 fn a_fork_that_runs_out_harms_no_bystander() {
     on_machine(|| {
@@ -190,8 +190,8 @@ fn a_fork_that_runs_out_harms_no_bystander() {
     });
 }
 
-/// A thread grows the heap when memory runs out, and the holder of the victim's lock waits to do the same: the one gives up,
-/// so that the other's memory comes back, and no bystander pays for it.
+/// A thread grows the heap when memory runs out, and the holder of the victim's lock waits to do
+/// the same: the one gives up, so that the other's memory comes back, and no bystander pays for it.
 #[cfg(feature = "lab")]
 #[test]
 fn who_grows_the_heap_harms_no_bystander() {

@@ -343,8 +343,8 @@ fn swapoff_fails_cleanly_without_memory() {
     });
 }
 
-/// Reclaim asks for slots all the time: none that the header rules out may be handed out, not even while
-/// the area is being opened or taken away.
+/// Reclaim asks for slots all the time: none that the header rules out may be handed out, not even
+/// while the area is being opened or taken away.
 #[test]
 fn an_area_is_opened_without_its_bad_slots() {
     const PAGES: u64 = 64;

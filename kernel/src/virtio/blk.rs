@@ -3,8 +3,9 @@
 //! Locks: the queue's (`DiskQueue`, interrupts off), never held while a completion is reported: `bio_done`
 //! may submit the next request or wake a thread. Submitting and completing neither sleep nor allocate.
 //!
-//! A device that makes no progress, or completes what it was not asked, is given up: no request reaches it any more. What it
-//! owes fails only after it was reset, as until then it may read and write the frames. It can be started again.
+//! A device that makes no progress, or completes what it was not asked, is given up: no request
+//! reaches it any more. What it owes fails only after it was reset, as until then it may read and
+//! write the frames. It can be started again.
 
 use algo::progress::Patience;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -71,8 +72,8 @@ struct Identity {
 pub(super) trait Driver: BlockDevice {
     /// Reports what has completed. From the interrupt handler, or by polling.
     fn poll(&self);
-    /// Gives the device up if it makes no progress or no sense; starts it again if that is wanted. From one thread, once in a
-    /// while.
+    /// Gives the device up if it makes no progress or no sense; starts it again if that is wanted.
+    /// From one thread, once in a while.
     fn check(&self);
     /// For boot messages: descriptors of the queue, and whether the disk is read-only.
     fn describe(&self) -> (usize, bool);

@@ -143,7 +143,8 @@ impl Registers {
         }
     }
 
-    /// Where `queue` is notified; `None` when the device places that outside of its own registers, or askew.
+    /// Where `queue` is notified; `None` when the device places that outside of its own registers,
+    /// or askew.
     pub(super) fn doorbell(&self, queue: u16) -> Option<Doorbell> {
         // SAFETY: as in `set_queue_vector`.
         let off = unsafe {

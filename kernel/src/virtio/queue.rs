@@ -77,7 +77,8 @@ pub(super) struct Queue<const N: usize> {
 pub(super) enum State {
     /// It takes requests.
     Up,
-    /// It completed a request that it does not have. Nothing that it says counts any more, but it has not been given up yet.
+    /// It completed a request that it does not have. Nothing that it says counts any more, but it
+    /// has not been given up yet.
     Mad,
     /// It was given up; every request fails.
     Down,
@@ -233,13 +234,15 @@ impl<const N: usize> Queue<N> {
         self.transport = Some(transport);
     }
 
-    /// Takes one request back from a device that was given up and has been reset: it uses no frame any more.
+    /// Takes one request back from a device that was given up and has been reset: it uses no frame
+    /// any more.
     pub(super) fn abandon(&mut self) -> Option<Done> {
         let slot = self.slots.iter_mut().find(|s| s.is_some())?;
         slot.take().map(|s| (s.bio, Err(IoError)))
     }
 
-    /// The device runs again, on a fresh ring, and owes nothing. Returns the old ring, to be dropped without the lock.
+    /// The device runs again, on a fresh ring, and owes nothing. Returns the old ring, to be
+    /// dropped without the lock.
     pub(super) fn start_again(&mut self, ring: Ring<N>, transport: Device) -> Ring<N> {
         self.transport = Some(transport);
         self.state = State::Up;

@@ -1,4 +1,5 @@
-//! The guest as a child process: its output to ours, our input to it, and its end when nobody reads any more.
+//! The guest as a child process: its output to ours, our input to it, and its end when nobody reads
+//! any more.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -29,7 +30,8 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Starts it. With `pipe` our standard input goes to it once its console is ready; without, it has that itself.
+    /// Starts it. With `pipe` our standard input goes to it once its console is ready; without, it
+    /// has that itself.
     pub(crate) fn start(program: &str, args: &[String], pipe: bool) -> io::Result<Self> {
         let input = if pipe {
             Stdio::piped()
@@ -124,7 +126,8 @@ fn wait_for_the_reader_to_go() {
     while poll(&mut fds, None).is_err() || !fds[0].revents().intersects(gone) {}
 }
 
-/// Asks the guest to end. It may have done so already: this is called before it was waited for, or as it is.
+/// Asks the guest to end. It may have done so already: this is called before it was waited for, or
+/// as it is.
 fn end(pid: Pid) {
     let _ = kill_process(pid, Signal::TERM);
 }

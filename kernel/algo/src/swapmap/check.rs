@@ -10,7 +10,8 @@ impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> 
     /// Recounts everything: each slot, each cluster, each list, each counter. O(slots).
     ///
     /// # Errors
-    /// The first rule that does not hold; `at` is a cluster where the rule is about one, else a slot.
+    /// The first rule that does not hold; `at` is a cluster where the rule is about one, else a
+    /// slot.
     pub fn validate<P: Pages>(&self, pages: &P) -> Result<(), Corrupt> {
         let (mut free, mut bad) = (0, 0);
         let mut members = [0u32; 3];
@@ -57,8 +58,8 @@ impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> 
         ensure(bad == self.bad, "swap map: bad count wrong", NIL)
     }
 
-    /// The page in which the counts of cluster `c` go on has a cell for no free slot, and none that says
-    /// more than the slot's byte allows.
+    /// The page in which the counts of cluster `c` go on has a cell for no free slot, and none that
+    /// says more than the slot's byte allows.
     fn validate_room<P: Pages>(&self, c: u32, slots: Range<u32>, pages: &P) -> Result<(), Corrupt> {
         let record = &self.clusters[c as usize];
         let page = record.more.load(Relaxed);

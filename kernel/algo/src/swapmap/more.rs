@@ -1,16 +1,17 @@
-//! Where the count of a slot goes on that more than [`MAX_COUNT`] entries refer to (Linux: swap count
-//! continuation).
+//! Where the count of a slot goes on that more than [`MAX_COUNT`] entries refer to (Linux: swap
+//! count continuation).
 //!
-//! A cluster with such a slot has a page, lent by the caller, with a cell for each of its slots. The byte
-//! stays the low digit: at its limit [`CARRY`] references move to the cell in one step, and back when the
-//! byte would say none, so that a zero in the byte always means that nothing refers to the slot. Most changes of
-//! the count touch the byte alone.
+//! A cluster with such a slot has a page, lent by the caller, with a cell for each of its slots.
+//! The byte stays the low digit: at its limit [`CARRY`] references move to the cell in one step,
+//! and back when the byte would say none, so that a zero in the byte always means that nothing
+//! refers to the slot. Most changes of the count touch the byte alone.
 //!
-//! A page is lent ([`SwapMap::make_room`]) where memory may be waited for, with no other lock held: a slot
-//! that has been made room for never refuses an entry again, and its cell stays until the slot is free. The
-//! page goes back with its last cell. So neither the reclaimer, who counts under a page-table lock, nor an unmapping
-//! ever needs memory here, and slots that few entries share cost nothing. (A wider count for every slot, or
-//! a side table made at swapon, would cost memory that most areas never need, or have a bound of its own.)
+//! A page is lent ([`SwapMap::make_room`]) where memory may be waited for, with no other lock held:
+//! a slot that has been made room for never refuses an entry again, and its cell stays until the
+//! slot is free. The page goes back with its last cell. So neither the reclaimer, who counts under
+//! a page-table lock, nor an unmapping ever needs memory here, and slots that few entries share
+//! cost nothing. (A wider count for every slot, or a side table made at swapon, would cost memory
+//! that most areas never need, or have a bound of its own.)
 //!
 //! Locks: as for the map. Does not sleep, does not allocate.
 
@@ -22,8 +23,8 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 #[cfg(doc)]
 use super::MAX_COUNT;
 
-/// References that one unit of a cell stands for. About half of what the byte counts, so that a count that
-/// goes up and down around the limit does not touch the cell each time.
+/// References that one unit of a cell stands for. About half of what the byte counts, so that a
+/// count that goes up and down around the limit does not touch the cell each time.
 pub(super) const CARRY: u8 = 32;
 
 /// The pages that counts go on in, by the id under which the caller lends them (never [`NIL`]).
@@ -39,8 +40,8 @@ const NONE: u64 = 0;
 const EMPTY: u64 = 1;
 
 impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> {
-    /// From now on, until it is free, `slot` counts any number of references. Where its cluster has no page yet
-    /// it takes the one in `page`, whose content does not matter.
+    /// From now on, until it is free, `slot` counts any number of references. Where its cluster has
+    /// no page yet it takes the one in `page`, whose content does not matter.
     ///
     /// # Errors
     /// `OutOfRange`, `Free`, `Bad`; `NoRoom` when a page is needed and none was lent.
@@ -67,8 +68,8 @@ impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> 
         Ok(())
     }
 
-    /// All references to `slot` by entries: what its byte counts and what goes on elsewhere. 0 for a slot
-    /// that is not in use.
+    /// All references to `slot` by entries: what its byte counts and what goes on elsewhere. 0 for
+    /// a slot that is not in use.
     pub fn references<P: Pages>(&self, slot: u32, pages: &P) -> u64 {
         let low = self.state(slot).map_or(0, |state| u64::from(state.count()));
         let units = self

@@ -25,8 +25,8 @@ impl SlotState {
         Self(byte.load(Relaxed))
     }
 
-    /// References by page-table entries, as far as the byte counts them: all of them up to [`MAX_COUNT`], 0 only when
-    /// there are none ([`super::SwapMap::references`] knows the rest).
+    /// References by page-table entries, as far as the byte counts them: all of them up to
+    /// [`MAX_COUNT`], 0 only when there are none ([`super::SwapMap::references`] knows the rest).
     #[inline]
     pub const fn count(self) -> u8 {
         if self.is_bad() { 0 } else { self.0 & COUNT }

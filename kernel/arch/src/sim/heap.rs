@@ -70,8 +70,8 @@ pub(crate) fn map_kernel_page(
     Ok(())
 }
 
-/// Takes everything out that [`map_kernel_page`] has mapped in `spans` whole spans of 2 MiB from `va` on; then
-/// `freed` gets each frame, and each page table. Serialised by the caller.
+/// Takes everything out that [`map_kernel_page`] has mapped in `spans` whole spans of 2 MiB from
+/// `va` on; then `freed` gets each frame, and each page table. Serialised by the caller.
 ///
 /// # Safety
 /// Nobody uses an address of these spans any more, nor will before it is mapped again.

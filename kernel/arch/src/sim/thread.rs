@@ -138,8 +138,8 @@ static ADOPTED: [AtomicU64; MAX_TASKS] = [const { AtomicU64::new(0) }; MAX_TASKS
 /// Sets the running thread's word that names its address space; 0 = none.
 ///
 /// # Safety
-/// The address space stays until the word is another, and the caller makes the `switch_mm` upcall for
-/// it before interrupts are on again.
+/// The address space stays until the word is another, and the caller makes the `switch_mm` upcall
+/// for it before interrupts are on again.
 pub unsafe fn set_adopted(token: u64) {
     ADOPTED[task::current().index()].store(token, Relaxed);
 }

@@ -1,7 +1,7 @@
 //! Checks of what the kernel's page tables allow, and of what its code holds, for the self-tests.
 //!
-//! Walks all of the kernel's root. Locks: none; mappings are only added meanwhile, and no large block of the heap is freed.
-//! Never sleeps.
+//! Walks all of the kernel's root. Locks: none; mappings are only added meanwhile, and no large
+//! block of the heap is freed. Never sleeps.
 
 use core::sync::atomic::Ordering;
 

@@ -74,8 +74,9 @@ pub fn kernel_frame() -> Option<Pfn> {
 /// which `next` runs. Interrupts stay off. Nothing of the bootloader's memory is used afterwards.
 ///
 /// # Safety
-/// `boot` is what the bootloader passed, and this is the first thing that the kernel does. `next` calls
-/// [`init_interrupts`] and [`start_cpus`], once each and in this order, before it ends in [`idle`].
+/// `boot` is what the bootloader passed, and this is the first thing that the kernel does. `next`
+/// calls [`init_interrupts`] and [`start_cpus`], once each and in this order, before it ends in
+/// [`idle`].
 ///
 /// # Errors
 /// See [`BootError`]; `next` has not run then.

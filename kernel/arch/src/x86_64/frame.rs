@@ -103,7 +103,8 @@ pub(super) fn flush_global() {
     if !cr4.contains(Cr4Flags::PAGE_GLOBAL) {
         return flush_local();
     }
-    // SAFETY: off and on again, with nothing in between: a change of the bit drops everything (Intel SDM 3A 4.10.4.1).
+    // SAFETY: off and on again, with nothing in between: a change of the bit drops everything
+    // (Intel SDM 3A 4.10.4.1).
     unsafe {
         Cr4::write(cr4.difference(Cr4Flags::PAGE_GLOBAL));
         Cr4::write(cr4);

@@ -1,8 +1,9 @@
-//! The trampoline page at its physical address, in the lower half of the kernel's root, while CPUs start.
+//! The trampoline page at its physical address, in the lower half of the kernel's root, while CPUs
+//! start.
 //!
-//! Whoever starts on it has its translation, and the tables that lead to it, cached: it is gone only once
-//! every CPU has forgotten both. Locks: none. The boot CPU does all of this, before there are threads; it
-//! waits for the others with interrupts on.
+//! Whoever starts on it has its translation, and the tables that lead to it, cached: it is gone
+//! only once every CPU has forgotten both. Locks: none. The boot CPU does all of this, before there
+//! are threads; it waits for the others with interrupts on.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -84,7 +85,8 @@ mod seen {
         }
     }
 
-    /// Each CPU reads the page, if it can. (Before the first look of the second kind it has it cached.)
+    /// Each CPU reads the page, if it can. (Before the first look of the second kind it has it
+    /// cached.)
     pub(super) fn look(when: Look) {
         let note = |stale: usize| {
             let seen = if stale == 0 { &SHOWN } else { &STALE };

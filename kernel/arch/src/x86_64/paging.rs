@@ -1,9 +1,9 @@
 //! The kernel's page tables: the upper half, shared by every address space.
 //!
-//! [`build`] makes them out of early frames while the bootloader's still run; [`map_kernel_page`] adds to
-//! the heap and stack windows afterwards. Upper-half PGD entries never change once built, so a new
-//! root copies them and is complete. Mappings are added without a flush; what [`unmap_kernel_spans`] takes out is
-//! flushed on every CPU before its frames are anybody's.
+//! [`build`] makes them out of early frames while the bootloader's still run; [`map_kernel_page`]
+//! adds to the heap and stack windows afterwards. Upper-half PGD entries never change once built,
+//! so a new root copies them and is complete. Mappings are added without a flush; what
+//! [`unmap_kernel_spans`] takes out is flushed on every CPU before its frames are anybody's.
 //!
 //! Locks: none; the caller serialises calls for the same window.
 
@@ -85,8 +85,9 @@ fn map_at(
     Ok(())
 }
 
-/// Maps `pfn` at `va`, readable and writable, not executable, in the heap or stack window. `alloc` gives
-/// frames for page tables, of which those of whole spans go back with [`unmap_kernel_spans`]. Serialised by the caller.
+/// Maps `pfn` at `va`, readable and writable, not executable, in the heap or stack window. `alloc`
+/// gives frames for page tables, of which those of whole spans go back with [`unmap_kernel_spans`].
+/// Serialised by the caller.
 ///
 /// # Errors
 /// [`NoMemory`] when `alloc` gives nothing; tables made so far stay and are used by the next call.
@@ -114,9 +115,9 @@ fn pmd_cell(va: VirtAddr) -> Option<&'static AtomicU64> {
     Some(pt_cell(pmd, va.table_index(1)))
 }
 
-/// Takes everything out that [`map_kernel_page`] has mapped in `spans` whole spans of 2 MiB from `va` on, in the
-/// heap window, and flushes every CPU; then `freed` gets each frame, and each page table. Interrupts are on. Serialised
-/// by the caller.
+/// Takes everything out that [`map_kernel_page`] has mapped in `spans` whole spans of 2 MiB from
+/// `va` on, in the heap window, and flushes every CPU; then `freed` gets each frame, and each page
+/// table. Interrupts are on. Serialised by the caller.
 ///
 /// # Safety
 /// Nobody uses an address of these spans any more, nor will before it is mapped again.

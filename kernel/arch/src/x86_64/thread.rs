@@ -297,8 +297,8 @@ const ADOPTED_OFFSET: usize = offset_of!(CpuLocal, machine) + 8 * ADOPTED;
 /// whose words differ the scheduler makes the `switch_mm` upcall; this function makes none.
 ///
 /// # Safety
-/// The address space stays until the word is another, and the caller makes the `switch_mm` upcall for
-/// it before interrupts are on again.
+/// The address space stays until the word is another, and the caller makes the `switch_mm` upcall
+/// for it before interrupts are on again.
 pub unsafe fn set_adopted(mm: u64) {
     // SAFETY: GS base points to this CPU's `CpuLocal`; one aligned store, which no thread switch
     // can split.

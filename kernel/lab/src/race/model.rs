@@ -12,8 +12,8 @@ pub(super) struct Stored {
     pub(super) value: u64,
     /// Its page may be given up: it may hold 0 as well.
     pub(super) volatile: bool,
-    /// Values stored before, of which one may be the last all the same: while a page is being given up a CPU may still
-    /// store to it, and another already to the page that comes after.
+    /// Values stored before, of which one may be the last all the same: while a page is being given
+    /// up a CPU may still store to it, and another already to the page that comes after.
     others: Vec<u64>,
 }
 
@@ -102,7 +102,8 @@ impl Model {
         }
     }
 
-    /// `actor` begins to give up the pages of a range, until [`Model::gave_up`]. Each does one such thing at a time.
+    /// `actor` begins to give up the pages of a range, until [`Model::gave_up`]. Each does one such
+    /// thing at a time.
     pub(super) fn giving_up(&mut self, actor: usize, mm: u32, start: u64, end: u64) {
         self.range(mm, start, end, Fate::Volatile);
         let fate = Fate::Volatile;

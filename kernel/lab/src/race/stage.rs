@@ -153,8 +153,8 @@ impl Stage {
         Ok(())
     }
 
-    /// The running actor stores `value` through a reference that the lockless walk gave it at `va` in the space at place
-    /// `i`: a step, past the MMU.
+    /// The running actor stores `value` through a reference that the lockless walk gave it at `va`
+    /// in the space at place `i`: a step, past the MMU.
     pub fn store_through(&self, i: usize, held: &HeldToWrite<'_>, va: VirtAddr, value: u64) {
         point::at(PointKind::UserWrite, AccessKind::Write, || {
             object(class::CONTENT, u64::from(held.frame_number().0))
@@ -196,7 +196,8 @@ impl Stage {
         self.range(i, va, pages, Fate::Volatile);
     }
 
-    /// Actor `me` gives the pages at `va` in the space at place `i` up, with `op`. Others may store there meanwhile.
+    /// Actor `me` gives the pages at `va` in the space at place `i` up, with `op`. Others may store
+    /// there meanwhile.
     pub fn giving_up<R>(
         &self,
         me: usize,

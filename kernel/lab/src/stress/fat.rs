@@ -1,8 +1,10 @@
-//! `stress fat`: actors append to files on the mounted volume, cut them off, sync and remove, all at once.
+//! `stress fat`: actors append to files on the mounted volume, cut them off, sync and remove, all
+//! at once.
 //!
-//! With `--promises` each sync that has returned is printed, as `promised BYTES CHECKSUM PATH`: until the promise after next the
-//! file has these bytes at its beginning, whatever happens to the machine. (An actor cuts no file off before the end of its last
-//! two promises: the line of the last one may be lost with the machine.) `quire-host crash --fat` holds images against that.
+//! With `--promises` each sync that has returned is printed, as `promised BYTES CHECKSUM PATH`:
+//! until the promise after next the file has these bytes at its beginning, whatever happens to the
+//! machine. (An actor cuts no file off before the end of its last two promises: the line of the
+//! last one may be lost with the machine.) `quire-host crash --fat` holds images against that.
 
 use alloc::boxed::Box;
 use alloc::format;

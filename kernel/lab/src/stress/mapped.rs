@@ -298,7 +298,8 @@ impl Mapper {
             }
             self.io.book.done(page..page + 1);
             team.written.fetch_add(1, Ordering::Relaxed);
-            // A disk that fails makes each page wait. (After the first: a run stores something, however late it began.)
+            // A disk that fails makes each page wait. (After the first: a run stores something,
+            // however late it began.)
             team.go_on()?;
         }
         Ok(())

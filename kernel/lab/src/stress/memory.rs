@@ -43,7 +43,8 @@ impl Balloon {
     pub fn leave(left: u64) -> Self {
         let left = left + u64::from(buddy::watermarks().2);
         buddy::pcp::drain();
-        // However small the pieces are that memory is free in. The last ones may be halved down to one frame.
+        // However small the pieces are that memory is free in. The last ones may be halved down to
+        // one frame.
         let pieces: u32 = buddy::free_blocks().iter().sum();
         let mut balloon = Self {
             blocks: Vec::with_capacity(pieces as usize + 64),

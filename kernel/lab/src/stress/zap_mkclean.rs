@@ -6,9 +6,10 @@
 //! *syncer* makes page 0 durable and drops it from the page cache, so that the counter's next access reads the disk.
 //! A number that is not what was written last is a lost store: it went through a stale translation after the page was written.
 //!
-//! They aim at each other. The remapper waits until the counter has stored again. The syncer, every other time, waits until the
-//! window is being taken away. The counter, every other time, goes on storing for as long as its CPU has a translation, brings in no
-//! new one, and looks again once the page was made durable and dropped: its last store is the last that the translation allowed.
+//! They aim at each other. The remapper waits until the counter has stored again. The syncer, every
+//! other time, waits until the window is being taken away. The counter, every other time, goes on
+//! storing for as long as its CPU has a translation, brings in no new one, and looks again once the
+//! page was made durable and dropped: its last store is the last that the translation allowed.
 //!
 //! With `--broken` (or the knobs of rule 2 off) exactly that must be seen.
 

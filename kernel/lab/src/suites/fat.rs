@@ -280,7 +280,8 @@ fn what_is_no_volume_is_refused(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// The second entry of a file of three clusters leads to where it must not. (Where it only ends, that is mended.)
+/// The second entry of a file of three clusters leads to where it must not. (Where it only ends,
+/// that is mended.)
 fn a_damaged_chain_is_refused(_: &mut TestCtx<'_>) -> Outcome {
     let bent = [
         (2_u16, "a loop"),
@@ -489,7 +490,8 @@ fn a_failed_write_is_told_once(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// The disk takes nothing for a while: a file is as long as what was written to it says, and holds that.
+/// The disk takes nothing for a while: a file is as long as what was written to it says, and holds
+/// that.
 #[cfg(feature = "lab")]
 fn a_failed_append_shows_nothing_old(_: &mut TestCtx<'_>) -> Outcome {
     use arch::block::Op;

@@ -1,4 +1,5 @@
-//! A small FAT32 volume, and its count of free clusters. (`fs::format` makes none on a disk of the tests' size.)
+//! A small FAT32 volume, and its count of free clusters. (`fs::format` makes none on a disk of the
+//! tests' size.)
 
 use alloc::format;
 use alloc::vec;
@@ -19,7 +20,8 @@ const CLUSTERS: u32 = (FAT32 / PAGE_SIZE) as u32 - 4;
 const COUNT_AT: usize = PAGE + 488;
 const TABLE_AT: usize = 2 * PAGE;
 
-/// Makes it: a page each for the first sector, the count, and two tables; then the root directory's cluster.
+/// Makes it: a page each for the first sector, the count, and two tables; then the root directory's
+/// cluster.
 pub(super) fn make_fat32() -> Outcome {
     let mut pages = vec![0; 5 * PAGE];
     let mut put = |at: usize, bytes: &[u8]| pages[at..at + bytes.len()].copy_from_slice(bytes);
@@ -66,7 +68,8 @@ pub(super) fn count_is_right(disk: &[u64]) -> Outcome {
     Ok(())
 }
 
-/// Unmounting leaves no cluster that is nobody's, and FAT32's count of free ones right; mounting alone changes nothing.
+/// Unmounting leaves no cluster that is nobody's, and FAT32's count of free ones right; mounting
+/// alone changes nothing.
 pub(super) fn free_clusters_are_counted(_: &mut TestCtx<'_>) -> Outcome {
     on_disk(FAT12, || {
         make_fat32()?;

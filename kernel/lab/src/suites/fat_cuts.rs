@@ -1,8 +1,9 @@
-//! The power is cut at every point of a program on a FAT volume, and any of the writes that were not flushed then are lost: what
-//! was synced is there.
+//! The power is cut at every point of a program on a FAT volume, and any of the writes that were
+//! not flushed then are lost: what was synced is there.
 //!
-//! The program runs once, and the disk writes down what it does. Everything is written back after each step, so that every
-//! page that may be on the disk is. Then each moment's disk is put together again, mounted, and looked at.
+//! The program runs once, and the disk writes down what it does. Everything is written back after
+//! each step, so that every page that may be on the disk is. Then each moment's disk is put
+//! together again, mounted, and looked at.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -42,7 +43,8 @@ enum Step {
 
 use Step::{Append, Cut, Directory, Remove, RemoveDirectory, Sync, SyncAll, Write};
 
-/// What the directed program does: appends, cuts and removals without a sync, whose clusters others would like to have.
+/// What the directed program does: appends, cuts and removals without a sync, whose clusters others
+/// would like to have.
 const PROGRAM: &[Step] = &[
     Write("/a", 0, 9000),
     Sync("/a"),
@@ -93,7 +95,8 @@ fn by_chance(rng: &mut Rng) -> Vec<Step> {
     (0..24).map(|_| step(rng)).collect()
 }
 
-/// What a file may hold: what it held at its last sync, and what it has held since. None: there was no such file.
+/// What a file may hold: what it held at its last sync, and what it has held since. None: there was
+/// no such file.
 #[derive(Clone, Default)]
 struct States(Vec<Option<Vec<u8>>>);
 
@@ -218,8 +221,8 @@ fn put(
     write(file, pos, &data)
 }
 
-/// After which steps everything is written back. What is then goes to the disk with the next flush, whoever sends it: a flush that
-/// is missing shows where it was not.
+/// After which steps everything is written back. What is then goes to the disk with the next flush,
+/// whoever sends it: a flush that is missing shows where it was not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Back {
     Always,
@@ -298,7 +301,8 @@ fn apply(disk: &mut [u64], event: &DiskEvent, mut sector: impl FnMut() -> bool) 
     }
 }
 
-/// Every disk that a cut after some event can leave, once each, with the states that are possible then.
+/// Every disk that a cut after some event can leave, once each, with the states that are possible
+/// then.
 fn each_disk(
     base: &[u64],
     story: &Story,
@@ -316,7 +320,8 @@ fn each_disk(
             since = end;
         }
         let open = &story.events[since..end];
-        // The states of the step that is under way: those that were possible when it began, or it adds.
+        // The states of the step that is under way: those that were possible when it began, or it
+        // adds.
         let at = story.models.iter().rposition(|(from, _)| *from <= end);
         let (at, model) = at
             .map(|i| (i, &story.models[i].1))
@@ -347,7 +352,8 @@ enum Lost {
     Sectors,
 }
 
-/// All subsets of few writes; of many none, all, each one, all but each one, and some by chance. And sectors by chance.
+/// All subsets of few writes; of many none, all, each one, all but each one, and some by chance.
+/// And sectors by chance.
 fn choices(n: usize, rng: &mut Rng) -> Vec<Lost> {
     let single = |i: usize| 1_u64 << (i % 64);
     let pages: Vec<u64> = if n <= 5 {
@@ -409,7 +415,8 @@ fn examine(disk: &[u64], model: &Model, also_use: bool) -> Outcome {
     looked
 }
 
-/// Runs a program and cuts it at each point; how many disks that are. The first `taken` clusters are another file's.
+/// Runs a program and cuts it at each point; how many disks that are. The first `taken` clusters
+/// are another file's.
 fn cut_all(
     size: u64,
     taken: usize,
@@ -461,7 +468,8 @@ pub(super) fn every_cut_leaves_what_was_synced(ctx: &mut TestCtx<'_>) -> Outcome
     Ok(())
 }
 
-/// A removed file's clusters are free only when nothing leads to them, also where nothing else has changed.
+/// A removed file's clusters are free only when nothing leads to them, also where nothing else has
+/// changed.
 pub(super) fn removal_comes_before_freeing(ctx: &mut TestCtx<'_>) -> Outcome {
     const STEPS: &[Step] = &[
         Write("/a", 0, 9000),
@@ -493,8 +501,8 @@ pub(super) fn a_root_directory_grows(ctx: &mut TestCtx<'_>) -> Outcome {
     .map(drop)
 }
 
-/// FAT12 has entries that lie in two sectors, and a cut may leave half of one: a number of any cluster, or of none. This
-/// cluster has the first.
+/// FAT12 has entries that lie in two sectors, and a cut may leave half of one: a number of any
+/// cluster, or of none. This cluster has the first.
 const SPLIT: usize = 341;
 
 /// Half an entry is behind the end of a file.
@@ -534,7 +542,8 @@ pub(super) fn no_directory_has_half_an_entry(ctx: &mut TestCtx<'_>) -> Outcome {
     cut_all(FAT12, SPLIT - 2, &steps, Back::Always, &mut rng).map(drop)
 }
 
-/// Where clusters are free as soon as they are taken from a file, some cut leaves what was synced with the content of another.
+/// Where clusters are free as soon as they are taken from a file, some cut leaves what was synced
+/// with the content of another.
 pub(super) fn broken_fat_order_is_noticed(ctx: &mut TestCtx<'_>) -> Outcome {
     let mut rng = Rng::with_seed(ctx.seed);
     let was = knobs::set(Knob::FatOrder, false);

@@ -289,7 +289,8 @@ fn adds_from_many_cpus_are_not_lost(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// An allocation that fails once, for a page or for a table, is no reason to end whoever has faulted: there is memory.
+/// An allocation that fails once, for a page or for a table, is no reason to end whoever has
+/// faulted: there is memory.
 #[cfg(feature = "lab")]
 fn a_refused_frame_kills_nobody(_: &mut TestCtx<'_>) -> Outcome {
     use mm::buddy::refuse;

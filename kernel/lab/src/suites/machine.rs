@@ -135,12 +135,13 @@ fn the_trampoline_page_is_gone_everywhere(_: &mut TestCtx<'_>) -> Outcome {
     Err(Failure::Skip("this build does not look".into()))
 }
 
-/// A block of the heap that is large enough for pages of its own, and gives them back: no CPU may go on using them at
-/// the address, where another block is then.
+/// A block of the heap that is large enough for pages of its own, and gives them back: no CPU may
+/// go on using them at the address, where another block is then.
 fn large_blocks_of_the_heap_go_back(_: &mut TestCtx<'_>) -> Outcome {
     const WORDS: usize = (1 << 20) / 8;
     let frames = || use_pages(Use::Heap);
-    // What the first round needs beside the block stays: a table of tables, and room for small blocks.
+    // What the first round needs beside the block stays: a table of tables, and room for small
+    // blocks.
     let mut before = None;
     let mut places = Vec::with_capacity(20);
     for round in 0..20 {

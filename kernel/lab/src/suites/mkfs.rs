@@ -30,7 +30,8 @@ pub(super) static SUITE: Suite = Suite {
     ],
 };
 
-/// Around these numbers of pages the type changes, and next to the larger one there are sizes that no type fits.
+/// Around these numbers of pages the type changes, and next to the larger one there are sizes that
+/// no type fits.
 const SIZES: [u64; 12] = [
     256, 4084, 4085, 4089, 4093, 4094, 65_524, 65_525, 65_595, 65_640, 65_686, 65_687,
 ];

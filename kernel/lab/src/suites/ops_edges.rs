@@ -93,7 +93,8 @@ fn mprotect_moves_a_boundary(_: &mut TestCtx<'_>) -> Outcome {
     areas.validate().map_err(Failure::new)
 }
 
-/// As on Linux: what is in front of the first hole has its new rights, and the caller is told of the hole.
+/// As on Linux: what is in front of the first hole has its new rights, and the caller is told of
+/// the hole.
 fn mprotect_changes_what_lies_before_a_hole(_: &mut TestCtx<'_>) -> Outcome {
     let mm = numbered(16)?;
     mm.munmap(page(2), bytes(2))?;
@@ -349,7 +350,8 @@ fn a_page_written_after_free_stays(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Each table that the child needs is refused once: whatever the fork has done until then is undone.
+/// Each table that the child needs is refused once: whatever the fork has done until then is
+/// undone.
 #[cfg(feature = "lab")]
 fn a_fork_that_fails_leaves_the_parent(_: &mut TestCtx<'_>) -> Outcome {
     use mm::MmError;

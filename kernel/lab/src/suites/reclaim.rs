@@ -258,7 +258,8 @@ fn forked(parent: Space) -> Result<Vec<Space>, Failure> {
     Ok(all)
 }
 
-/// `share` makes [`SHARERS`] of a space whose first page holds words; the page is on the swap disk then. Each gets it back.
+/// `share` makes [`SHARERS`] of a space whose first page holds words; the page is on the swap disk
+/// then. Each gets it back.
 #[cfg(feature = "lab")]
 fn many_sharers(share: impl FnOnce(Space) -> Result<Vec<Space>, Failure>) -> Outcome {
     need_swap()?;

@@ -387,8 +387,8 @@ fn own_pages(file: &Opener, me: usize, n: usize, seed: u64) -> Outcome {
     Ok(())
 }
 
-/// Pages that lie far apart need a node of the tree each. As long as there is memory there are nodes, and another address
-/// space that needs some at the same time gets them.
+/// Pages that lie far apart need a node of the tree each. As long as there is memory there are
+/// nodes, and another address space that needs some at the same time gets them.
 fn a_sparse_file_may_have_as_many_nodes_as_it_needs(_: &mut TestCtx<'_>) -> Outcome {
     const NODES: u64 = 70_000;
     const APART: u64 = 64;

@@ -175,8 +175,9 @@ fn unmapped_ranges_are_refused(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// One space cannot take the records from all others. What would need one more is refused and changes nothing; what needs none
-/// goes on. (On the simulator only: it is the same code, and faster.)
+/// One space cannot take the records from all others. What would need one more is refused and
+/// changes nothing; what needs none goes on. (On the simulator only: it is the same code, and
+/// faster.)
 #[cfg(not(target_os = "none"))]
 fn one_space_has_no_more_areas_than_it_may(_: &mut TestCtx<'_>) -> Outcome {
     const MOST: usize = mm::vma::set::MAX_AREAS;

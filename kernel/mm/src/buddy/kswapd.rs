@@ -1,7 +1,8 @@
 //! What the page allocator knows of kswapd: where it sleeps, and whether it is worth waking.
 //!
-//! No lock. How often it ran in vain is one word, which says whether it rests as well: with two, hope that came between
-//! the change of one and of the other would be lost, and nobody would wake it any more.
+//! No lock. How often it ran in vain is one word, which says whether it rests as well: with two,
+//! hope that came between the change of one and of the other would be lost, and nobody would wake
+//! it any more.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use sync::WaitQueue;

@@ -3,9 +3,10 @@
 //! Locks: `Rank::PcpLock`, then `Rank::ZoneLock`. [`alloc`] sleeps only with [`Gfp::RECLAIM`], when it has
 //! to reclaim (the slow path that `reclaim` registers); freeing never sleeps. No allocation from the heap.
 //!
-//! Watermarks (Linux's formula): below `low` kswapd is woken; ordinary requests stop at `min`; what lies
-//! below is for reclaim itself ([`Gfp::MEMALLOC`]), so that freeing memory never fails for want of memory: it takes
-//! a frame where the counts of slots that more address spaces share than a byte can count go on (`swap::area`).
+//! Watermarks (Linux's formula): below `low` kswapd is woken; ordinary requests stop at `min`; what
+//! lies below is for reclaim itself ([`Gfp::MEMALLOC`]), so that freeing memory never fails for
+//! want of memory: it takes a frame where the counts of slots that more address spaces share than a
+//! byte can count go on (`swap::area`).
 
 pub(crate) mod kswapd;
 pub mod pcp;
@@ -101,7 +102,8 @@ pub enum Progress {
 /// A block that belongs to the caller alone: reference count 1, on no list. Dropping it frees it.
 ///
 /// # Panics
-/// When it is dropped and is free already, or still mapped, listed or locked: an invariant is broken.
+/// When it is dropped and is free already, or still mapped, listed or locked: an invariant is
+/// broken.
 pub struct Page {
     pfn: Pfn,
     order: u8,
@@ -126,8 +128,8 @@ impl Page {
     /// Takes a block back whose number [`Page::into_pfn`] gave away. Dropping it frees it.
     ///
     /// # Safety
-    /// The block is the caller's alone: no entry, list, table or reference leads to it any more, and no
-    /// CPU can still reach it.
+    /// The block is the caller's alone: no entry, list, table or reference leads to it any more,
+    /// and no CPU can still reach it.
     #[inline]
     pub(crate) unsafe fn take_back(pfn: Pfn, order: u8) -> Self {
         Self { pfn, order }
@@ -216,7 +218,8 @@ fn zone() -> &'static SpinLock<Buddy> {
 fn publish_free(zone: &Buddy) {
     let free = zone.free_pages();
     FREE.store(free, Ordering::Relaxed);
-    // Somebody else has made room: when that is used up, what there is to reclaim is not what it was.
+    // Somebody else has made room: when that is used up, what there is to reclaim is not what it
+    // was.
     if free >= WATERMARKS.high.load(Ordering::Relaxed) && kswapd::RUNS.are_enough() {
         kswapd::RUNS.hope();
     }
@@ -372,14 +375,15 @@ fn slow(order: u8, usage: Use, gfp: Gfp) -> Result<Pfn, Oom> {
     }
 }
 
-/// For a fault whose allocation was refused: does what an allocation of one frame does that finds nothing free.
+/// For a fault whose allocation was refused: does what an allocation of one frame does that finds
+/// nothing free.
 #[cold]
 pub(crate) fn relieve() -> Progress {
     SLOW_PATH.get().map_or(Progress::GiveUp, |f| f(0))
 }
 
-/// Frees a block whose last reference is gone. `touched`: somebody may have written to the block, so
-/// it is filled anew.
+/// Frees a block whose last reference is gone. `touched`: somebody may have written to the block,
+/// so it is filled anew.
 fn release(pfn: Pfn, order: u8, touched: bool) {
     let f = frame(pfn);
     let usage = f.usage();

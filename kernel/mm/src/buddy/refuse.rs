@@ -1,4 +1,5 @@
-//! For tests: an allocation of a certain use that fails, as if memory were out, without anybody being killed for it.
+//! For tests: an allocation of a certain use that fails, as if memory were out, without anybody
+//! being killed for it.
 //!
 //! No lock: the countdown is one word. Whatever allocates for the same use meanwhile counts too.
 

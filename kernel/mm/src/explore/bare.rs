@@ -1,5 +1,6 @@
-//! What is private to the memory manager without the lab, for its own tests: the lock of the areas, a
-//! reference without a holder, a wrong count, a gather that takes nothing out. No locks of their own.
+//! What is private to the memory manager without the lab, for its own tests: the lock of the areas,
+//! a reference without a holder, a wrong count, a gather that takes nothing out. No locks of their
+//! own.
 
 use crate::frame::frame;
 use crate::handle::MmRef;

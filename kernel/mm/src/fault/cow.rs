@@ -58,7 +58,8 @@ impl Fault<'_> {
         if guard.frame().has(flag::SWAPCACHE) && guard.frame().refcount() <= 3 {
             swap::cache::try_drop(&guard);
         }
-        // This entry's reference and the one just taken. (The folio lock keeps it out of the swap cache.)
+        // This entry's reference and the one just taken. (The folio lock keeps it out of the swap
+        // cache.)
         if guard.frame().has(flag::SWAPCACHE) || !sole::is_ours(&guard, 1, 1) {
             drop(guard);
             return self.replace(seen, Some(pfn));

@@ -190,7 +190,8 @@ impl Fault<'_> {
         mapped::make_writable(self.vma.file(), guard)
     }
 
-    /// How a fault ends that mapped a page of the file itself, and perhaps made it dirty. Dirty pages in memory wait for no disk.
+    /// How a fault ends that mapped a page of the file itself, and perhaps made it dirty. Dirty
+    /// pages in memory wait for no disk.
     fn served(&self, dirtied: bool) -> Step {
         if dirtied && pagecache::file(self.vma.file()).layout.kind() != Kind::Memory {
             Step::Dirtied

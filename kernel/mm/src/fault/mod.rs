@@ -92,9 +92,11 @@ fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), Fault
     }
 }
 
-/// An allocation was refused, which is no verdict on who has asked: another one who waits for the same memory may have been
-/// the victim. Asks reclaim and the OOM killer again; then the fault looks again, and finds out if it was this space that
-/// they chose (Linux: `pagefault_out_of_memory`). In an explored world memory is a few frames, and nobody else can be chosen.
+/// An allocation was refused, which is no verdict on who has asked: another one who waits for the
+/// same memory may have been the victim. Asks reclaim and the OOM killer again; then the fault
+/// looks again, and finds out if it was this space that they chose (Linux:
+/// `pagefault_out_of_memory`). In an explored world memory is a few frames, and nobody else can be
+/// chosen.
 #[cold]
 #[inline(never)]
 fn out_of_memory(mm: &Mm) {

@@ -12,8 +12,9 @@ use arch::VirtAddr;
 /// Most bytes that an area grows to by faults (Linux's usual RLIMIT_STACK).
 pub const STACK_MAX: u64 = 8 << 20;
 
-/// Grows the area above `va` down to it, if that is a stack and the gap below it stays. As on Linux, a neighbour without
-/// rights needs no gap, as it stops an overrun itself; nor does another stack.
+/// Grows the area above `va` down to it, if that is a stack and the gap below it stays. As on
+/// Linux, a neighbour without rights needs no gap, as it stops an overrun itself; nor does another
+/// stack.
 ///
 /// # Errors
 /// [`MmError::NotMapped`] when nothing that may grow lies above, or its neighbour is too close, or

@@ -93,8 +93,9 @@ impl Fault<'_> {
     /// Replaces the swap entry under the cursor by one that maps the folio.
     fn map_swapped(&self, pte: &mut PteLocked, guard: &FolioGuard, slot: u32) {
         let f = guard.frame();
-        // No other entry names the slot (none can come about: copying this one needs its PTL), and nobody but this
-        // fault and the cache refers to the folio: it is this address space's alone.
+        // No other entry names the slot (none can come about: copying this one needs its PTL), and
+        // nobody but this fault and the cache refers to the folio: it is this address space's
+        // alone.
         let sole = area::put(slot) == Left::CacheOnly && sole::is_ours(guard, 0, 1);
         if f.mapcount() == 0 {
             // Nobody walks from the folio while it is locked. A page that others may map as well must be

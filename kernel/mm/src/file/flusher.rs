@@ -104,8 +104,9 @@ pub struct Paused {
     _pass: MutexGuard<'static, ()>,
 }
 
-/// Keeps the flusher from working, for those who count what is dirty. Sleeps until a pass that is under way has ended. The caller
-/// writes less than the limits allow meanwhile, and calls nothing that does the same (`check`).
+/// Keeps the flusher from working, for those who count what is dirty. Sleeps until a pass that is
+/// under way has ended. The caller writes less than the limits allow meanwhile, and calls nothing
+/// that does the same (`check`).
 pub fn pause() -> Paused {
     Paused { _pass: PASS.lock() }
 }

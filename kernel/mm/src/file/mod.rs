@@ -161,7 +161,8 @@ impl Opener {
         f.layout.cut(pages)
     }
 
-    /// The page of the disk where page `index` of the file lies. `None` behind its room, and for a file in memory.
+    /// The page of the disk where page `index` of the file lies. `None` behind its room, and for a
+    /// file in memory.
     pub fn place(&self, index: u32) -> Option<u32> {
         let place = self.0.file().layout.place(index);
         place.map(|(page, _)| page)

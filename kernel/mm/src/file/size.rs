@@ -226,8 +226,8 @@ impl Opener {
         }
     }
 
-    /// Writes zeroes over `bytes` of the file, which keeps its size; goes on after an error, and tells the first. The caller holds
-    /// `resize`.
+    /// Writes zeroes over `bytes` of the file, which keeps its size; goes on after an error, and
+    /// tells the first. The caller holds `resize`.
     fn write_zeroes(&self, bytes: Range<u64>) -> Result<(), MmError> {
         const ZEROES: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
         let mut reserve = Reserve::new();

@@ -1,16 +1,17 @@
-//! Large blocks: each has pages of its own, in the upper half of the heap's window, which go back to the page
-//! allocator when it is freed.
+//! Large blocks: each has pages of its own, in the upper half of the heap's window, which go back
+//! to the page allocator when it is freed.
 //!
-//! A block begins on a span of 2 MiB, so that its page tables are its own and go back with its pages. Before one frame is
-//! taken, so many must be to be had: a request that cannot succeed takes nothing from anybody, and nobody is killed for it.
-//! One that fails all the same gives back what it has taken.
+//! A block begins on a span of 2 MiB, so that its page tables are its own and go back with its
+//! pages. Before one frame is taken, so many must be to be had: a request that cannot succeed takes
+//! nothing from anybody, and nobody is killed for it. One that fails all the same gives back what
+//! it has taken.
 //!
-//! Freeing unmaps, and waits for every CPU (rule 1). A block that is freed where nobody may wait stays mapped until the
-//! next one that is made or freed where one may: it is *dead*.
+//! Freeing unmaps, and waits for every CPU (rule 1). A block that is freed where nobody may wait
+//! stays mapped until the next one that is made or freed where one may: it is *dead*.
 //!
-//! Locks: making and unmapping hold `Rank::HeapGrow`, of which `Growing` is the proof; freeing only tries it, so it may
-//! be done under any lock. The table of blocks is guarded by `Rank::Heap`, inside which nothing is done but looking
-//! at the table.
+//! Locks: making and unmapping hold `Rank::HeapGrow`, of which `Growing` is the proof; freeing only
+//! tries it, so it may be done under any lock. The table of blocks is guarded by `Rank::Heap`,
+//! inside which nothing is done but looking at the table.
 
 use super::Growing;
 use crate::buddy::{self, Gfp, Page};
@@ -117,7 +118,8 @@ pub(super) fn usage() -> u64 {
     blocks.used().map(|b| b.pages * PAGE_SIZE).sum()
 }
 
-/// A block for `layout`. May reclaim. None when there is not enough memory, or no room for one more.
+/// A block for `layout`. May reclaim. None when there is not enough memory, or no room for one
+/// more.
 pub(super) fn alloc(layout: Layout, growing: &Growing) -> Option<NonNull<u8>> {
     if layout.align() as u64 > PMD_SIZE {
         return None;
@@ -162,8 +164,8 @@ fn map(va: VirtAddr) -> Result<(), buddy::Oom> {
     Ok(())
 }
 
-/// Frees the block at `ptr`; false when it is none of these. `growing` is there when the caller may wait for other CPUs
-/// and nobody else grows the heap.
+/// Frees the block at `ptr`; false when it is none of these. `growing` is there when the caller may
+/// wait for other CPUs and nobody else grows the heap.
 pub(super) fn free(ptr: NonNull<u8>, growing: impl Fn() -> Option<Growing>) -> bool {
     {
         let mut blocks = BLOCKS.lock();
@@ -197,8 +199,8 @@ fn bury(_: &Growing) {
             let block = &blocks.all[at];
             (at, blocks.address(block), block.spans())
         };
-        // SAFETY: the block was freed (GlobalAlloc's contract: nobody uses it any more), or never handed out; its spans
-        // are its own, and are given to another block only below.
+        // SAFETY: the block was freed (GlobalAlloc's contract: nobody uses it any more), or never
+        // handed out; its spans are its own, and are given to another block only below.
         unsafe { arch::unmap_kernel_spans(va, spans, &mut |pfn| drop(Page::take_back(pfn, 0))) };
         BLOCKS.lock().all[at].state = State::Unused;
     }

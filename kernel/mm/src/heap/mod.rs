@@ -1,10 +1,11 @@
-//! The kernel heap: `linked_list_allocator` in a window of kernel addresses that grows by mapping frames, and
-//! beside it [`large`] blocks, whose pages go back when they are freed.
+//! The kernel heap: `linked_list_allocator` in a window of kernel addresses that grows by mapping
+//! frames, and beside it [`large`] blocks, whose pages go back when they are freed.
 //!
-//! It serves what is allocated rarely: object-cache chunks, drivers, the console. Fault, zap, reclaim and
-//! shootdown paths never come here. Locks: `Rank::Heap`; frames are allocated and mapped outside it, so
-//! that growing may reclaim where the caller may sleep. Growing maps none → present: no flush is needed.
-//! Small blocks keep what they have mapped: it is less than [`large::FROM`] for each time that they find no room.
+//! It serves what is allocated rarely: object-cache chunks, drivers, the console. Fault, zap,
+//! reclaim and shootdown paths never come here. Locks: `Rank::Heap`; frames are allocated and
+//! mapped outside it, so that growing may reclaim where the caller may sleep. Growing maps none →
+//! present: no flush is needed. Small blocks keep what they have mapped: it is less than
+//! [`large::FROM`] for each time that they find no room.
 //!
 //! The host's binaries use the host's allocator and never call [`init`].
 
@@ -46,8 +47,8 @@ static GROW: Mutex<()> = Mutex::new(Rank::HeapGrow, ());
 /// The thread that has it, plus 1, or 0.
 static GROWER: AtomicU32 = AtomicU32::new(0);
 
-/// The right to map and unmap in the window, and the knowledge by whom: others wait for it who hold the lock of an address
-/// space.
+/// The right to map and unmap in the window, and the knowledge by whom: others wait for it who hold
+/// the lock of an address space.
 struct Growing(#[expect(dead_code, reason = "held until this is dropped")] MutexGuard<'static, ()>);
 
 impl Growing {
@@ -90,7 +91,8 @@ pub fn usage() -> (u64, u64) {
     (state.mapped + large, state.heap.used() as u64 + large)
 }
 
-/// Frames that reclaim could have freed at best if `reclaimable` of those in use can go, above the watermark.
+/// Frames that reclaim could have freed at best if `reclaimable` of those in use can go, above the
+/// watermark.
 fn at_best(reclaimable: u64) -> u64 {
     let free = use_pages(Use::Free) + use_pages(Use::Pcp);
     (free + reclaimable).saturating_sub(u64::from(buddy::watermarks().0))
@@ -102,7 +104,8 @@ fn frames_to_be_had() -> u64 {
     at_best(anon.active + anon.inactive + files.active + files.inactive)
 }
 
-/// Bytes that large blocks can have while nothing can be swapped out. A hint, to be asked before anything is taken.
+/// Bytes that large blocks can have while nothing can be swapped out. A hint, to be asked before
+/// anything is taken.
 pub(crate) fn room_without_swap() -> u64 {
     let [_, files] = lru::counts();
     at_best(files.active + files.inactive) * PAGE_SIZE

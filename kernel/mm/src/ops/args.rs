@@ -123,12 +123,12 @@ impl Range {
         Ok((start < end).then_some(Self { start, end }))
     }
 
-    /// As [`Range::new`], but a range that ends above the user half is cut off there: the flag says whether it was left
-    /// whole.
+    /// As [`Range::new`], but a range that ends above the user half is cut off there: the flag says
+    /// whether it was left whole.
     ///
     /// # Errors
-    /// [`MmError::Invalid`] for an unaligned start; `beyond` when no page of it lies in the user half, or its end is no
-    /// address at all.
+    /// [`MmError::Invalid`] for an unaligned start; `beyond` when no page of it lies in the user
+    /// half, or its end is no address at all.
     pub(crate) fn clipped(
         va: VirtAddr,
         len: u64,

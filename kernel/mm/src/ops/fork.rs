@@ -1,9 +1,9 @@
 //! fork: a copy-on-write copy of an address space.
 //!
-//! Takes the parent's `mmap_lock` exclusively, then the child's; per pair of PTE tables the parent's PTL,
-//! then the child's (nobody else knows the child's tables, but for reverse walks, which take one PTL at a
-//! time: no order can be violated). Tables, and frames for the counts of widely shared slots, are allocated with no PTL
-//! held. Sleeps.
+//! Takes the parent's `mmap_lock` exclusively, then the child's; per pair of PTE tables the
+//! parent's PTL, then the child's (nobody else knows the child's tables, but for reverse walks,
+//! which take one PTL at a time: no order can be violated). Tables, and frames for the counts of
+//! widely shared slots, are allocated with no PTL held. Sleeps.
 //!
 //! Only tables that the parent has are copied, and no pages of files: the child's faults find those in the page cache. A shared page loses its write bit in both and is no longer
 //! EXCLUSIVE; the parent's CPUs are flushed once, before `mmap_lock` is dropped: from then on a write
@@ -32,7 +32,8 @@ impl MmRef {
     /// A new address space with the same areas, sharing every page until one side writes it.
     ///
     /// # Errors
-    /// NoMemory: no object or table for the child, or no frame to count the sharers of a swapped page on in. Killed.
+    /// NoMemory: no object or table for the child, or no frame to count the sharers of a swapped
+    /// page on in. Killed.
     pub fn fork(&self) -> Result<MmRef, MmError> {
         let child = MmRef::new()?;
         child.set_unborn(true);
@@ -180,7 +181,8 @@ impl Copy<'_> {
     }
 }
 
-/// The entry at `va` could not be copied: `slot` cannot count one more. With no PTL held there is help.
+/// The entry at `va` could not be copied: `slot` cannot count one more. With no PTL held there is
+/// help.
 struct Full {
     va: u64,
     slot: u32,

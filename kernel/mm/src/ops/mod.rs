@@ -35,8 +35,8 @@ fn write(mm: &Mm) -> Result<Changing<'_>, MmError> {
     }
 }
 
-/// The areas of an address space, to be changed, and the knowledge by whom: should it be killed meanwhile, this thread must
-/// not wait for the memory that comes back only when it lets go.
+/// The areas of an address space, to be changed, and the knowledge by whom: should it be killed
+/// meanwhile, this thread must not wait for the memory that comes back only when it lets go.
 struct Changing<'a> {
     mm: &'a Mm,
     set: WriteGuard<'a, VmaSet>,

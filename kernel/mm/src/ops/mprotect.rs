@@ -25,9 +25,9 @@ impl MmRef {
     /// Sets the protection of `len` bytes (rounded up to pages) from `va` on.
     ///
     /// # Errors
-    /// Invalid: unaligned. NoMemory, TooMany: no record for a new area. Killed. Nothing is changed then. NotMapped: part of
-    /// the range is not mapped, or lies beyond the user half; what lies in front of the first such page has its new
-    /// protection then (as on Linux).
+    /// Invalid: unaligned. NoMemory, TooMany: no record for a new area. Killed. Nothing is changed
+    /// then. NotMapped: part of the range is not mapped, or lies beyond the user half; what lies in
+    /// front of the first such page has its new protection then (as on Linux).
     pub fn mprotect(&self, va: VirtAddr, len: u64, prot: Prot) -> Result<(), MmError> {
         let Some((range, whole)) = Range::clipped(va, len, MmError::NotMapped)? else {
             return Ok(());

@@ -22,15 +22,17 @@ use arch::addr::{PAGE_SIZE, PMD_SIZE, USER_MIN, USER_TOP, page_align_up};
 use arch::{PAGE_SHIFT, VirtAddr};
 
 impl MmRef {
-    /// Makes the mapping of `old_len` bytes at `va` one of `new_len` bytes (both rounded up to pages),
-    /// where it is if it can grow there, elsewhere if `flags` allow. Returns where it is now. `to` is used
-    /// with FIXED only. With an `old_len` of 0 the area at `va`, which must be a shared one, stays as it is, and there is a
-    /// second mapping of its pages from `va` on, if `flags` allow (as on Linux).
+    /// Makes the mapping of `old_len` bytes at `va` one of `new_len` bytes (both rounded up to
+    /// pages), where it is if it can grow there, elsewhere if `flags` allow. Returns where it is
+    /// now. `to` is used with FIXED only. With an `old_len` of 0 the area at `va`, which must be a
+    /// shared one, stays as it is, and there is a second mapping of its pages from `va` on, if
+    /// `flags` allow (as on Linux).
     ///
     /// # Errors
-    /// Invalid: unaligned, a `new_len` of 0, an `old_len` of 0 in a private area, FIXED without a place or with one that meets the old range or lies
-    /// outside the user half. Fault: the old range is not mapped, or (unless it only shrinks) not by one
-    /// area. NoRoom where it may be. TooMany areas. NoMemory for records or tables. Killed. Nothing is changed then.
+    /// Invalid: unaligned, a `new_len` of 0, an `old_len` of 0 in a private area, FIXED without a
+    /// place or with one that meets the old range or lies outside the user half. Fault: the old
+    /// range is not mapped, or (unless it only shrinks) not by one area. NoRoom where it may be.
+    /// TooMany areas. NoMemory for records or tables. Killed. Nothing is changed then.
     pub fn mremap(
         &self,
         va: VirtAddr,

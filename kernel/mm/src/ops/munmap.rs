@@ -24,8 +24,8 @@ impl MmRef {
     /// Unmaps `len` bytes (rounded up to pages) from `va` on. Holes in the range are no error.
     ///
     /// # Errors
-    /// Invalid: empty, unaligned, or beyond the user half. NoMemory, TooMany: no record for the second half of an
-    /// area whose middle goes. Killed. Nothing is changed then.
+    /// Invalid: empty, unaligned, or beyond the user half. NoMemory, TooMany: no record for the
+    /// second half of an area whose middle goes. Killed. Nothing is changed then.
     pub fn munmap(&self, va: VirtAddr, len: u64) -> Result<(), MmError> {
         let range = Range::new(va, len, MmError::Invalid)?.ok_or(MmError::Invalid)?;
         let mut set = write(self)?;

@@ -21,7 +21,8 @@ use arch::addr::PAGE_SIZE;
 ///
 /// # Errors
 /// [`SwapOpError::NotInUse`]; [`SwapOpError::NoMemory`] when the pages do not fit into memory;
-/// [`SwapOpError::Io`] when a page cannot be read; [`SwapOpError::Lost`] where a rule of order is switched off. The area stays in use then, with fewer pages.
+/// [`SwapOpError::Io`] when a page cannot be read; [`SwapOpError::Lost`] where a rule of order is
+/// switched off. The area stays in use then, with fewer pages.
 pub fn swapoff() -> Result<(), SwapOpError> {
     let _one = swap::SWAPON.lock();
     if area::device().is_none() {

@@ -128,8 +128,8 @@ impl Layout {
         None
     }
 
-    /// Adds pages behind the last. The caller keeps others from changing the layout. Many additions cost no more, all in all, than
-    /// the list is long.
+    /// Adds pages behind the last. The caller keeps others from changing the layout. Many additions
+    /// cost no more, all in all, than the list is long.
     pub(crate) fn add(&self, extent: Extent) -> Result<(), MmError> {
         if self.add_in_place(extent) {
             return Ok(());

@@ -173,7 +173,8 @@ impl Inner {
         unsafe { folio::Ref::new(pfn) }
     }
 
-    /// Sets or clears DIRTY, flag and mark; how many more folios are dirty now, for the caller to account for.
+    /// Sets or clears DIRTY, flag and mark; how many more folios are dirty now, for the caller to
+    /// account for.
     fn mark(&mut self, pfn: Pfn, dirty: bool) -> i64 {
         let f = frame(pfn);
         if f.has(flag::SWAPBACKED) {

@@ -272,7 +272,8 @@ impl<'a> Gather<'a> {
     }
 }
 
-/// The broken twins' window, wide enough for a test to meet it. (The explorer goes on where it wants.)
+/// The broken twins' window, wide enough for a test to meet it. (The explorer goes on where it
+/// wants.)
 #[cold]
 fn broken_window() {
     if !sync::point::exploring() {

@@ -6,10 +6,11 @@
 //! this way.) A reference is taken only if the count was not zero, and kept only if the entry is still the
 //! same: the frame may have been freed and reused in between. Never sleeps, never allocates.
 //!
-//! A reference keeps the frame, not the page where it is: reclaim, fork and a copy on write may put another frame, or another
-//! address space, in the entry's place. Who reads has the page as it was then. Who writes must have written before that:
-//! so a [`HeldToWrite`] ends before interrupts are on again. Each of those three waits for this CPU's acknowledgement
-//! before anybody can use the page another way.
+//! A reference keeps the frame, not the page where it is: reclaim, fork and a copy on write may put
+//! another frame, or another address space, in the entry's place. Who reads has the page as it was
+//! then. Who writes must have written before that: so a [`HeldToWrite`] ends before interrupts are
+//! on again. Each of those three waits for this CPU's acknowledgement before anybody can use the
+//! page another way.
 
 use super::{PmdRef, tlb};
 use crate::content::HasContent;
@@ -46,8 +47,8 @@ impl Drop for Held {
     }
 }
 
-/// As [`Held`], to be written while interrupts are off. The folio becomes dirty when this is dropped, before the reference
-/// goes: the entry's own D bit may have been taken away meanwhile.
+/// As [`Held`], to be written while interrupts are off. The folio becomes dirty when this is
+/// dropped, before the reference goes: the entry's own D bit may have been taken away meanwhile.
 pub struct HeldToWrite<'irq> {
     held: Held,
     irq: PhantomData<&'irq IrqGuard>,

@@ -1,6 +1,6 @@
-//! What becomes of folios that lost entries, after the flush: clean ones are freed; dirty ones are marked, unlocked,
-//! written in the order of their slots or pages, and go to the `laundry` until their writes are done (rule 7). Those of which an
-//! entry stayed go back to the LRU.
+//! What becomes of folios that lost entries, after the flush: clean ones are freed; dirty ones are
+//! marked, unlocked, written in the order of their slots or pages, and go to the `laundry` until
+//! their writes are done (rule 7). Those of which an entry stayed go back to the LRU.
 //!
 //! The folios are locked; each has reclaim's reference. Takes file trees' and the swap cache's locks, and the LRU's for those
 //! that go back. Sleeps for disk requests. No allocation.

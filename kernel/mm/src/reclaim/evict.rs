@@ -9,9 +9,9 @@
 //! The caller has isolated the folios and holds no spin lock. Locks: folio locks by trying, up to a batch of
 //! them; what `rmap` takes; the LRU's for those that go back. Sleeps for disk requests. No allocation.
 //!
-//! A file's folio that is dirty is the flusher's to write, and only what kswapd finds where nothing else is, or what is asked
-//! for by name, is written here. A dirty one of a file in memory goes to swap: it gets its slot first, and leaves the file for
-//! the swap cache once nothing maps it.
+//! A file's folio that is dirty is the flusher's to write, and only what kswapd finds where nothing
+//! else is, or what is asked for by name, is written here. A dirty one of a file in memory goes to
+//! swap: it gets its slot first, and leaves the file for the swap cache once nothing maps it.
 
 use super::dispose::{Then, dispose, dispose_one};
 use super::shrink::Scan;
@@ -46,7 +46,8 @@ pub(super) enum Mercy {
 enum Verdict {
     /// It can go: try to unmap it.
     Evict(Replace),
-    /// As [`Verdict::Evict`], a written page of a file in memory: to this slot once nothing maps it.
+    /// As [`Verdict::Evict`], a written page of a file in memory: to this slot once nothing maps
+    /// it.
     ToSwap(u32),
     /// Not now: back to the inactive list.
     Keep,
@@ -222,7 +223,8 @@ fn sync_for(mercy: Mercy) -> Sync {
     }
 }
 
-/// Judges a locked anonymous folio; one that is to go to swap has its slot then, and is in the swap cache.
+/// Judges a locked anonymous folio; one that is to go to swap has its slot then, and is in the swap
+/// cache.
 fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Verdict {
     let f = guard.frame();
     if f.flags() & (flag::WRITEBACK | flag::READING) != 0 {
@@ -304,8 +306,8 @@ pub(super) fn free_frozen(guard: FolioGuard) {
     drop(unsafe { Page::take_back(pfn, 0) });
 }
 
-/// To the active list, with the caller's reference. A folio in use does without its copy on disk when slots are scarce, or
-/// the copy is bad.
+/// To the active list, with the caller's reference. A folio in use does without its copy on disk
+/// when slots are scarce, or the copy is bad.
 pub(super) fn activate(guard: FolioGuard) {
     if area::nearly_full() || guard.frame().has(flag::ERROR) {
         cache::try_drop(&guard);

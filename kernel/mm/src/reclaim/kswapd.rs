@@ -1,9 +1,10 @@
 //! kswapd: reclaim in the background, from below the low watermark up to the high one.
 //!
-//! One kernel thread; sleeps on `buddy::KSWAPD`, which allocations wake below the low watermark. Holds no
-//! lock between rounds. After several runs that freed nothing it stays asleep until there is hope, so that allocations do
-//! not pay for hopeless work: direct reclaim has had success, memory was above the high watermark, or a full swap area has
-//! room again. It also reaps whoever was killed, and drops handles that others could not.
+//! One kernel thread; sleeps on `buddy::KSWAPD`, which allocations wake below the low watermark.
+//! Holds no lock between rounds. After several runs that freed nothing it stays asleep until there
+//! is hope, so that allocations do not pay for hopeless work: direct reclaim has had success,
+//! memory was above the high watermark, or a full swap area has room again. It also reaps whoever
+//! was killed, and drops handles that others could not.
 
 use super::shrink::{self, By, DEF_PRIORITY, Scan};
 use super::{laundry, oom, scan_count};

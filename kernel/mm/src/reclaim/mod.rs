@@ -5,10 +5,10 @@
 //! watermarks, `direct` in an allocation that finds nothing free; `oom` ends an address space when all that is in vain;
 //! `advice` is what madvise asks for.
 //!
-//! Nothing here allocates from the heap, or needs a frame but one from the reserve for the counts of widely shared slots
-//! (`swap::area`). Sleeps; called with no spin lock held, possibly with
-//! `mmap_lock`s held, so those are only tried. Folio locks are tried, too, except for folios that reclaim
-//! itself has in hand.
+//! Nothing here allocates from the heap, or needs a frame but one from the reserve for the counts
+//! of widely shared slots (`swap::area`). Sleeps; called with no spin lock held, possibly with
+//! `mmap_lock`s held, so those are only tried. Folio locks are tried, too, except for folios that
+//! reclaim itself has in hand.
 
 pub(crate) mod advice;
 mod direct;
@@ -38,8 +38,8 @@ pub fn in_laundry() -> usize {
     laundry::len()
 }
 
-/// For the explorer: reclaims this one folio if it still is one that can go, as `MADV_PAGEOUT` would, and waits
-/// for the disk. Sleeps.
+/// For the explorer: reclaims this one folio if it still is one that can go, as `MADV_PAGEOUT`
+/// would, and waits for the disk. Sleeps.
 #[cfg(feature = "lab")]
 pub fn one(pfn: arch::Pfn) {
     let mut pages = isolate(pfn);
@@ -47,8 +47,8 @@ pub fn one(pfn: arch::Pfn) {
     advice::finish();
 }
 
-/// For the explorer: as [`one`], as kswapd would if it came to the folio: a used one is spared, and a look without the
-/// lock at an entry is believed.
+/// For the explorer: as [`one`], as kswapd would if it came to the folio: a used one is spared, and
+/// a look without the lock at an entry is believed.
 #[cfg(feature = "lab")]
 pub fn one_if_unused(pfn: arch::Pfn) {
     let mut pages = isolate(pfn);
@@ -64,8 +64,8 @@ pub fn age(pfn: arch::Pfn) {
     guard.frame().clear(crate::frame::flag::REFERENCED);
 }
 
-/// For the explorer: takes the pages of a killed address space away, as the OOM killer would. False when its `mmap_lock` is
-/// not to be had.
+/// For the explorer: takes the pages of a killed address space away, as the OOM killer would. False
+/// when its `mmap_lock` is not to be had.
 #[cfg(feature = "lab")]
 pub fn reap(mm: &crate::MmRef) -> bool {
     crate::exit::reap(mm.id(), mm)

@@ -1,10 +1,11 @@
 //! The OOM killer: when nothing more can be reclaimed, one address space ends so that the others go on.
 //!
-//! It picks the largest by resident pages, pages in swap and page tables (not a child that fork is still making), says so,
-//! marks it killed (each of its faults and operations fails from now on) and takes its pages away at once, as MADV_DONTNEED
-//! would, under its `mmap_lock` held shared. That lock is only tried: a holder that waits for memory gets its allocation
-//! refused, and kswapd tries again until it succeeds, for whoever was killed. As long as the victim's memory has not come
-//! back, nobody else is killed, and nobody scans for pages that are not there.
+//! It picks the largest by resident pages, pages in swap and page tables (not a child that fork is
+//! still making), says so, marks it killed (each of its faults and operations fails from now on)
+//! and takes its pages away at once, as MADV_DONTNEED would, under its `mmap_lock` held shared.
+//! That lock is only tried: a holder that waits for memory gets its allocation refused, and kswapd
+//! tries again until it succeeds, for whoever was killed. As long as the victim's memory has not
+//! come back, nobody else is killed, and nobody scans for pages that are not there.
 //!
 //! Runs in an allocating thread that may hold `mmap_lock`s, so a last handle on an address space must not
 //! be dropped here: kswapd does it.
@@ -86,8 +87,8 @@ pub fn set_hook(f: fn(&Kill)) {
     HOOK.call_once(|| f);
 }
 
-/// The running thread must not wait for memory: the address space that it has adopted was killed, or it keeps the victim's
-/// memory from coming back.
+/// The running thread must not wait for memory: the address space that it has adopted was killed,
+/// or it keeps the victim's memory from coming back.
 pub(super) fn must_give_up() -> bool {
     adopt::current().is_some_and(|id| by_id(id).is_killed()) || is_in_the_way()
 }
@@ -149,8 +150,9 @@ fn wait_for(id: u32) -> Progress {
     if waited >= PATIENCE {
         VICTIM.store(0, Ordering::Relaxed);
     }
-    // Whoever changes the victim's areas holds its lock, and may be waiting for memory right here; or it waits for another lock,
-    // which a thread without an address space may have, or to grow the heap, as this thread does.
+    // Whoever changes the victim's areas holds its lock, and may be waiting for memory right here;
+    // or it waits for another lock, which a thread without an address space may have, or to grow
+    // the heap, as this thread does.
     let may_be_waited_for =
         || heap::keeps_others_waiting() || adopt::current().is_none_or(|me| me == id);
     if is_in_the_way() || waited >= MANNERS && may_be_waited_for() {
@@ -186,7 +188,8 @@ fn describe(id: u32, mm: &Mm) -> Kill {
     }
 }
 
-/// Reaps whoever was killed and has not been reaped, as far as the locks are to be had. With no lock held: a last handle may go.
+/// Reaps whoever was killed and has not been reaped, as far as the locks are to be had. With no
+/// lock held: a last handle may go.
 pub(super) fn reap_killed() {
     for id in 0..id_limit() {
         if by_id(id).is_unreaped()

@@ -1,15 +1,17 @@
 //! Folios that reclaim has begun to unmap, and the one TLB shootdown that it owes for all of them.
 //!
-//! Reclaim unmaps a batch of folios and flushes once, before any of them is written, freed, listed or unlocked.
-//! Types keep that order (rules 1 and 13). `unmap::try_to_unmap` takes the lock of a folio and gives an [`Owing`]
-//! back; only a [`Batch`] accepts one, and only its flush gives the lock back. The same holds for a folio that
-//! kept some of its entries: another reclaimer that found nothing left to unmap would otherwise free it, while
-//! a CPU still translates to it through an entry of this batch.
+//! Reclaim unmaps a batch of folios and flushes once, before any of them is written, freed, listed
+//! or unlocked. Types keep that order (rules 1 and 13). `unmap::try_to_unmap` takes the lock of a
+//! folio and gives an [`Owing`] back; only a [`Batch`] accepts one, and only its flush gives the
+//! lock back. The same holds for a folio that kept some of its entries: another reclaimer that
+//! found nothing left to unmap would otherwise free it, while a CPU still translates to it through
+//! an entry of this batch.
 //!
-//! Each change bumps the generation of its address space at once, so a CPU that takes the space anew, and any
-//! other flush of it, covers the change; operations that rely on the entry being gone call
-//! `tlb::flush_batched_pending`, and faults that fill an empty one `tlb::flush_emptied_pending`. (Linux:
-//! `try_to_unmap_flush`.) Takes no lock, keeps those of its folios; [`Batch::flush`] needs interrupts on.
+//! Each change bumps the generation of its address space at once, so a CPU that takes the space
+//! anew, and any other flush of it, covers the change; operations that rely on the entry being gone
+//! call `tlb::flush_batched_pending`, and faults that fill an empty one
+//! `tlb::flush_emptied_pending`. (Linux: `try_to_unmap_flush`.) Takes no lock, keeps those of its
+//! folios; [`Batch::flush`] needs interrupts on.
 
 use crate::folio::{self, FolioGuard};
 use crate::knobs::{self, Knob};
@@ -78,8 +80,8 @@ impl<T: Copy> Batch<T> {
         tlb::note_emptied(mm, &mut self.cpus);
     }
 
-    /// Keeps a folio, locked, until the flush. (With rule 13 broken it is unlocked, and one that kept entries comes
-    /// back at once.)
+    /// Keeps a folio, locked, until the flush. (With rule 13 broken it is unlocked, and one that
+    /// kept entries comes back at once.)
     pub(crate) fn keep(&mut self, owing: Owing, then: T) -> Option<(FolioGuard, T)> {
         let folio = ManuallyDrop::into_inner(owing.folio);
         let pfn = if knobs::on(Knob::KeepLocked) {
@@ -137,7 +139,8 @@ impl<T> Flushed<T> {
 }
 
 impl<T: Copy> Iterator for Flushed<T> {
-    /// A folio, its lock (unless rule 13 is broken and somebody else has it) and what is to become of it.
+    /// A folio, its lock (unless rule 13 is broken and somebody else has it) and what is to become
+    /// of it.
     type Item = (Pfn, Option<FolioGuard>, T);
 
     fn next(&mut self) -> Option<Self::Item> {

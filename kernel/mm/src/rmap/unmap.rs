@@ -73,8 +73,8 @@ fn unhook(folio: &FolioGuard, mm: &Mm, old: Entry) {
     debug_assert!(!last, "the caller of try_to_unmap holds a reference");
 }
 
-/// Puts an entry that names `slot` in. False when forks have made more entries meanwhile than the caller has made room
-/// for (`area::make_room_for`).
+/// Puts an entry that names `slot` in. False when forks have made more entries meanwhile than the
+/// caller has made room for (`area::make_room_for`).
 fn to_slot<T: Copy>(
     folio: &FolioGuard,
     mm: &Mm,
@@ -107,9 +107,9 @@ fn empty<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut 
 fn forget<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch<T>) -> bool {
     let f = folio.frame();
     let old = pte.clear();
-    // The entry is gone before the counts are read: a lockless walker that took a reference through it
-    // either is counted here or finds the entry changed. The counts are read before DIRTY: a walker that wrote
-    // sets that before it gives its reference up.
+    // The entry is gone before the counts are read: a lockless walker that took a reference through
+    // it either is counted here or finds the entry changed. The counts are read before DIRTY: a
+    // walker that wrote sets that before it gives its reference up.
     let ours = sole::is_ours(folio, f.mapcount(), 1);
     if !ours || old.is_dirty() || f.has(flag::DIRTY) {
         pte.set(old);

@@ -1,13 +1,15 @@
 //! The swap area: the disk, and for each of its slots who uses it.
 //!
-//! One area at a time. A slot is used by the page-table entries that name it (its count) and by the swap
-//! cache. Locks: `Rank::SwapMap`, taken in every function here, with the page allocator's inside where a page goes back;
-//! it may be taken under a PTL. Never sleeps, and allocates in [`make_room`] only. The tables are allocated at swapon.
+//! One area at a time. A slot is used by the page-table entries that name it (its count) and by the
+//! swap cache. Locks: `Rank::SwapMap`, taken in every function here, with the page allocator's
+//! inside where a page goes back; it may be taken under a PTL. Never sleeps, and allocates in
+//! [`make_room`] only. The tables are allocated at swapon.
 //!
-//! A slot that more entries name than its byte can count needs a frame in which the count goes on, which serves its whole
-//! cluster (`algo::swapmap`). [`make_room`] is called where no spin lock is held: by fork, when [`dup`] has refused an entry,
-//! with any effort that memory takes; by reclaim before it takes the entries of a widely shared folio out, from the reserve
-//! ([`Gfp::MEMALLOC`]): a frame for the counts of up to 256 pages that go.
+//! A slot that more entries name than its byte can count needs a frame in which the count goes on,
+//! which serves its whole cluster (`algo::swapmap`). [`make_room`] is called where no spin lock is
+//! held: by fork, when [`dup`] has refused an entry, with any effort that memory takes; by reclaim
+//! before it takes the entries of a widely shared folio out, from the reserve ([`Gfp::MEMALLOC`]):
+//! a frame for the counts of up to 256 pages that go.
 
 use crate::buddy::{self, Gfp, Oom, Page};
 use crate::stats::Use;
@@ -92,8 +94,8 @@ fn must<R>(slot: u32, r: Option<Result<R, SwapError>>) -> R {
     }
 }
 
-/// Opens an area on `dev`. The caller holds the swapon lock. Slots are handed out from now on, so `map`
-/// comes with its bad slots.
+/// Opens an area on `dev`. The caller holds the swapon lock. Slots are handed out from now on, so
+/// `map` comes with its bad slots.
 ///
 /// # Panics
 /// If there is an area already, or slot 0, which is the header, could be handed out.
@@ -129,8 +131,8 @@ pub(crate) fn is_closed() -> bool {
     AREA.lock().as_ref().is_some_and(|a| !a.open)
 }
 
-/// Takes a closed and empty area away, for the caller to drop where memory can be given back; None when it is not. The
-/// caller holds the swapon lock.
+/// Takes a closed and empty area away, for the caller to drop where memory can be given back; None
+/// when it is not. The caller holds the swapon lock.
 pub(super) fn take_away() -> Option<Area> {
     let mut area = AREA.lock();
     let old = area.take_if(|a| !a.open && a.map.used() == 0)?;
@@ -203,8 +205,8 @@ pub(crate) fn dup(slot: u32) -> Result<(), NoRoom> {
     }
 }
 
-/// Lets the count of `slot` go on beyond what its byte counts, until it is free. No spin lock is held; may sleep
-/// with [`Gfp::RECLAIM`]. A slot that is not in use any more needs no room.
+/// Lets the count of `slot` go on beyond what its byte counts, until it is free. No spin lock is
+/// held; may sleep with [`Gfp::RECLAIM`]. A slot that is not in use any more needs no room.
 ///
 /// # Errors
 /// [`Oom`].

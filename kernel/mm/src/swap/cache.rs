@@ -170,7 +170,8 @@ pub(crate) fn slot_of(guard: &FolioGuard) -> Option<u32> {
 /// After the folio left the table: its mark, its flags, and what its slot is good for.
 fn forget(guard: &FolioGuard, slot: u32) -> Left {
     let f = guard.frame();
-    // An error of content that is valid was one of writing; of this slot, unless it may have been another's of the request.
+    // An error of content that is valid was one of writing; of this slot, unless it may have been
+    // another's of the request.
     let failed = flag::ERROR | flag::UPTODATE;
     if f.flags() & (failed | flag::SUSPECT) == failed {
         area::mark_bad(slot);

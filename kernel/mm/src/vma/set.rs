@@ -14,8 +14,8 @@ use core::sync::atomic::Ordering::Relaxed;
 /// Left free below an area that grows downwards, so that an overrun stack meets nothing (Linux:
 /// `stack_guard_gap`, 256 pages).
 pub const STACK_GUARD_GAP: u64 = 256 * PAGE_SIZE;
-/// Most areas of one address space (Linux's usual `vm.max_map_count`): the records are nobody's pages, so the OOM killer
-/// could not tell whose they are.
+/// Most areas of one address space (Linux's usual `vm.max_map_count`): the records are nobody's
+/// pages, so the OOM killer could not tell whose they are.
 pub const MAX_AREAS: usize = 65_530;
 
 /// Highest address that a request without a hint gets: room above for a stack that somebody places at

@@ -1,5 +1,6 @@
-//! What `stress fat --promises` has promised, against the FAT volume that the machine left: a copy of the image is mounted on the
-//! simulator, in a process of its own, and each file's beginning must have the checksum that was promised.
+//! What `stress fat --promises` has promised, against the FAT volume that the machine left: a copy
+//! of the image is mounted on the simulator, in a process of its own, and each file's beginning
+//! must have the checksum that was promised.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,8 +9,8 @@ use std::process::Command;
 
 use lab::stress::versions::PROMISED;
 
-/// Path → how many bytes, and their checksum. The newest promise of a file counts; a last line without an end was cut off with the
-/// machine.
+/// Path → how many bytes, and their checksum. The newest promise of a file counts; a last line
+/// without an end was cut off with the machine.
 fn read(output: &str) -> Result<BTreeMap<&str, (u64, u32)>, String> {
     let mut all = BTreeMap::new();
     let lines = output

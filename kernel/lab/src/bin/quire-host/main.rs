@@ -1,7 +1,8 @@
 //! `quire-host`: the laboratory's commands on the simulated machine, in a process of the host.
 //!
 //! The machine is powered on once; the commands run in one of its kernel threads. A panic ends the
-//! process with status 3, as a kernel panic ends QEMU; one that the explorer provokes is its verdict.
+//! process with status 3, as a kernel panic ends QEMU; one that the explorer provokes is its
+//! verdict.
 
 mod crash;
 mod fat_promises;

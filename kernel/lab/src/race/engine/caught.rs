@@ -1,4 +1,5 @@
-//! Panics of the code under test. On the host they are caught and are verdicts; one of the kernel ends the machine.
+//! Panics of the code under test. On the host they are caught and are verdicts; one of the kernel
+//! ends the machine.
 
 use alloc::string::String;
 
@@ -15,7 +16,8 @@ mod machine {
         static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
     }
 
-    /// For the panic hook: true when the panic is a verdict of the explorer, which tells it, and no end of the program.
+    /// For the panic hook: true when the panic is a verdict of the explorer, which tells it, and no
+    /// end of the program.
     pub fn is_verdict(info: &PanicHookInfo<'_>) -> bool {
         let caught = CATCHING.get() || arch::simctl::is_playing();
         if caught && let Some(at) = info.location() {

@@ -1,4 +1,5 @@
-//! Mine alone: folios that are taken over, or given up, while somebody still reaches them (rules 13 and 14).
+//! Mine alone: folios that are taken over, or given up, while somebody still reaches them (rules 13
+//! and 14).
 
 use arch::upcall::Access;
 use arch::{PAGE_SIZE, Pfn, VirtAddr};
@@ -145,7 +146,8 @@ pub(super) static MPROTECT_VS_ZAP: Play = Play {
     ..SWAPIN_VS_ZAP
 };
 
-/// Rule 14 for lazy free: what is written through a walker's reference after MADV_FREE is not dropped.
+/// Rule 14 for lazy free: what is written through a walker's reference after MADV_FREE is not
+/// dropped.
 pub(super) static FREE_VS_WALKER: Play = Play {
     name: "madvise-free-vs-walker",
     about: "A gives a page's content up and reclaims it while B writes it through a reference from the lockless walk",

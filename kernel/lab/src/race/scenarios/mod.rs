@@ -80,7 +80,8 @@ pub static REGRESSIONS: &[(&str, &str)] = &[
     ("slot-given-up", "v1:random:-:63:B32.I1.B14.H2.B5.A1"),
 ];
 
-/// Scenarios that are others with each seed: of anonymous memory, the same with threads and a child, and of files.
+/// Scenarios that are others with each seed: of anonymous memory, the same with threads and a
+/// child, and of files.
 pub static RANDOM: [&dyn Scenario; 3] = [
     &random::RANDOM,
     &random::RANDOM_FAMILY,

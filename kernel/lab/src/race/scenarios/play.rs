@@ -18,7 +18,8 @@ pub(super) const fn page(i: u64) -> VirtAddr {
     VirtAddr(HOME.0 + i * PAGE_SIZE)
 }
 
-/// Where actors of longer scenarios stop: not at looks at tables that stay, and not between the parts of a flush.
+/// Where actors of longer scenarios stop: not at looks at tables that stay, and not between the
+/// parts of a flush.
 pub(super) const FEW_STOPS: Kinds = Kinds::USUAL
     .without(PointKind::CellRead)
     .without(PointKind::Space)

@@ -46,8 +46,8 @@ pub(super) static RANDOM: Play = Play {
     ..Play::NEW
 };
 
-/// As [`RANDOM`], with a third actor in the address space of the first, and pages that look unused: reclaim comes to them as
-/// kswapd does.
+/// As [`RANDOM`], with a third actor in the address space of the first, and pages that look unused:
+/// reclaim comes to them as kswapd does.
 pub(super) static RANDOM_FAMILY: Play = Play {
     name: "random-family",
     about: "A, B and C, of whom two share an address space, do what the seed says to three pages (see race fuzz)",

@@ -185,7 +185,8 @@ pub(super) static EMPTIED_VS_FAULT: Play = Play {
     ..Play::NEW
 };
 
-/// Rule 3 where the right was reclaim's to take away from the TLB: it has unmapped the page and not flushed yet.
+/// Rule 3 where the right was reclaim's to take away from the TLB: it has unmapped the page and not
+/// flushed yet.
 pub(super) static MPROTECT_VS_RECLAIM: Play = Play {
     name: "mprotect-vs-reclaim",
     about: "A reclaims a page while B, which has it in its TLB, takes its own right to write it away and stores",
@@ -236,7 +237,8 @@ pub(super) static MREMAP_VS_RECLAIM: Play = Play {
     ..MPROTECT_VS_RECLAIM
 };
 
-/// As [`MPROTECT_VS_RECLAIM`], where the page's slot is shared: what is stored afterwards is the parent's own.
+/// As [`MPROTECT_VS_RECLAIM`], where the page's slot is shared: what is stored afterwards is the
+/// parent's own.
 pub(super) static FORK_VS_RECLAIM: Play = Play {
     name: "fork-vs-reclaim",
     about: "A reclaims a page while B, which has it in its TLB, forks and then writes it",
@@ -296,7 +298,8 @@ fn a_kills(stage: &'static Stage, me: usize) {
     }
 }
 
-/// No fault that is under way puts zeroes in the place of a page that was taken from a killed space.
+/// No fault that is under way puts zeroes in the place of a page that was taken from a killed
+/// space.
 pub(super) static REAP_VS_SWAPIN: Play = Play {
     name: "reap-vs-swapin",
     about: "A kills an address space and takes its page away while B brings it back from the disk",

@@ -122,7 +122,8 @@ pub(super) fn a_failed_flush_is_told(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// Pages that cannot be written go back and forth between dirty and being written, and are counted at every moment.
+/// Pages that cannot be written go back and forth between dirty and being written, and are counted
+/// at every moment.
 pub(super) fn what_cannot_be_written_is_always_counted(_: &mut TestCtx<'_>) -> Outcome {
     const SYNCS: usize = 100;
     with_file(PAGES, |file| {

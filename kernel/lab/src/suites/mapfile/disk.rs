@@ -167,7 +167,8 @@ pub(super) fn msync_tells_what_could_not_be_written(_: &mut TestCtx<'_>) -> Outc
     })
 }
 
-/// Above the limit a store that makes a page dirty waits; one to a page that is dirty because it could not be written does not.
+/// Above the limit a store that makes a page dirty waits; one to a page that is dirty because it
+/// could not be written does not.
 #[cfg(feature = "lab")]
 pub(super) fn a_page_that_cannot_be_written_makes_its_stores_wait_once(
     _: &mut TestCtx<'_>,

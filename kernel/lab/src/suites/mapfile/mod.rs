@@ -292,8 +292,8 @@ fn a_fork_shares_the_file(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Pages that were loaded through entries that are gone count as used, once for each time that they are unmapped; those
-/// that were only mapped because they lie near one do not.
+/// Pages that were loaded through entries that are gone count as used, once for each time that they
+/// are unmapped; those that were only mapped because they lie near one do not.
 fn what_is_unmapped_was_used(_: &mut TestCtx<'_>) -> Outcome {
     const USED: usize = 32;
     with_file(2 * USED as u32, |file| {

@@ -1,8 +1,10 @@
-//! How many folios of files wait to be written, and how many are being written, as one number that is read in one step.
+//! How many folios of files wait to be written, and how many are being written, as one number that
+//! is read in one step.
 //!
-//! A folio goes from one to the other and, when its write fails, back. Who looks at two counters one after the other
-//! may miss it in both, or see it in both: a writer would pass the limit, a reclaimer would find nothing to wait for. So a
-//! move is one addition, and the sum is never wrong. No lock.
+//! A folio goes from one to the other and, when its write fails, back. Who looks at two counters
+//! one after the other may miss it in both, or see it in both: a writer would pass the limit, a
+//! reclaimer would find nothing to wait for. So a move is one addition, and the sum is never wrong.
+//! No lock.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,8 +39,8 @@ pub fn unwritten() -> Unwritten {
     }
 }
 
-/// More folios are dirty (fewer, if negative), and more are being written. Each half counts frames, of which there are
-/// fewer than fit.
+/// More folios are dirty (fewer, if negative), and more are being written. Each half counts frames,
+/// of which there are fewer than fit.
 #[inline]
 pub(super) fn change(dirty: i64, writeback: i64) {
     let by = (dirty as u64)
