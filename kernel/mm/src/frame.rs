@@ -64,6 +64,8 @@ pub mod flag {
     pub const SUSPECT: u32 = 1 << 15;
     /// Was active once: should it come back after its eviction, memory is too small for what is in use.
     pub const WORKINGSET: u32 = 1 << 16;
+    /// Reclaim's laundry has a reference, and does nothing with the content but under the folio lock. Changes under that.
+    pub const LAUNDRY: u32 = 1 << 17;
     /// First of the eight bits that hold the LRU shard (4) and the [`super::Use`] (4).
     pub(super) const SHARD_SHIFT: u32 = 24;
     pub(super) const USE_SHIFT: u32 = 28;

@@ -120,7 +120,7 @@ fn anon(guard: FolioGuard, how: Replace, scan: &mut Scan) -> Option<u32> {
         put_back(guard, true);
         return None;
     }
-    f.set(flag::WRITEBACK);
+    f.set(flag::WRITEBACK | flag::LAUNDRY);
     f.clear(flag::DIRTY);
     Some(slot)
 }

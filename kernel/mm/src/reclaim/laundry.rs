@@ -102,6 +102,8 @@ pub(super) fn forget() -> usize {
 /// The write of `folio` has ended: free it, or put it back into use.
 fn finish(folio: folio::Ref, scan: &mut Scan) {
     let guard = folio::lock(folio.pfn());
+    // From here on the reference counts like any other.
+    guard.frame().clear(flag::LAUNDRY);
     let of_file = guard.frame().is_file();
     if !of_file && guard.frame().has(flag::SUSPECT) {
         write_alone(&guard);

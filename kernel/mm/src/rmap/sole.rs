@@ -16,16 +16,18 @@ use crate::knobs::{self, Knob};
 use core::sync::atomic::{Ordering, fence};
 
 /// Nobody has a reference on the folio but `entries` page-table entries and `held` holders, all of
-/// which the caller accounts for, and the swap cache. (Entries that name its slot have none: the
-/// slot's count knows them.)
+/// which the caller accounts for, the swap cache, and the laundry, which looks at nothing while the
+/// folio is locked. (Entries that name its slot have none: the slot's count knows them.)
 #[inline]
 pub(crate) fn is_ours(folio: &FolioGuard, entries: u32, held: u32) -> bool {
     let f = folio.frame();
     if !knobs::on(Knob::SoleByRefs) {
         return f.mapcount() == entries;
     }
-    let cache = u32::from(f.has(flag::SWAPCACHE));
-    if f.refcount() != entries + held + cache {
+    let flags = f.flags();
+    let set = |bit| u32::from(flags & bit != 0);
+    let reclaim = set(flag::SWAPCACHE) + set(flag::LAUNDRY);
+    if f.refcount() != entries + held + reclaim {
         return false;
     }
     // Pairs with the Release in `put_testzero` of each one that had a reference: its reads and
