@@ -2,8 +2,9 @@
 
 use alloc::format;
 use arch::PAGE_SIZE;
+use arch::upcall::FaultError;
 use mm::knobs::Knob;
-use mm::{Advice, MapFlags, MmError, MmRef};
+use mm::{Advice, MapFlags, MmError, MmRef, Prot};
 
 use super::play::{FEW_STOPS, HOME, Play, must, page, whatever};
 use crate::race::stage::Stage;
@@ -260,4 +261,65 @@ pub(super) static TRUNCATE_VS_COPY: Play = Play {
         Some(pfn) => Err(format!("{pfn:?} is mapped beyond the end of the file")),
     },
     ..TRUNCATE_VS_FAULT
+};
+
+/// Rule 3: a right that was taken away is gone, also where a truncation has emptied the entry and not flushed yet (the kind of
+/// Linux commits 3ea27719 and 99baac21).
+pub(super) static TRUNCATE_VS_MPROTECT: Play = Play {
+    name: "truncate-vs-mprotect",
+    about: "A cuts a page of a file off while B, which has its private copy in its TLB, takes its right to write it away and stores",
+    fixes: &[],
+    setup: |stage| {
+        stage.open_file(0, 2)?;
+        let space = MmRef::new()?;
+        stage.map_file(&space, HOME, 2, 0, 0, MapFlags::NONE)?;
+        stage.put(0, space);
+        stage.volatile(0, page(1), 1);
+        Ok(())
+    },
+    enter: |stage, me| {
+        if me == 1 {
+            must(stage, "store", stage.store(page(1), 1));
+        }
+    },
+    run: |stage, me| {
+        if me == 0 {
+            return must(stage, "truncate", stage.truncate_file(0, PAGE_SIZE));
+        }
+        let protected = stage.space(0).mprotect(HOME, 2 * PAGE_SIZE, Prot::READ);
+        must(stage, "mprotect", protected);
+        let stored = stage.store(page(1), 2);
+        if stored != Err(FaultError::Protection) {
+            stage.violated("scenario", format!("a store without the right: {stored:?}"));
+        }
+    },
+    ..TRUNCATE_VS_FAULT
+};
+
+/// The same where the space's own advice took the page (99baac21): the second advice is over only when the first one's flush is.
+pub(super) static DROP_VS_DROP: Play = Play {
+    name: "drop-vs-drop",
+    about: "A drops a page that B has in its TLB; B drops it as well and looks",
+    fixes: &[Knob::TlbFlush],
+    variants: &[],
+    spaces: &[Some(0), Some(0)],
+    is_small: true,
+    setup: |stage| {
+        super::play::one_space(stage, 1)?;
+        stage.fill(0, HOME, 1)?;
+        stage.volatile(0, HOME, 1);
+        Ok(())
+    },
+    enter: |stage, me| {
+        if me == 1 {
+            must(stage, "load", stage.load(HOME));
+        }
+    },
+    run: |stage, me| {
+        drop_page(stage);
+        if me == 1 && stage.load(HOME) != Ok(0) {
+            stage.violated("scenario", "the page is still there".into());
+        }
+    },
+    ..Play::NEW
 };

@@ -51,6 +51,8 @@ pub static ALL: &[&dyn Scenario] = &[
     &files::ZAP_KEEPS_RMAP,
     &files::TRUNCATE_VS_FAULT,
     &files::TRUNCATE_VS_COPY,
+    &files::TRUNCATE_VS_MPROTECT,
+    &files::DROP_VS_DROP,
     &files::PUNCH_VS_FAULT,
     &memory::SHMEM_OUT_VS_FAULT,
     &memory::SHMEM_IN_VS_IN,
