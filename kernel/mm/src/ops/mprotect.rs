@@ -150,6 +150,8 @@ fn change(mm: &MmRef, weak: &mut Weakened<'_>, area: &Vma, range: Range) {
     for span in Tables::new(mm, range.start, range.end) {
         change_table(mm, weak, &span, rights);
     }
+    // A truncation needs no `mmap_lock`: it may have emptied entries and still owe their flush.
+    weak.with_gathered();
 }
 
 /// What an area allows.

@@ -323,3 +323,88 @@ pub(super) static DROP_VS_DROP: Play = Play {
     },
     ..Play::NEW
 };
+
+/// As [`TRUNCATE_VS_MPROTECT`], where the area is moved away.
+pub(super) static TRUNCATE_VS_MREMAP: Play = Play {
+    name: "truncate-vs-mremap",
+    about: "A cuts a page of a file off while B, which has its private copy in its TLB, moves the area and looks where it was",
+    run: |stage, me| {
+        if me == 0 {
+            return must(stage, "truncate", stage.truncate_file(0, PAGE_SIZE));
+        }
+        let len = 2 * PAGE_SIZE;
+        let moved = stage.space(0).mremap(HOME, len, len, mm::RemapFlags::FIXED, Some(page(8)));
+        must(stage, "mremap", moved);
+        stage.forget(0, HOME, 2);
+        let loaded = stage.load(page(1));
+        if loaded != Err(FaultError::Unmapped) {
+            stage.violated("scenario", format!("where nothing is: {loaded:?}"));
+        }
+    },
+    ..TRUNCATE_VS_MPROTECT
+};
+
+/// A page that was dropped is read by nobody after another page took its place.
+pub(super) static DROP_VS_STORE: Play = Play {
+    name: "drop-vs-store",
+    about: "A drops a page that C has in its TLB; B stores to a fresh one, and tells C, which reads",
+    spaces: &[Some(0), Some(0), Some(0)],
+    stops: FEW_STOPS,
+    enter: |stage, me| {
+        if me == 2 {
+            must(stage, "load", stage.load(HOME));
+        }
+    },
+    run: |stage, me| match me {
+        0 => drop_page(stage),
+        1 => {
+            must(stage, "store", stage.store(HOME, 2));
+            stage.set(0, 1);
+        }
+        _ => {
+            let told = stage.get(0) == 1;
+            let loaded = stage.load(HOME);
+            if told && loaded == Ok(1) {
+                stage.violated("scenario", "what was there before the store".into());
+            }
+        }
+    },
+    ..DROP_VS_DROP
+};
+
+/// No fault that is under way puts the file's page in the place of a copy that was taken from a killed space.
+pub(super) static REAP_VS_FILE_COPY: Play = Play {
+    name: "reap-vs-file-copy",
+    about: "A kills an address space and takes its private copy of a file's page away while B reads and writes it",
+    fixes: &[],
+    spaces: &[Some(0), Some(0)],
+    enter: |stage, me| {
+        if me == 1 {
+            must(stage, "store", stage.store(HOME, 1));
+        }
+    },
+    setup: |stage| {
+        stage.open_file(0, 2)?;
+        stage.fill_file(0, 0, 9)?;
+        let space = MmRef::new()?;
+        stage.map_file(&space, HOME, 2, 0, 0, MapFlags::NONE)?;
+        stage.put(0, space);
+        Ok(())
+    },
+    run: |stage, me| {
+        if me == 0 {
+            let space = stage.space(0);
+            stage.forget(0, HOME, 1);
+            space.kill();
+            mm::reclaim::reap(&space);
+            return;
+        }
+        for _ in 0..3 {
+            match stage.load(HOME) {
+                Ok(1) | Err(FaultError::Killed) => {}
+                other => stage.violated("scenario", format!("after its death: {other:?}")),
+            }
+        }
+    },
+    ..TRUNCATE_VS_MPROTECT
+};
