@@ -6,7 +6,8 @@ use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::knobs::Knob;
 use mm::{Advice, MmError, Prot};
 
-use super::play::{FEW_STOPS, HOME, Play, must, one_space};
+use super::play::{FEW_STOPS, HOME, Play, must, one_space, page};
+use crate::race::disk::PAGES as DISK_PAGES;
 use crate::race::stage::Stage;
 
 /// A page that parent (place 0) and child (place 1) share.
@@ -236,4 +237,40 @@ pub(super) static FORK_VS_WALKER: Play = Play {
         must(stage, "store", stage.store(BESIDE, 7));
     },
     ..PAGEOUT_VS_WALKER
+};
+
+/// Pages that leave one slot of the scenarios' swap disk free, its header apart.
+const ALL_BUT_ONE: u64 = DISK_PAGES as u64 - 2;
+
+/// Rule 4 for swap-in: the folio that was found may have left its slot, and another have come to it, while its lock was waited
+/// for; the entry is the same again (Linux commit 31c4a3d3).
+pub(super) static SLOT_USED_AGAIN: Play = Play {
+    name: "slot-used-again",
+    about: "A drops a page that B brings back from the disk, and swaps another one out to the same slot",
+    fixes: &[],
+    spaces: &[Some(0), Some(0)],
+    stops: FEW_STOPS,
+    setup: |stage| {
+        // Every other slot is taken.
+        one_space(stage, 1 + ALL_BUT_ONE)?;
+        let space = stage.space(0);
+        for i in 1..=ALL_BUT_ONE {
+            let faulted = space.fault(page(i), Access::Write);
+            faulted.map_err(|_| MmError::NotMapped)?;
+        }
+        space.madvise(page(1), ALL_BUT_ONE * PAGE_SIZE, Advice::PageOut)?;
+        stage.fill(0, HOME, 1)?;
+        space.madvise(HOME, PAGE_SIZE, Advice::PageOut)
+    },
+    run: |stage, me| {
+        if me == 1 {
+            return must(stage, "load", stage.load(HOME));
+        }
+        drop_in_parent(stage);
+        must(stage, "store", stage.store(HOME, 2));
+        stage.lasting(0, HOME);
+        let out = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut);
+        must(stage, "madvise", out);
+    },
+    ..Play::NEW
 };

@@ -41,6 +41,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &alone::FREE_VS_WALKER,
     &alone::PAGEOUT_VS_WALKER,
     &alone::FORK_VS_WALKER,
+    &alone::SLOT_USED_AGAIN,
     &files::WRITE_VS_SYNC,
     &files::SYNC_VS_SYNC,
     &files::MKWRITE_VS_WRITEBACK,
