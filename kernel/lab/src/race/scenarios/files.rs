@@ -408,3 +408,25 @@ pub(super) static REAP_VS_FILE_COPY: Play = Play {
     },
     ..TRUNCATE_VS_MPROTECT
 };
+
+/// Rules 1 and 2 where the entry goes to another place: who cleans the page there must find every CPU flushed of the old one (Linux
+/// commits 5d190420 and eb66ae03).
+pub(super) static MREMAP_VS_MKCLEAN: Play = Play {
+    name: "mremap-vs-mkclean",
+    about: "A moves a page of a file that C stores to, where it was, while it can; B makes the file durable",
+    fixes: &[],
+    variants: &[],
+    // Between the locks and the flush as well.
+    stops: Play::NEW.stops,
+    run: |stage, me| match me {
+        0 => {
+            let space = stage.space(0);
+            let to = Some(page(8));
+            let moved = space.mremap(HOME, PAGE_SIZE, PAGE_SIZE, mm::RemapFlags::FIXED, to);
+            must(stage, "mremap", moved);
+        }
+        1 => must(stage, "sync", stage.sync_file(0)),
+        _ => store_if_it_can(stage),
+    },
+    ..ZAP_VS_MKCLEAN
+};

@@ -49,6 +49,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &files::DROP_VS_MKCLEAN,
     &files::RECLAIM_VS_MKCLEAN,
     &files::ZAP_VS_SYNC,
+    &files::MREMAP_VS_MKCLEAN,
     &files::ZAP_KEEPS_RMAP,
     &files::TRUNCATE_VS_FAULT,
     &files::TRUNCATE_VS_COPY,
