@@ -34,6 +34,7 @@ knobs! {
         SlotBeforePte = "slot_before_pte", rule 7, "the folio is in the swap cache before its entry names the slot";
         CowFlush = "cow_flush", rule 1, "a copy on write flushes every CPU before the copy is mapped";
         BatchedPending = "batched_pending", rule 1, "operations flush first what reclaim has put off";
+        GatheredPending = "gathered_pending", rule 1, "mprotect and private copies flush first what a file's truncation has put off";
         LazyFlush = "lazy_flush", rule 3, "MADV_FREE flushes after clearing dirty bits";
         PteRecheck = "pte_recheck", rule 4, "a fault looks at the entry again under its lock";
         SwapinWait = "swapin_wait", rule 7, "a page is mapped only after it was read from the disk";

@@ -18,7 +18,7 @@ use crate::folio::{self, FolioGuard};
 use crate::frame::{flag, frame};
 use crate::pagecache;
 use crate::pagecache::layout::Kind;
-use crate::pt::PteLocked;
+use crate::pt::{PteLocked, tlb};
 use crate::stats::{Event, Use, count, count_n};
 use crate::vma::vm;
 use arch::addr::PAGE_SIZE;
@@ -161,6 +161,7 @@ impl Fault<'_> {
         let Some(mut pte) = self.lock_empty() else {
             return Ok(Step::Retry);
         };
+        tlb::flush_gathered_pending(self.mm_id, self.mm);
         self.map_fresh(&mut pte, copy);
         drop(pte);
         self.mm.anon_pages.add(1);

@@ -150,8 +150,6 @@ fn change(mm: &MmRef, weak: &mut Weakened<'_>, area: &Vma, range: Range) {
     for span in Tables::new(mm, range.start, range.end) {
         change_table(mm, weak, &span, rights);
     }
-    // A truncation needs no `mmap_lock`: it may have emptied entries and still owe their flush.
-    weak.with_gathered();
 }
 
 /// What an area allows.
@@ -180,6 +178,8 @@ fn change_table(mm: &MmRef, weak: &mut Weakened<'_>, span: &Span, rights: Rights
         return;
     };
     tlb::flush_batched_pending(mm.id(), mm);
+    // A file that is cut off meanwhile needs no `mmap_lock` to empty entries here.
+    tlb::flush_gathered_pending(mm.id(), mm);
     let mut va = span.start;
     while va < span.end {
         pte.seek(VirtAddr(va));

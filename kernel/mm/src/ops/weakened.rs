@@ -8,9 +8,7 @@ use crate::mm::Mm;
 use crate::pt::tlb;
 use crate::stats::{Event, count, count_n};
 use arch::VirtAddr;
-use arch::addr::{PAGE_SIZE, USER_TOP};
-use core::sync::atomic::Ordering;
-use sync::point::AccessKind;
+use arch::addr::PAGE_SIZE;
 
 /// The smallest range around all entries of one address space that an operation weakened.
 pub(crate) struct Weakened<'a> {
@@ -44,17 +42,6 @@ impl<'a> Weakened<'a> {
         self.start = self.start.min(va.0);
         self.end = self.end.max(va.0 + PAGE_SIZE);
         self.nr += 1;
-    }
-
-    /// Entries of the range that were found empty are promised to be gone too, as in `Gather`'s own end: where another takes
-    /// some out meanwhile, the flush covers the whole space. After their PTLs were held.
-    pub(crate) fn with_gathered(&mut self) {
-        self.mm.touch_gathers(AccessKind::Read);
-        // Acquire pairs with the Release of a gather's end: one that is no longer counted has flushed.
-        if self.mm.gathers.load(Ordering::Acquire) > 0 {
-            self.start = 0;
-            self.end = USER_TOP;
-        }
     }
 
     /// An entry was changed in a way that needs no flush: a CPU that still has the weaker translation

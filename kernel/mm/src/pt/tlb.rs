@@ -372,6 +372,18 @@ pub(crate) fn flush_emptied_pending(mm_id: u32, mm: &Mm) {
     }
 }
 
+/// Who cuts a file off, or makes a hole in it, takes entries out of address spaces without their `mmap_lock`, and flushes later.
+/// Whoever relies on an empty entry being gone for good, or fills it with another page than the file's, calls this first, under
+/// the PTL.
+#[inline]
+pub(crate) fn flush_gathered_pending(mm_id: u32, mm: &Mm) {
+    mm.touch_gathers(AccessKind::Read);
+    // Acquire pairs with the Release of a gather's end: one that is no longer counted has flushed.
+    if mm.gathers.load(Ordering::Acquire) > 0 && knobs::on(Knob::GatheredPending) {
+        flush_range(mm_id, mm, 0, USER_TOP, false);
+    }
+}
+
 /// The other CPUs that must act on a request; lazy ones are spared unless tables are freed.
 fn remote_targets(mm: &Mm, me: usize, freed_tables: bool) -> CpuMask {
     mm.tlb_point(AccessKind::Read);

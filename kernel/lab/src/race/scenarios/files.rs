@@ -268,7 +268,7 @@ pub(super) static TRUNCATE_VS_COPY: Play = Play {
 pub(super) static TRUNCATE_VS_MPROTECT: Play = Play {
     name: "truncate-vs-mprotect",
     about: "A cuts a page of a file off while B, which has its private copy in its TLB, takes its right to write it away and stores",
-    fixes: &[],
+    fixes: &[Knob::GatheredPending],
     setup: |stage| {
         stage.open_file(0, 2)?;
         let space = MmRef::new()?;
@@ -328,12 +328,15 @@ pub(super) static DROP_VS_DROP: Play = Play {
 pub(super) static TRUNCATE_VS_MREMAP: Play = Play {
     name: "truncate-vs-mremap",
     about: "A cuts a page of a file off while B, which has its private copy in its TLB, moves the area and looks where it was",
+    fixes: &[],
     run: |stage, me| {
         if me == 0 {
             return must(stage, "truncate", stage.truncate_file(0, PAGE_SIZE));
         }
         let len = 2 * PAGE_SIZE;
-        let moved = stage.space(0).mremap(HOME, len, len, mm::RemapFlags::FIXED, Some(page(8)));
+        let moved = stage
+            .space(0)
+            .mremap(HOME, len, len, mm::RemapFlags::FIXED, Some(page(8)));
         must(stage, "mremap", moved);
         stage.forget(0, HOME, 2);
         let loaded = stage.load(page(1));
@@ -342,34 +345,6 @@ pub(super) static TRUNCATE_VS_MREMAP: Play = Play {
         }
     },
     ..TRUNCATE_VS_MPROTECT
-};
-
-/// A page that was dropped is read by nobody after another page took its place.
-pub(super) static DROP_VS_STORE: Play = Play {
-    name: "drop-vs-store",
-    about: "A drops a page that C has in its TLB; B stores to a fresh one, and tells C, which reads",
-    spaces: &[Some(0), Some(0), Some(0)],
-    stops: FEW_STOPS,
-    enter: |stage, me| {
-        if me == 2 {
-            must(stage, "load", stage.load(HOME));
-        }
-    },
-    run: |stage, me| match me {
-        0 => drop_page(stage),
-        1 => {
-            must(stage, "store", stage.store(HOME, 2));
-            stage.set(0, 1);
-        }
-        _ => {
-            let told = stage.get(0) == 1;
-            let loaded = stage.load(HOME);
-            if told && loaded == Ok(1) {
-                stage.violated("scenario", "what was there before the store".into());
-            }
-        }
-    },
-    ..DROP_VS_DROP
 };
 
 /// No fault that is under way puts the file's page in the place of a copy that was taken from a killed space.
@@ -429,4 +404,44 @@ pub(super) static MREMAP_VS_MKCLEAN: Play = Play {
         _ => store_if_it_can(stage),
     },
     ..ZAP_VS_MKCLEAN
+};
+
+/// A private copy is what every thread of the space reads from then on, whoever takes the page of the file away meanwhile.
+pub(super) static PUNCH_VS_COPY: Play = Play {
+    name: "punch-vs-copy",
+    about: "A makes a hole of a page that C has in its TLB; B makes its private copy of it, stores and tells C, which reads",
+    fixes: &[Knob::GatheredPending],
+    spaces: &[None, Some(0), Some(0)],
+    stops: FEW_STOPS,
+    setup: |stage| {
+        stage.open_shmem(0, 2)?;
+        stage.fill_file(0, PAGE_SIZE, 5)?;
+        let space = MmRef::new()?;
+        stage.map_file(&space, HOME, 2, 0, 0, MapFlags::NONE)?;
+        stage.put(0, space);
+        Ok(())
+    },
+    enter: |stage, me| {
+        if me == 2 {
+            must(stage, "load", stage.load(page(1)));
+        }
+    },
+    run: |stage, me| match me {
+        0 => must(stage, "punch", stage.punch_file(0, PAGE_SIZE, PAGE_SIZE)),
+        1 => {
+            must(stage, "store", stage.store(page(1), 2));
+            stage.set(0, 1);
+        }
+        _ => {
+            let told = stage.get(0) == 1;
+            let loaded = stage.load(page(1));
+            if told && loaded != Ok(2) {
+                stage.violated(
+                    "scenario",
+                    format!("after it was told of a store: {loaded:?}"),
+                );
+            }
+        }
+    },
+    ..Play::NEW
 };
