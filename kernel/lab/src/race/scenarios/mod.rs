@@ -56,7 +56,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &files::TRUNCATE_VS_MPROTECT,
     &files::DROP_VS_DROP,
     &files::TRUNCATE_VS_MREMAP,
-    &files::REAP_VS_FILE_COPY,
+    &files::REAP_VS_AROUND,
     &files::PUNCH_VS_FAULT,
     &files::PUNCH_VS_COPY,
     &memory::SHMEM_OUT_VS_FAULT,
