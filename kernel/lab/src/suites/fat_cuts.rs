@@ -523,10 +523,24 @@ pub(super) fn half_an_entry_is_behind_the_end(ctx: &mut TestCtx<'_>) -> Outcome 
         Cut("/c", 100),
         SyncAll,
     ];
+    // What follows the split entry is cluster 0x156, and half of that with half of an end is 0x15f, which is another file's.
+    const OF_ANOTHER: &[Step] = &[
+        Write("/a", 0, 4000),
+        Write("/c", 0, 4000),
+        Write("/b", 0, 80_000),
+        SyncAll,
+        Remove("/c"),
+        SyncAll,
+        Append("/a", 4000),
+        Sync("/a"),
+        Cut("/a", 100),
+        Sync("/a"),
+    ];
     let mut rng = Rng::with_seed(ctx.seed);
     for used in 0..6 {
         cut_all(FAT12, SPLIT - 2 - used, STEPS, Back::Always, &mut rng)?;
     }
+    cut_all(FAT12, SPLIT - 2, OF_ANOTHER, Back::Always, &mut rng)?;
     Ok(())
 }
 
