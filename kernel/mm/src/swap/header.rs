@@ -311,7 +311,17 @@ mod tests {
         ]
     }
 
+    /// Few cases under Miri, which is a thousand times slower.
+    fn config() -> ProptestConfig {
+        ProptestConfig {
+            cases: if cfg!(miri) { 2 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        }
+    }
+
     proptest! {
+        #![proptest_config(config())]
         #[test]
         fn what_is_accepted_makes_an_area(
             last_page in number(),
