@@ -211,6 +211,8 @@ fn life_of_a_slot() {
 #[test]
 fn a_count_at_its_limit_goes_on_in_a_page() {
     let s = storage(300);
+    // The whole map is looked at now and then under Miri, which is a thousand times slower.
+    let now_and_then = |n: u64| !cfg!(miri) || n.is_multiple_of(250);
     let mut m = s.map();
     let pages = Lender::new(2);
     let slots = take(&mut m, &mut Cursor::new(), 257);
@@ -222,11 +224,13 @@ fn a_count_at_its_limit_goes_on_in_a_page() {
     assert_eq!(pages.make_room(&mut m, 0), Ok(()));
     assert_eq!(pages.make_room(&mut m, 7), Ok(()), "the same page");
     assert_eq!(pages.left(), 1);
-    for _ in u64::from(MAX_COUNT)..1000 {
+    for n in u64::from(MAX_COUNT)..1000 {
         m.dup(0, &pages).unwrap();
         // A cluster with a page has room for each of its slots.
         m.dup(9, &pages).unwrap();
-        m.validate(&pages).unwrap();
+        if now_and_then(n) {
+            m.validate(&pages).unwrap();
+        }
     }
     assert_eq!(
         (m.references(0, &pages), m.references(9, &pages)),
@@ -256,7 +260,9 @@ fn a_count_at_its_limit_goes_on_in_a_page() {
         };
         assert_eq!(m.put(0, &pages), Ok(expected));
         assert_eq!(m.references(0, &pages), left);
-        m.validate(&pages).unwrap();
+        if now_and_then(left) {
+            m.validate(&pages).unwrap();
+        }
     }
     assert_eq!(m.put(0, &pages), Err(SwapError::NoReference));
     assert_eq!(m.clear_cache(0, &pages), Ok(Left::Retired));

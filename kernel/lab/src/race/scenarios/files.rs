@@ -6,7 +6,7 @@ use arch::upcall::FaultError;
 use mm::knobs::Knob;
 use mm::{Advice, MapFlags, MmError, MmRef, Prot};
 
-use super::play::{FEW_STOPS, HOME, Play, must, page, whatever};
+use super::play::{FEW_STOPS, HOME, Play, must, page, told, whatever};
 use crate::race::stage::Stage;
 
 /// One page of a file, mapped in the space at place 0. A second one keeps the table, whose end would be a flush of its own.
@@ -290,7 +290,7 @@ pub(super) static TRUNCATE_VS_MPROTECT: Play = Play {
         must(stage, "mprotect", protected);
         let stored = stage.store(page(1), 2);
         if stored != Err(FaultError::Protection) {
-            stage.violated("scenario", format!("a store without the right: {stored:?}"));
+            stage.violated("scenario", told("a store without the right", stored));
         }
     },
     ..TRUNCATE_VS_FAULT
@@ -341,7 +341,7 @@ pub(super) static TRUNCATE_VS_MREMAP: Play = Play {
         stage.forget(0, HOME, 2);
         let loaded = stage.load(page(1));
         if loaded != Err(FaultError::Unmapped) {
-            stage.violated("scenario", format!("where nothing is: {loaded:?}"));
+            stage.violated("scenario", told("a load where nothing is", loaded));
         }
     },
     ..TRUNCATE_VS_MPROTECT
@@ -375,7 +375,7 @@ pub(super) static REAP_VS_AROUND: Play = Play {
         whatever(stage.load(HOME));
         match stage.load(page(1)) {
             Ok(1) | Err(FaultError::Killed) => {}
-            other => stage.violated("scenario", format!("after its death: {other:?}")),
+            other => stage.violated("scenario", told("a load after its death", other)),
         }
     },
     check: |_| Ok(()),
@@ -431,13 +431,10 @@ pub(super) static PUNCH_VS_COPY: Play = Play {
             stage.set(0, 1);
         }
         _ => {
-            let told = stage.get(0) == 1;
+            let knows = stage.get(0) == 1;
             let loaded = stage.load(page(1));
-            if told && loaded != Ok(2) {
-                stage.violated(
-                    "scenario",
-                    format!("after it was told of a store: {loaded:?}"),
-                );
+            if knows && loaded != Ok(2) {
+                stage.violated("scenario", told("a load after it knew of a store", loaded));
             }
         }
     },

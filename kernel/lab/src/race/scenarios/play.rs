@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
 use mm::{MapFlags, MmError, MmRef, Prot};
@@ -129,5 +130,13 @@ pub(super) fn whatever<T, E>(_: Result<T, E>) {}
 pub(super) fn must<T>(stage: &Stage, what: &str, done: Result<T, impl core::fmt::Debug>) {
     if let Err(e) = done {
         stage.violated("refused", alloc::format!("{what}: {e:?}"));
+    }
+}
+
+/// What an access came to, in words.
+pub(super) fn told<T: core::fmt::Debug>(what: &str, done: Result<T, FaultError>) -> String {
+    match done {
+        Ok(value) => alloc::format!("{what} went through: {value:?}"),
+        Err(e) => alloc::format!("{what} failed: {e:?}"),
     }
 }

@@ -6,7 +6,7 @@ use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
 use mm::{Advice, MmError, Prot, RemapFlags};
 
-use super::play::{FEW_STOPS, HOME, Play, map, must, one_space, page};
+use super::play::{FEW_STOPS, HOME, Play, map, must, one_space, page, told};
 use crate::race::stage::Stage;
 
 fn page_out(stage: &Stage) {
@@ -205,7 +205,7 @@ pub(super) static MPROTECT_VS_RECLAIM: Play = Play {
         must(stage, "mprotect", protected);
         let stored = stage.store(HOME, 2);
         if stored != Err(FaultError::Protection) {
-            stage.violated("scenario", format!("a store without the right: {stored:?}"));
+            stage.violated("scenario", told("a store without the right", stored));
         }
     },
     ..Play::NEW
@@ -227,11 +227,11 @@ pub(super) static MREMAP_VS_RECLAIM: Play = Play {
         stage.forget(0, HOME, 1);
         let loaded = stage.load(HOME);
         if loaded != Err(FaultError::Unmapped) {
-            stage.violated("scenario", format!("where nothing is: {loaded:?}"));
+            stage.violated("scenario", told("a load where nothing is", loaded));
         }
         let loaded = stage.load(to);
         if loaded != Ok(1) {
-            stage.violated("scenario", format!("where it is now: {loaded:?}"));
+            stage.violated("scenario", told("a load where it is now", loaded));
         }
     },
     ..MPROTECT_VS_RECLAIM
@@ -289,11 +289,11 @@ fn a_kills(stage: &'static Stage, me: usize) {
     for _ in 0..2 {
         match stage.load(BESIDE) {
             Ok(1) | Err(FaultError::Killed) => {}
-            other => stage.violated("scenario", format!("after its death: {other:?}")),
+            other => stage.violated("scenario", told("a load after its death", other)),
         }
         match stage.store(HOME, 2) {
             Ok(()) | Err(FaultError::Killed) => {}
-            other => stage.violated("scenario", format!("after its death: {other:?}")),
+            other => stage.violated("scenario", told("a store after its death", other)),
         }
     }
 }
