@@ -34,7 +34,6 @@ pub static ALL: &[&dyn Scenario] = &[
     &reclaim::REAP_VS_SWAPIN,
     &reclaim::REAP_VS_COW,
     &alone::HALF_UNMAPPED,
-    &alone::TWO_RECLAIMERS,
     &alone::SWAPIN_VS_ZAP,
     &alone::COW_VS_ZAP,
     &alone::MPROTECT_VS_ZAP,
@@ -64,6 +63,9 @@ pub static ALL: &[&dyn Scenario] = &[
     &memory::SHMEM_OUT_VS_PUNCH,
     &memory::SHMEM_OUT_VS_COPY,
 ];
+
+/// Those that want more CPUs than the usual machine has (`--cpus 5`): by name only.
+pub static WIDE: &[&dyn Scenario] = &[&alone::TWO_RECLAIMERS];
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
 pub static PLANTED: &[(&dyn Scenario, &str)] = &[
@@ -98,7 +100,8 @@ pub static RANDOM: [&dyn Scenario; 3] = [
 /// Every scenario, the planted ones last.
 pub fn every() -> impl Iterator<Item = &'static dyn Scenario> {
     let planted = PLANTED.iter().map(|p| p.0);
-    ALL.iter().copied().chain(RANDOM).chain(planted)
+    let wide = WIDE.iter().copied();
+    ALL.iter().copied().chain(wide).chain(RANDOM).chain(planted)
 }
 
 /// The scenario of this name.
