@@ -288,7 +288,7 @@ impl Mapper {
     /// The next version of `n` of the actor's own pages through the mapping, word by word.
     fn store(&mut self, team: &Team, page: usize, n: usize) -> Result<(), Stop> {
         for page in page..page + n {
-            let stamp = self.io.book.begin(page);
+            let stamp = self.io.book.begin(page)?;
             for i in 0..WORDS {
                 let va = word_at(at(BASE, page), i);
                 if let Err(e) = user::store(va, pattern::encode(stamp, i)) {

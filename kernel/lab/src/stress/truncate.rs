@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use algo::pattern::{self, WORDS};
 use arch::upcall::FaultError;
@@ -23,7 +23,7 @@ use mm::{MapFlags, MmError};
 use super::memory::{Balloon, free_pages, free_slots, mib, to_mib};
 use super::page::{describe, fault, word_at};
 use super::team::{self, Actor, Body, Stop, Team};
-use super::versions::{CHUNK, stamp};
+use super::versions::{CHUNK, next, said, stamp};
 use super::window::pick;
 use super::{BASE, Env, broken, summary};
 use crate::space::{Advice, Prot, Space, at, refused};
@@ -50,13 +50,13 @@ const MIX: &[(Op, u32)] = &[
 #[derive(Default)]
 struct Page {
     /// The version that was begun last.
-    begun: AtomicU16,
-    /// The version that was written whole, and the count at which that began and ended, shifted by 16 bits.
+    begun: AtomicU32,
+    /// The version that was written whole, and the count at which that began and ended, shifted by 32 bits.
     whole: AtomicU64,
     /// Odd while the page is cut off, added or punched.
     changes: AtomicU32,
     /// Versions below this one were cut off.
-    gone: AtomicU16,
+    gone: AtomicU32,
     /// It is within the file.
     inside: AtomicBool,
 }
@@ -240,7 +240,7 @@ fn work(actor: &mut Actor, board: &Board, space: &Space, index: usize) -> Result
 fn store(team: &Team, board: &Board, page: usize) -> Result<(), Stop> {
     let p = &board.pages[page];
     let first = p.before();
-    let version = p.begun.load(Ordering::Relaxed).saturating_add(1);
+    let version = next(p.begun.load(Ordering::Relaxed))?;
     p.begun.store(version, Ordering::Release);
     for i in 0..WORDS {
         let before = p.before();
@@ -251,7 +251,7 @@ fn store(team: &Team, board: &Board, page: usize) -> Result<(), Stop> {
         }
     }
     if p.is_still(&first) {
-        let whole = u64::from(first.changes) << 16 | u64::from(version);
+        let whole = u64::from(first.changes) << 32 | u64::from(version);
         p.whole.store(whole, Ordering::Release);
     }
     team.written.fetch_add(1, Ordering::Relaxed);
@@ -270,11 +270,10 @@ fn load(team: &Team, board: &Board, page: usize) -> Result<(), Stop> {
             Err(e) => return board.refused(page, &before, "a load", e),
         };
         board.allowed(page, &before, "a load")?;
-        let kept = whole >> 16 == u64::from(before.changes) && p.is_still(&before);
-        let low = if kept { whole as u16 } else { gone };
-        let found = pattern::decode(word, i);
+        let kept = whole >> 32 == u64::from(before.changes) && p.is_still(&before);
+        let low = if kept { whole as u32 } else { gone };
         let high = p.begun.load(Ordering::Acquire);
-        let right = found == stamp(page, found.version) && (low..=high).contains(&found.version);
+        let right = said(word, page, i).is_some_and(|found| (low..=high).contains(&found));
         if !right && (word != 0 || kept && low > 0) {
             return Err(Stop::wrong(format!(
                 "page {page:#x}, word {i}: expected version {low} to {high}{}, found {word:#018x} ({})",

@@ -13,7 +13,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::ops::{Range, RangeInclusive};
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use algo::pattern::{self, Stamp, WORDS};
 use arch::PAGE_SIZE;
@@ -30,18 +30,21 @@ pub const PAGE: usize = PAGE_SIZE as usize;
 pub const CHUNK: usize = 16;
 /// How the lines begin that say what a sync has promised.
 pub const PROMISED: &str = "promised ";
-/// Whose pages these are, in their words.
-const MARK: u16 = 0xf11e;
+/// What the words of these pages have in the upper half of the address space's place. The lower half
+/// is the upper part of the version.
+const MARK: u16 = 0xf1 << 8;
+/// The last version that a word can say, beyond any run.
+pub const LAST: u32 = (1 << 24) - 1;
 
 /// What may be found in a page. Written by its owner, the last one by whoever syncs.
 #[derive(Default)]
 struct Versions {
     /// In the page, in every word.
-    whole: AtomicU16,
+    whole: AtomicU32,
     /// In some words, at most.
-    begun: AtomicU16,
+    begun: AtomicU32,
     /// On the disk, at least.
-    synced: AtomicU16,
+    synced: AtomicU32,
 }
 
 /// The pages of a file that begins with the disk, and what the actors of a run know of them.
@@ -59,7 +62,7 @@ pub struct Book {
 /// What was in the pages of a range when a sync of it began.
 pub struct Before {
     first: usize,
-    versions: Vec<u16>,
+    versions: Vec<u32>,
 }
 
 impl Book {
@@ -132,11 +135,14 @@ impl Book {
     }
 
     /// The owner begins to write a page: what into each word.
-    pub fn begin(&self, page: usize) -> Stamp {
+    ///
+    /// # Errors
+    /// As [`next`].
+    pub fn begin(&self, page: usize) -> Result<Stamp, Stop> {
         let v = &self.pages[page];
-        let version = v.begun.load(Ordering::Relaxed).saturating_add(1);
+        let version = next(v.begun.load(Ordering::Relaxed))?;
         v.begun.store(version, Ordering::Release);
-        stamp(page, version)
+        Ok(stamp(page, version))
     }
 
     /// Every word of these pages has been written.
@@ -148,7 +154,7 @@ impl Book {
     }
 
     /// The version that is in the page, in every word, or a newer one; 0: it was not written yet.
-    pub fn least(&self, page: usize) -> u16 {
+    pub fn least(&self, page: usize) -> u32 {
         // Acquire pairs with the Release after the write: what it wrote is there to be read.
         self.pages[page].whole.load(Ordering::Acquire)
     }
@@ -199,7 +205,7 @@ impl Book {
         team: &Team,
         bytes: &[u8],
         page: usize,
-        low: u16,
+        low: u32,
         place: &str,
     ) -> Result<(), Stop> {
         if low == 0 {
@@ -230,13 +236,32 @@ impl Before {
     }
 }
 
-/// What each word of a page is to say.
-pub fn stamp(page: usize, version: u16) -> Stamp {
-    Stamp {
-        mm: MARK,
-        page: page as u32,
-        version,
+/// The version after `version`.
+///
+/// # Errors
+/// [`LAST`] has none: the run ends there, and nothing is wrong.
+pub fn next(version: u32) -> Result<u32, Stop> {
+    if version < LAST {
+        Ok(version + 1)
+    } else {
+        Err(Stop::Over)
     }
+}
+
+/// What each word of a page is to say.
+pub fn stamp(page: usize, version: u32) -> Stamp {
+    Stamp {
+        mm: MARK | (version >> 16) as u16,
+        page: page as u32,
+        version: version as u16,
+    }
+}
+
+/// The version that word `i` of a page says; `None`: it is not one of this page.
+pub fn said(word: u64, page: usize, i: usize) -> Option<u32> {
+    let found = pattern::decode(word, i);
+    let version = u32::from(found.mm & 0xff) << 16 | u32::from(found.version);
+    (found == stamp(page, version)).then_some(version)
 }
 
 /// The word within which the pieces meet that a page is written in.
@@ -255,22 +280,22 @@ pub fn fill(bytes: &mut [u8], stamp: Stamp) {
 ///
 /// # Errors
 /// The word, when it is not one of this page.
-pub fn version(bytes: &[u8], page: usize, i: usize) -> Result<u16, u64> {
+pub fn version(bytes: &[u8], page: usize, i: usize) -> Result<u32, u64> {
+    let word = word(bytes, i);
+    said(word, page, i).ok_or(word)
+}
+
+/// Word `i` of a page.
+pub fn word(bytes: &[u8], i: usize) -> u64 {
     let bytes = bytes[8 * i..].first_chunk();
-    let word = bytes.map_or(0, |w| u64::from_le_bytes(*w));
-    let found = pattern::decode(word, i);
-    if found == stamp(page, found.version) {
-        Ok(found.version)
-    } else {
-        Err(word)
-    }
+    bytes.map_or(0, |w| u64::from_le_bytes(*w))
 }
 
 /// What is wrong with the first word of a page that is not one of `versions`; word `skip` may be anything.
 pub fn wrong_word(
     bytes: &[u8],
     page: usize,
-    versions: RangeInclusive<u16>,
+    versions: RangeInclusive<u32>,
     skip: Option<usize>,
 ) -> Option<String> {
     let (low, high) = (versions.start(), versions.end());
@@ -284,4 +309,33 @@ pub fn wrong_word(
             "word {i}: expected version {low} to {high}, found {found}"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_says_its_version_and_no_other_pages() {
+        for version in [0, 1, 0xffff, 0x1_0000, 0x12_3456, LAST] {
+            let word = pattern::encode(stamp(7, version), 3);
+            assert_eq!(said(word, 7, 3), Some(version));
+            assert_eq!(said(word, 8, 3), None);
+            assert_eq!(said(word, 7, 4), None);
+        }
+        // Of an address space.
+        let stamp = Stamp {
+            mm: 7,
+            page: 7,
+            version: 1,
+        };
+        assert_eq!(said(pattern::encode(stamp, 3), 7, 3), None);
+        assert_eq!(said(0, 0, 0), None);
+    }
+
+    #[test]
+    fn versions_do_not_begin_again() {
+        assert!(matches!(next(LAST - 1), Ok(LAST)));
+        assert!(matches!(next(LAST), Err(Stop::Over)));
+    }
 }

@@ -81,7 +81,7 @@ impl Worker {
     /// When it fails.
     pub fn write(&mut self, team: &Team, page: usize, n: usize, pieces: bool) -> Result<(), Stop> {
         for i in 0..n {
-            let stamp = self.book.begin(page + i);
+            let stamp = self.book.begin(page + i)?;
             fill(&mut self.buffer[i * PAGE..(i + 1) * PAGE], stamp);
         }
         let (pos, len) = (page as u64 * PAGE_SIZE, n * PAGE);
