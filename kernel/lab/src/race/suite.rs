@@ -19,8 +19,9 @@ use crate::selftest::{Failure, Suite, Test, TestCtx};
 /// What a scenario is held against.
 #[derive(Clone, Copy)]
 enum Aim {
-    /// It holds, in as many schedules as the machine can try: see [`most`].
-    Exhausted,
+    /// It holds, in as many schedules as the machine can try: see [`most`]. Which those were, a note
+    /// says.
+    Holds,
     /// So it does with this variant.
     With(Knob),
     /// It does not without this fix, or with this variant.
@@ -59,7 +60,7 @@ fn cases() -> Vec<Case> {
         all.push(case(*s, "found", Aim::Planted(words)));
     }
     for s in scenarios::ALL {
-        all.push(case(*s, "exhausted", Aim::Exhausted));
+        all.push(case(*s, "holds", Aim::Holds));
         for knob in s.variants() {
             all.push(case(*s, &format!("with-{}", knob.name()), Aim::With(*knob)));
         }
@@ -131,6 +132,9 @@ fn run(t: &mut TestCtx<'_>) -> Result<(), Failure> {
                 return Err(Failure::Skip("interrupted".into()));
             }
             judge(&outcome, case.aim).map_err(|what| explain(&outcome, &what))?;
+            if !outcome.is_found() {
+                t.note(format_args!("{outcome}"));
+            }
             replayed(world, &outcome, t)
         })
         .unwrap_or_else(|e| Err(Failure::Wrong(e)))
@@ -150,7 +154,7 @@ fn pursue(world: &mut dyn World, subject: &Subject, aim: Aim, watch: &Watch<'_>)
 /// What is tried before [`plan`]: all schedules of a small scenario, those with one preemption of another. A hand-over costs far
 /// more on the real machine: there only of the usual order, and only so many.
 fn most(aim: Aim, small: bool) -> Option<Plan> {
-    let usual = matches!(aim, Aim::Exhausted);
+    let usual = matches!(aim, Aim::Holds);
     if !usual && (IN_KERNEL || !matches!(aim, Aim::With(_))) {
         return None;
     }
@@ -208,7 +212,7 @@ fn passes(schedule: &str, t: &TestCtx<'_>) -> Result<(), Failure> {
 
 const fn plan(aim: Aim) -> Plan {
     let (method, runs) = match aim {
-        Aim::Exhausted | Aim::With(_) => (Method::Bound(Some(0)), 20_000),
+        Aim::Holds | Aim::With(_) => (Method::Bound(Some(0)), 20_000),
         _ => (Method::UpTo(Some(3)), 10_000),
     };
     Plan {
@@ -220,9 +224,9 @@ const fn plan(aim: Aim) -> Plan {
 
 fn judge(outcome: &Outcome, aim: Aim) -> Result<(), String> {
     match aim {
-        Aim::Exhausted | Aim::With(_) if !outcome.is_clean() => Err("it does not hold".into()),
-        Aim::Exhausted | Aim::With(_) if !outcome.exhausted => Err("it was not exhausted".into()),
-        Aim::Exhausted | Aim::With(_) => Ok(()),
+        Aim::Holds | Aim::With(_) if !outcome.is_clean() => Err("it does not hold".into()),
+        Aim::Holds | Aim::With(_) if !outcome.exhausted => Err("it was not exhausted".into()),
+        Aim::Holds | Aim::With(_) => Ok(()),
         _ if !outcome.is_found() => Err("it was not found, shrunk and replayed".into()),
         Aim::Planted(words) => match &outcome.case {
             Some(case) if !case.verdict.to_string().contains(words) => {
@@ -291,7 +295,7 @@ mod tests {
         let broken = Aim::Broken(Knob::TlbFlush);
         let planted = Aim::Planted("an update was lost: 1");
         for (aim, safe, lossy) in [
-            (Aim::Exhausted, true, false),
+            (Aim::Holds, true, false),
             (broken, false, true),
             (planted, false, true),
             (Aim::Planted("something else"), false, false),
@@ -303,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_failed_test_says_what_replays_it() {
-        let outcome = outcome(&mut Toy::new(LOST_UPDATE, 2), Aim::Exhausted);
+        let outcome = outcome(&mut Toy::new(LOST_UPDATE, 2), Aim::Holds);
         let Failure::Wrong(text) = explain(&outcome, "it does not hold") else {
             panic!("a failure");
         };
