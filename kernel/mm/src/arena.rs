@@ -111,10 +111,7 @@ impl<T: Slot> Arena<T> {
     pub fn alloc(&self) -> Result<u32, NoObject> {
         loop {
             let mut free = self.free.lock();
-            if free.head != NIL {
-                let id = free.head;
-                free.head = self.get(id).link().load(Ordering::Relaxed);
-                free.live += 1;
+            if let Some(id) = self.pop(&mut free) {
                 return Ok(id);
             }
             if free.is_held() {
@@ -127,6 +124,22 @@ impl<T: Slot> Arena<T> {
             let chunk = new_chunk((chunks * CHUNK) as u32)?;
             self.add_chunk(chunks, place, chunk);
         }
+    }
+
+    /// As [`Arena::alloc`], if there is one without more memory. Never sleeps.
+    pub(crate) fn alloc_ready(&self) -> Option<u32> {
+        self.pop(&mut self.free.lock())
+    }
+
+    #[inline]
+    fn pop(&self, free: &mut Free) -> Option<u32> {
+        let id = free.head;
+        if id == NIL {
+            return None;
+        }
+        free.head = self.get(id).link().load(Ordering::Relaxed);
+        free.live += 1;
+        Some(id)
     }
 
     /// Gives an object back.

@@ -34,7 +34,11 @@ impl Reads<'_> {
             return Ok(false);
         }
         let page = buddy::alloc(0, Use::File, gfp)?;
-        reserve.fill()?;
+        if !reserve.is_ready() {
+            // Growing a pool may sleep for memory: not with pages that look as if the disk had them.
+            self.submit();
+            reserve.fill()?;
+        }
         let id = self.opener.0.file_id();
         let inserted = Cache::insert(id, index, page, flag::READING, reserve, Within::Size)?;
         let Inserted::Fresh(folio) = inserted else {

@@ -102,6 +102,19 @@ impl Reserve {
         Self(Spare::new())
     }
 
+    /// Whether one insertion finds its nodes, of those that need no more memory. Never sleeps.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        while !self.0.is_full() {
+            let Some(id) = NODES.alloc_ready() else {
+                return false;
+            };
+            if let Err(id) = self.0.push(id) {
+                NODES.free(id);
+            }
+        }
+        true
+    }
+
     /// Makes sure that one insertion finds its nodes. May sleep for memory.
     ///
     /// # Errors
