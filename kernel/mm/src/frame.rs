@@ -66,6 +66,10 @@ pub mod flag {
     pub const WORKINGSET: u32 = 1 << 16;
     /// Reclaim's laundry has a reference, and does nothing with the content but under the folio lock. Changes under that.
     pub const LAUNDRY: u32 = 1 << 17;
+    /// With REFERENCED: was used again since reclaim looked, so that reclaim makes it active when it comes to it.
+    pub const USED: u32 = 1 << 18;
+    /// The signs of use.
+    pub const SIGNS: u32 = REFERENCED | USED;
     /// First of the eight bits that hold the LRU shard (4) and the [`super::Use`] (4).
     pub(super) const SHARD_SHIFT: u32 = 24;
     pub(super) const USE_SHIFT: u32 = 28;

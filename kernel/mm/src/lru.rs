@@ -8,7 +8,7 @@
 //! The age of the lists is the number of folios that left them by eviction or were moved to an active one: the difference
 //! between two moments is how far an inactive folio has moved towards its eviction (see `workingset`).
 
-use crate::frame::{FrameLinks, flag, frame};
+use crate::frame::{Frame, FrameLinks, flag, frame};
 use algo::list::List;
 use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -219,9 +219,24 @@ pub(crate) fn mark_used(pfn: Pfn) {
         return;
     }
     if f.set(flag::REFERENCED) & flag::REFERENCED != 0 {
-        f.clear(flag::REFERENCED);
+        f.clear(flag::SIGNS);
         activate(pfn);
     }
+}
+
+/// As [`mark_used`], of many pages at a time under a PTL: no list is touched, but reclaim finds the
+/// signs when it comes to the folio (as with Linux's multi-generational LRU).
+#[inline]
+pub(crate) fn sign_used(f: &Frame) {
+    let flags = f.flags();
+    if flags & (flag::ACTIVE | flag::USED) != 0 {
+        return;
+    }
+    let sign = match flags & flag::REFERENCED {
+        0 => flag::REFERENCED,
+        _ => flag::USED,
+    };
+    f.set(sign);
 }
 
 /// Makes a listed folio one that reclaim may drop without writing it: inactive, not SWAPBACKED. False when
@@ -232,7 +247,7 @@ pub(crate) fn make_lazy(pfn: Pfn) -> bool {
     if !lists.del(pfn) {
         return false;
     }
-    f.clear(flag::SWAPBACKED | flag::REFERENCED);
+    f.clear(flag::SWAPBACKED | flag::SIGNS);
     lists.add(pfn, false);
     true
 }

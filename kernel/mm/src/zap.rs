@@ -159,14 +159,15 @@ fn unhook_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &
 /// As [`unhook`], for a page of a file.
 fn unhook_file(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry) -> Room {
     let pfn = old.pfn();
+    let f = frame(pfn);
     if old.is_accessed() {
         // What the entry knew of its use goes with it.
-        lru::mark_used(pfn);
+        lru::sign_used(f);
     }
     if old.is_dirty() {
         return table.add_written(va, Written::new(pfn));
     }
-    frame(pfn).map_dec();
+    f.map_dec();
     table.add(va, Unflushed::new(pfn))
 }
 

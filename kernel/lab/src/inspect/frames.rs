@@ -19,6 +19,7 @@ const FLAGS: &[(u32, &str)] = &[
     (flag::LRU, "lru"),
     (flag::ACTIVE, "active"),
     (flag::REFERENCED, "referenced"),
+    (flag::USED, "used"),
     (flag::SWAPBACKED, "swapbacked"),
     (flag::SWAPCACHE, "swapcache"),
     (flag::WRITEBACK, "writeback"),

@@ -46,7 +46,7 @@ fn make_old(pte: &mut PteLocked) -> Option<Pfn> {
     if entry.is_accessed() {
         pte.clear_bits(pte::ACCESSED);
     }
-    f.clear(flag::REFERENCED);
+    f.clear(flag::SIGNS);
     Some(entry.pfn())
 }
 

@@ -153,7 +153,7 @@ fn judge_file(
         return Verdict::Keep;
     }
     let mapped = f.mapcount();
-    if mapped > 0 && mercy == Mercy::SecondChance {
+    if mercy == Mercy::SecondChance {
         match second_chance(guard) {
             Verdict::Evict(_) => {}
             other => return other,
@@ -244,7 +244,7 @@ fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Ve
     if !lazy && cached.is_none() && slots.are_none_left() {
         return Verdict::Keep;
     }
-    if f.mapcount() > 0 && mercy == Mercy::SecondChance {
+    if mercy == Mercy::SecondChance {
         match second_chance(guard) {
             Verdict::Evict(_) => {}
             other => return other,
@@ -279,12 +279,23 @@ fn enter_cache(guard: &FolioGuard, slot: u32) {
 }
 
 /// Not used since the last look: evict. Used: once is a hint, twice (or by two entries) is a reason.
+/// Entries that went have left their signs.
 fn second_chance(guard: &FolioGuard) -> Verdict {
     let f = guard.frame();
-    match referenced(guard) {
+    let seen = match f.mapcount() {
+        0 => Some(0),
+        _ => referenced(guard),
+    };
+    if f.has(flag::USED) {
+        f.clear(flag::SIGNS);
+        return Verdict::Activate;
+    }
+    match seen {
         None => Verdict::Keep,
         Some(0) => {
-            f.clear(flag::REFERENCED);
+            if f.has(flag::REFERENCED) {
+                f.clear(flag::REFERENCED);
+            }
             Verdict::Evict(Replace::Nothing)
         }
         Some(n) => {

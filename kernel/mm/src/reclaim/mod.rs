@@ -61,7 +61,7 @@ pub fn one_if_unused(pfn: arch::Pfn) {
 pub fn age(pfn: arch::Pfn) {
     let guard = crate::folio::lock(pfn);
     crate::rmap::scan::referenced(&guard);
-    guard.frame().clear(crate::frame::flag::REFERENCED);
+    guard.frame().clear(crate::frame::flag::SIGNS);
 }
 
 /// For the explorer: takes the pages of a killed address space away, as the OOM killer would. False

@@ -131,7 +131,7 @@ fn deactivate_oldest(shard: usize, kind: Kind, mut n: u32) {
             {
                 referenced(&guard);
             }
-            frame(pfn).clear(flag::REFERENCED);
+            frame(pfn).clear(flag::SIGNS);
             frame(pfn).set(flag::WORKINGSET);
             lru::add(pfn, false);
             // SAFETY: the reference taken with the folio off its list.
