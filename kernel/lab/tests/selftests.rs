@@ -109,6 +109,17 @@ fn a_cancelled_stress_ends() {
     );
 }
 
+/// They are verdicts, a hundred of each: their backtraces would hide what failed.
+#[cfg(feature = "lab")]
+fn without_planted_panics() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !lab::race::is_verdict(info) {
+            others(info);
+        }
+    }));
+}
+
 #[test]
 fn the_laboratory_on_the_simulator() {
     let machine = Machine {
@@ -119,13 +130,8 @@ fn the_laboratory_on_the_simulator() {
         seed: 1,
         evict: 0,
     };
-    // Planted panics, a hundred of each, are verdicts: their backtraces would hide what failed.
-    let others = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if !lab::race::is_verdict(info) {
-            others(info);
-        }
-    }));
+    #[cfg(feature = "lab")]
+    without_planted_panics();
     host::run(&machine, &Silent, || {
         every_self_test();
         model_walks_repeat();
