@@ -297,6 +297,7 @@ fn a_fork_shares_the_file(_: &mut TestCtx<'_>) -> Outcome {
 /// are unmapped; those that were only mapped because they lie near one do not.
 #[cfg(feature = "lab")]
 fn what_is_unmapped_was_used(_: &mut TestCtx<'_>) -> Outcome {
+    use alloc::vec::Vec;
     const USED: usize = 32;
     with_file(2 * USED as u32, |file| {
         let space = Space::new()?;
