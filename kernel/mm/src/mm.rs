@@ -9,9 +9,10 @@ use crate::frame::{Frame, NIL};
 use crate::stats::Gauge;
 use crate::vma::set::VmaSet;
 use arch::Pfn;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use sync::point::{self, AccessKind, PointKind, class};
-use sync::{AtomicCpuMask, Rank, RwSem, SpinLock};
+use sync::tlb::Space;
+use sync::{Rank, RwSem, SpinLock};
 
 /// An address space.
 pub struct Mm {
@@ -22,16 +23,8 @@ pub struct Mm {
     pub(crate) mmap_lock: RwSem<VmaSet>,
     /// Guards PGD and PUD entries of this address space (none to table; freeing has `mmap_lock`).
     pub(crate) pgt_lock: SpinLock<()>,
-    /// CPUs that may hold translations of this address space.
-    pub(crate) cpumask: AtomicCpuMask,
-    /// Bumped by every flush request after the entries were changed.
-    pub(crate) tlb_gen: AtomicU64,
-    /// The generation of the last entry that reclaim took out without flushing (see `rmap::batch`).
-    pub(crate) batched_gen: AtomicU64,
-    /// The same for the last entry that it left empty, which a fault may fill before the flush.
-    pub(crate) emptied_gen: AtomicU64,
-    /// Every CPU is known to have caught up with this generation; kept only as far as `batched_gen` needs.
-    pub(crate) flushed_gen: AtomicU64,
+    /// CPUs that may hold translations of this address space, and its generations.
+    pub(crate) tlb: Space,
     /// Gathers under way. More than one while `mmap_lock` is held shared, or a file's pages are unmapped everywhere.
     pub(crate) gathers: AtomicU32,
     /// The OOM killer's verdict: every fault and operation fails from now on.
@@ -62,11 +55,7 @@ impl Default for Mm {
             root: AtomicU32::new(NIL),
             mmap_lock: RwSem::new(Rank::MmapLock, VmaSet::new()),
             pgt_lock: SpinLock::new(Rank::PgtUpper, ()),
-            cpumask: AtomicCpuMask::new(),
-            tlb_gen: AtomicU64::new(0),
-            batched_gen: AtomicU64::new(0),
-            emptied_gen: AtomicU64::new(0),
-            flushed_gen: AtomicU64::new(0),
+            tlb: Space::default(),
             gathers: AtomicU32::new(0),
             killed: AtomicBool::new(false),
             unreaped: AtomicBool::new(false),
@@ -137,22 +126,9 @@ impl Mm {
         }
         self.tables.add(1);
         #[cfg(feature = "lab")]
-        self.forget_generations();
+        self.tlb.forget_generations();
         // Release pairs with the Acquire of `MmRef::by_id_live`: who finds users > 0 sees the fields above.
         self.users.store(1, Ordering::Release);
-    }
-    /// For the explorer: counts from 0 again, so that runs begin alike. No CPU has it loaded, so nobody knows a
-    /// generation of the life before.
-    #[cfg(feature = "lab")]
-    fn forget_generations(&self) {
-        for generation in [
-            &self.tlb_gen,
-            &self.batched_gen,
-            &self.emptied_gen,
-            &self.flushed_gen,
-        ] {
-            generation.store(0, Ordering::Relaxed);
-        }
     }
     /// For the explorer: makes an address space that was never torn down a free object; its frames go by
     /// themselves. False when `mmap_lock` is held, and the areas stay.
@@ -160,8 +136,7 @@ impl Mm {
     pub(crate) fn abandon(&self) -> bool {
         self.users.store(0, Ordering::Relaxed);
         self.gathers.store(0, Ordering::Relaxed);
-        self.cpumask
-            .store(sync::CpuMask::default(), Ordering::SeqCst);
+        self.tlb.forget_cpus();
         let set = self.mmap_lock.try_write();
         set.map(|mut set| *set = VmaSet::new()).is_some()
     }
@@ -223,18 +198,6 @@ impl Mm {
     fn killed_object(&self) -> u32 {
         point::object_at(class::SPACE, &self.killed)
     }
-    /// For the explorer: the running actor looks at, or changes, the generations and the mask of CPUs.
-    #[inline(always)]
-    pub(crate) fn touch_tlb(&self, access: AccessKind) {
-        point::touch(access, || point::object_at(class::SPACE, self));
-    }
-    /// As [`Mm::touch_tlb`], and stands at a point before.
-    #[inline(always)]
-    pub(crate) fn tlb_point(&self, access: AccessKind) {
-        point::at(PointKind::Space, access, || {
-            point::object_at(class::SPACE, self)
-        });
-    }
     /// A point before the number of handles changes.
     #[inline(always)]
     pub(crate) fn users_point(&self) {
@@ -249,13 +212,11 @@ impl Mm {
     }
     /// CPUs that may hold translations.
     pub fn cpus(&self) -> sync::CpuMask {
-        self.touch_tlb(AccessKind::Read);
-        self.cpumask.load(Ordering::SeqCst)
+        self.tlb.cpus()
     }
     /// The current TLB generation.
     pub fn generation(&self) -> u64 {
-        self.touch_tlb(AccessKind::Read);
-        self.tlb_gen.load(Ordering::Relaxed)
+        self.tlb.generation()
     }
     /// Resident pages.
     pub fn rss(&self) -> u64 {

@@ -4,7 +4,7 @@
 //! statistics name `core` themselves, so that the model does not try their orders.
 
 #[cfg(not(feature = "loom"))]
-pub(crate) use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, fence};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence};
 
 #[cfg(feature = "loom")]
-pub(crate) use crate::model::{AtomicU8, AtomicU16, AtomicU32, fence};
+pub(crate) use crate::model::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence};

@@ -1,7 +1,8 @@
 //! Sets of CPUs, as values and as shared words. No locks; [`AtomicCpuMask`] states its ordering per call.
 
 use crate::MAX_CPUS;
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::atomic::AtomicU32;
+use core::sync::atomic::Ordering;
 
 /// A set of CPU numbers below [`MAX_CPUS`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]

@@ -1,4 +1,5 @@
-//! L1: locks with ranks, per-CPU data, interrupt and preemption tokens, wait queues.
+//! L1: locks with ranks, per-CPU data, interrupt and preemption tokens, wait queues, and the words by which CPUs agree in a
+//! TLB shootdown.
 //!
 //! Everything here works before a scheduler exists (locks spin then) and never allocates. What a CPU is
 //! comes from [`cpu::CpuLocal`]; what a thread is comes from the machine through [`Threads`].
@@ -34,6 +35,7 @@ mod spinlock;
 pub mod task;
 mod tasklist;
 mod threads;
+pub mod tlb;
 mod twin;
 mod waitqueue;
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, LockResult, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 pub(crate) use loom::sync::MutexGuard;
-pub use loom::{cell, sync::atomic, thread};
+pub use loom::{cell, sync::Notify, sync::atomic, thread};
 
 static LOCK: StdMutex<()> = StdMutex::new(());
 /// Number of the run, over all models.
@@ -182,24 +182,67 @@ macro_rules! atomics {
             }
             #[track_caller]
             pub(crate) fn load(&self, order: Ordering) -> $word {
-                self.0.load(order) as $word
+                <$word>::from_word(self.0.load(order))
             }
             /// As an exchange: loom lets a plain store slip between the two halves of another thread's exchange.
             #[track_caller]
             pub(crate) fn store(&self, value: $word, order: Ordering) {
-                self.0.swap(value as u32, order);
+                self.0.swap(value.to_word(), order);
             }
         }
 
         impl Default for $name {
             fn default() -> Self {
-                Self::new(0)
+                Self::new(<$word>::default())
             }
         }
     )+};
 }
 
-atomics! { AtomicU8: u8, AtomicU16: u16, AtomicU32: u32, }
+atomics! { AtomicBool: bool, AtomicU8: u8, AtomicU16: u16, AtomicU32: u32, AtomicU64: u64, }
+
+/// What a word holds, in 32 bits: numbers stay small in a model.
+trait InWord {
+    fn from_word(word: u32) -> Self;
+    fn to_word(self) -> u32;
+}
+
+impl InWord for bool {
+    fn from_word(word: u32) -> Self {
+        word != 0
+    }
+    fn to_word(self) -> u32 {
+        u32::from(self)
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty)+) => {$(
+        impl InWord for $number {
+            fn from_word(word: u32) -> Self {
+                word as Self
+            }
+            fn to_word(self) -> u32 {
+                u32::try_from(self).expect("a small number")
+            }
+        }
+    )+};
+}
+
+numbers! { u8 u16 u32 u64 }
+
+impl AtomicU64 {
+    #[track_caller]
+    pub(crate) fn fetch_add(&self, n: u64, order: Ordering) -> u64 {
+        let before = self.0.get().value.fetch_add(n.to_word(), order);
+        u64::from(self.0.seen(before))
+    }
+    #[track_caller]
+    pub(crate) fn fetch_max(&self, n: u64, order: Ordering) -> u64 {
+        assert!(self.0.initial == 0);
+        u64::from(self.0.get().value.fetch_max(n.to_word(), order))
+    }
+}
 
 impl AtomicU16 {
     #[track_caller]
@@ -226,6 +269,11 @@ impl AtomicU32 {
     pub(crate) fn fetch_and(&self, mask: u32, order: Ordering) -> u32 {
         assert!(self.0.initial == 0);
         self.0.get().value.fetch_and(mask, order)
+    }
+    #[track_caller]
+    pub(crate) fn fetch_or(&self, bits: u32, order: Ordering) -> u32 {
+        assert!(self.0.initial == 0);
+        self.0.get().value.fetch_or(bits, order)
     }
     #[track_caller]
     pub(crate) fn compare_exchange_weak(

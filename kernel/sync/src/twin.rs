@@ -36,6 +36,48 @@ pub enum Twin {
     DowngradeAlone,
     /// A downgrade gives the semaphore back before it takes it as a reader.
     DowngradeGap,
+    /// A flusher bumps the generation without Release.
+    BumpRelaxed,
+    /// No fence between a flusher's bump and its look at who is to be asked.
+    BumpNoFence,
+    /// A flusher looks at the mask without Acquire.
+    MaskRelaxed,
+    /// A CPU enters the mask when it has the root loaded.
+    EnterLate,
+    /// No fence between a CPU's entry in the mask and its first walk.
+    EnterNoFence,
+    /// A CPU looks at the generation without Acquire.
+    SeenRelaxed,
+    /// No fence between the end of a CPU's laziness and its look at the generation.
+    AwakeNoFence,
+    /// A CPU that is not lazy any more does not look at the generation.
+    AwakeBlind,
+    /// A CPU leaves the mask without Release.
+    LeaveRelaxed,
+    /// A CPU leaves the mask before it has another root.
+    LeaveEarly,
+    /// A CPU turns lazy without Release.
+    LazyRelaxed,
+    /// A flusher looks without Acquire whether a CPU is lazy.
+    SpareRelaxed,
+    /// Lazy CPUs are spared also when tables are freed.
+    SpareWalkers,
+    /// A CPU flushes no more than a request asks for, though it has missed earlier ones.
+    MissedBefore,
+    /// The same, though there are later ones.
+    MissedAfter,
+    /// A request is posted without Release.
+    PostRelaxed,
+    /// A mailbox is emptied without Acquire.
+    TakeRelaxed,
+    /// A request is acknowledged without Release.
+    AcknowledgeRelaxed,
+    /// A sender waits for the acknowledgements without Acquire.
+    AcknowledgedRelaxed,
+    /// A flusher tells without Release that reclaim's flush is not owed any more.
+    FlushedRelaxed,
+    /// Whoever asks whether it is owed looks without Acquire.
+    OwesRelaxed,
 }
 
 #[cfg(not(feature = "loom"))]

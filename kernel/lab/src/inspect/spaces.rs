@@ -231,13 +231,14 @@ fn print_entry(va: VirtAddr, entry: Entry, out: &dyn Out) {
 pub(super) fn tlb(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     ctx.args().done()?;
     for cpu in arch::online().iter() {
-        let (mm, lazy, generation) = tlb::cpu_state(cpu);
-        match mm {
+        let now = tlb::cpu_state(cpu);
+        match now.loaded {
             Some(mm) => {
-                let state = if lazy { "lazy on" } else { "running" };
+                let state = if now.lazy { "lazy on" } else { "running" };
                 writeln!(
                     ctx.out,
-                    "CPU {cpu}: {state} mm {mm}, generation {generation}"
+                    "CPU {cpu}: {state} mm {mm}, generation {}",
+                    now.generation
                 );
             }
             None => writeln!(ctx.out, "CPU {cpu}: kernel root"),

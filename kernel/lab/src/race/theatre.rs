@@ -207,7 +207,7 @@ impl Theatre {
         for i in 0..self.n() {
             // Only a space that was lost is still loaded somewhere.
             let cpu = self.actors.cpu(i);
-            if mm::pt::tlb::cpu_state(cpu).0.is_some() {
+            if mm::pt::tlb::cpu_state(cpu).loaded.is_some() {
                 arch::actor::interrupt(cpu, explore::leave_root);
             }
         }

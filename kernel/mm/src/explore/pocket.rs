@@ -197,7 +197,7 @@ impl Pocket {
 
     fn rewind_objects(&self, leaks: &mut Leaks) {
         for cpu in 0..MAX_CPUS {
-            let (loaded, _, _) = tlb::cpu_state(cpu);
+            let loaded = tlb::cpu_state(cpu).loaded;
             if let Some(id) = loaded.filter(|id| self.mms.has(*id)) {
                 leaks.add(format_args!("CPU {cpu} has mm {id} loaded"));
             }

@@ -71,13 +71,13 @@ impl<T: Copy> Batch<T> {
     /// An entry of `mm` that mapped a folio was taken out, under its PTL which is still held.
     #[inline]
     pub(super) fn note(&mut self, mm: &Mm) {
-        tlb::note_batched(mm, &mut self.cpus);
+        mm.tlb.note_batched(&mut self.cpus);
     }
 
     /// As [`Batch::note`], when the entry is empty now.
     #[inline]
     pub(super) fn note_emptied(&mut self, mm: &Mm) {
-        tlb::note_emptied(mm, &mut self.cpus);
+        mm.tlb.note_emptied(&mut self.cpus);
     }
 
     /// Keeps a folio, locked, until the flush. (With rule 13 broken it is unlocked, and one that

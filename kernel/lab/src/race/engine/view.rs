@@ -79,7 +79,7 @@ impl Engine {
     /// The CPU of actor `n` uses its translations: it has an address space and is not lazy on it.
     pub(super) fn runs(&self, n: usize) -> bool {
         let cpu = self.cpu_of[n].load(Ordering::Relaxed);
-        let (loaded, lazy, _) = mm::pt::tlb::cpu_state(usize::from(cpu));
-        loaded.is_some() && !lazy
+        let state = mm::pt::tlb::cpu_state(usize::from(cpu));
+        state.loaded.is_some() && !state.lazy
     }
 }

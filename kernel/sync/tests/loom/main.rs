@@ -7,6 +7,8 @@ use sync::model::atomic::{AtomicU32, Ordering};
 use sync::model::{cell, check, thread};
 use sync::{Rank, RawSpin, RwSem, Twin, WaitQueue};
 
+mod tlb;
+
 /// A word that is no atomic: loom reports every race on it.
 struct Word(cell::UnsafeCell<u32>);
 
@@ -70,10 +72,14 @@ macro_rules! properties {
     ($($name:ident, $preemptions:expr, [$($twin:ident: $words:expr),*], $program:expr;)+) => {$(
         #[test]
         fn $name() {
-            property(stringify!($name), $preemptions, &[$((Twin::$twin, $words)),*], $program);
+            // As the test harness names it: without the crate.
+            let path = concat!(module_path!(), "::", stringify!($name));
+            let (_, name) = path.split_once("::").unwrap();
+            $crate::property(name, $preemptions, &[$((sync::Twin::$twin, $words)),*], $program);
         }
     )+};
 }
+pub(crate) use properties;
 
 /// Runs the parts at once. None on the calling thread: a preemption would be spent on leaving it.
 fn together<const N: usize>(parts: [fn(&Shared); N]) -> Arc<Shared> {
