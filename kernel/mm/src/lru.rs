@@ -186,6 +186,15 @@ pub(crate) fn remove(pfn: Pfn) -> bool {
     frame(pfn).has(flag::LRU) && lock(frame(pfn).shard()).del(pfn)
 }
 
+/// For the explorer: the folio is on the list that its flags name. O(n).
+#[cfg(feature = "lab")]
+pub(crate) fn is_listed(pfn: Pfn) -> bool {
+    let f = frame(pfn);
+    let mut lists = lock(f.shard());
+    let flags = f.flags();
+    flags & flag::LRU != 0 && lists.list(flags).iter(&FrameLinks).any(|i| i == pfn.0)
+}
+
 /// Moves a folio to the young end of its inactive list, if it is on the active one.
 pub(crate) fn deactivate(pfn: Pfn) {
     let f = frame(pfn);

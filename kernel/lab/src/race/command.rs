@@ -25,7 +25,7 @@ const BROKEN_BOUND: u32 = 3;
 pub const COMMANDS: &[Command] = &[Command {
     name: "race",
     help: "run threads through every interleaving of their steps",
-    usage: "list | run NAME|all [OPTIONS] | replay SCHEDULE [--times N] | fuzz [--family|--files] [--secs N] [--seed S] [--max N]\n\
+    usage: "list | run NAME|all [OPTIONS] | replay SCHEDULE [--times N] | fuzz [--family|--files|--all|--wide] [--secs N] [--seed S] [--max N]\n\
             list        the scenarios, and the fixes whose absence each shows\n\
             run         tries schedules until one fails or none is left; a failure is shrunk and replayed\n\
             --broken    switch off each fix in turn; succeeds when every one was found and replayed\n\
@@ -42,13 +42,14 @@ pub const COMMANDS: &[Command] = &[Command {
             \x20           when a run was not the one of the schedule\n\
             fuzz        a program made up from each seed in turn (from 1), in N schedules (200) each, for\n\
             \x20           so many seconds (10); ends at the first failure. --files: of mapped files;\n\
-            \x20           --family: with threads, a child, and pages that kswapd finds unused",
+            \x20           --family: with threads, a child, and pages that kswapd finds unused;\n\
+            \x20           --all: of everything, in several spaces; --wide: the same with four actors",
     run: command,
     words: || {
         let options = [
-            "list", "run", "replay", "fuzz", "all", "--broken", "--family", "--files", "--fix",
-            "--bound", "--dpor", "--max", "--pct", "--plain", "--random", "--secs", "--seed",
-            "--times",
+            "list", "run", "replay", "fuzz", "all", "--all", "--broken", "--family", "--files",
+            "--fix", "--bound", "--dpor", "--max", "--pct", "--plain", "--random", "--secs",
+            "--seed", "--times", "--wide",
         ];
         let names = scenarios::every().map(|s| s.name());
         options.into_iter().chain(names).collect()

@@ -57,7 +57,7 @@ pub(super) static DATA: RaceDisk =
 pub(super) const DATA_FIRST: u32 = 3 << 30;
 
 /// What a page holds that nothing was written to in this run.
-const WIPED: u64 = 0x4e4f_5448_494e_4721;
+pub(super) const WIPED: u64 = 0x4e4f_5448_494e_4721;
 
 type Words = spin::Once<Box<[AtomicU64]>>;
 

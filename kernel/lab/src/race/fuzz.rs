@@ -33,12 +33,14 @@ pub(super) fn command(mut args: Args, ctx: &Ctx<'_>) -> Result<Status, UsageErro
         runs: args.number("--max", 200, 1..=u64::MAX)?,
         secs: None,
     };
-    let which = match (args.flag("--family"), args.flag("--files")) {
-        (false, false) => 0,
-        (true, false) => 1,
-        (false, true) => 2,
-        (true, true) => return Err(UsageError::new("--family and --files exclude each other")),
-    };
+    // In the order of the scenarios, after the first, which needs none.
+    let asked = ["--family", "--files", "--all", "--wide"].map(|flag| args.flag(flag));
+    if asked.iter().filter(|a| **a).count() > 1 {
+        return Err(UsageError::new(
+            "--family, --files, --all and --wide exclude each other",
+        ));
+    }
+    let which = asked.iter().position(|a| *a).map_or(0, |i| i + 1);
     let subject = Subject {
         scenario: RANDOM[which],
         fixes: Fixes::current(),

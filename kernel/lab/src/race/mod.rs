@@ -1,10 +1,14 @@
 //! Races under the explorer: scenarios, what runs them step by step, and the commands that search.
 
+mod changes;
 pub mod command;
 mod disk;
 mod engine;
+mod file_end;
+mod file_words;
 mod files;
 mod fuzz;
+mod held;
 mod model;
 mod oracles;
 pub mod repeat;

@@ -1,244 +1,460 @@
-//! What memory must hold: the last value stored to each word, and which words may hold something else.
+//! What memory must hold: of each word what it may be, of each page what it shows.
+//!
+//! A word that nobody stored to is what its page is by itself: zero, or what the file has. A store is a step. What takes
+//! time (giving pages up, mapping something else, moving, a fork) has a beginning and an end: in between each page may be
+//! what it was or what it becomes, and while there are two of it a store may go to the one that is lost. Afterwards there
+//! is one of it again, and what was there before the beginning does not come back.
 //!
 //! Pure: no lock, never sleeps.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
-/// A word that was stored to.
-#[derive(Clone, Debug)]
-pub(super) struct Stored {
-    pub(super) mm: u32,
-    pub(super) va: u64,
-    pub(super) value: u64,
-    /// Its page may be given up: it may hold 0 as well.
-    pub(super) volatile: bool,
-    /// Values stored before, of which one may be the last all the same: while a page is being given
-    /// up a CPU may still store to it, and another already to the page that comes after.
-    others: Vec<u64>,
-}
+use arch::PAGE_SIZE;
 
-impl Stored {
-    /// `value` is one that the word may hold; an unmapped one counts as 0.
-    pub(super) fn allows(&self, value: u64) -> bool {
-        value == self.value || self.volatile && value == 0 || self.others.contains(&value)
-    }
-}
+use super::file_words::{FileWord, Files};
+use super::held::{Before, Maybe, Moment};
 
-/// What is known of a range from now on, also of words that are stored to later.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
-    /// Its pages may be given up at any time.
-    Volatile,
-    /// Nothing: they may be somewhere else, and others here.
-    Unknown,
-}
+mod ops;
+mod terms;
 
-#[derive(Clone, Copy, Debug)]
-struct Range {
+pub(super) use ops::Ended;
+pub(super) use terms::{Fresh, Pages};
+use terms::{Kind, Op, Shown, Source, Value};
+
+/// The name of an operation under way.
+#[must_use = "it ends"]
+pub(super) struct Token(u32);
+
+struct Cell {
     mm: u32,
-    start: u64,
-    end: u64,
-    fate: Fate,
+    va: u64,
+    word: Maybe<Value>,
 }
 
-impl Range {
-    fn has(&self, mm: u32, va: u64) -> bool {
-        self.mm == mm && (self.start..self.end).contains(&va)
+#[derive(Clone)]
+struct Page {
+    mm: u32,
+    page: u64,
+    shown: Maybe<Shown>,
+    /// It may become zeroes until it is stored to.
+    lazy: Maybe<bool>,
+    /// Nothing is known of it.
+    unknown: Maybe<bool>,
+}
+
+impl Page {
+    const fn is(&self, mm: u32, page: u64) -> bool {
+        self.mm == mm && self.page == page
+    }
+    fn may_be(what: &Maybe<bool>) -> bool {
+        what.now().any(|is| is)
     }
 }
 
 /// See the module text.
 pub(super) struct Model {
-    words: Vec<Stored>,
-    ranges: Vec<Range>,
-    /// Ranges whose pages are being given up now: (what, by which actor).
-    under_way: Vec<(Range, usize)>,
+    moment: Moment,
+    cells: Vec<Cell>,
+    pages: Vec<Page>,
+    under_way: Vec<Op>,
+    /// Pages below stacks, in every space: where nothing is mapped a fault may map memory.
+    grows: Range<u64>,
+}
+
+/// Words of a page.
+const WORDS: usize = PAGE_SIZE as usize / 8;
+
+const fn page_of(va: u64) -> u64 {
+    va / PAGE_SIZE
 }
 
 impl Model {
     /// Nothing was stored.
     pub(super) const fn new() -> Self {
         Self {
-            words: Vec::new(),
-            ranges: Vec::new(),
+            moment: 0,
+            cells: Vec::new(),
+            pages: Vec::new(),
             under_way: Vec::new(),
+            grows: 0..0,
         }
+    }
+
+    /// Stacks may grow down to each of these pages.
+    pub(super) fn set_grows(&mut self, pages: Range<u64>) {
+        self.grows = pages;
     }
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.words.clear();
-        self.ranges.clear();
+        self.moment = 0;
+        self.cells.clear();
+        self.pages.clear();
         self.under_way.clear();
+        self.grows = 0..0;
     }
 
-    fn is(&self, mm: u32, va: u64, fate: Fate) -> bool {
-        self.ranges.iter().any(|r| r.fate == fate && r.has(mm, va))
+    fn tick(&mut self) -> Moment {
+        self.moment += 1;
+        self.moment
+    }
+
+    fn page(&self, mm: u32, page: u64) -> Option<&Page> {
+        self.pages.iter().find(|p| p.is(mm, page))
+    }
+
+    fn page_mut(&mut self, mm: u32, page: u64) -> &mut Page {
+        let known = self.pages.iter().position(|p| p.is(mm, page));
+        let n = known.unwrap_or_else(|| {
+            self.pages.push(Page {
+                mm,
+                page,
+                shown: Maybe::new(Shown::Memory),
+                lazy: Maybe::new(false),
+                unknown: Maybe::new(false),
+            });
+            self.pages.len() - 1
+        });
+        &mut self.pages[n]
+    }
+
+    fn cell(&self, mm: u32, va: u64) -> Option<&Cell> {
+        self.cells.iter().find(|c| c.mm == mm && c.va == va)
+    }
+
+    fn cell_mut(&mut self, mm: u32, va: u64) -> &mut Maybe<Value> {
+        let known = self.cells.iter().position(|c| c.mm == mm && c.va == va);
+        let n = known.unwrap_or_else(|| {
+            self.cells.push(Cell {
+                mm,
+                va,
+                word: Maybe::new(Value::Base),
+            });
+            self.cells.len() - 1
+        });
+        &mut self.cells[n].word
+    }
+
+    fn ops(&self, mm: u32, page: u64) -> impl Iterator<Item = &Op> {
+        self.under_way.iter().filter(move |op| op.has(mm, page))
+    }
+
+    fn is_unknown(&self, mm: u32, page: u64) -> bool {
+        let known = self.page(mm, page);
+        known.is_some_and(|p| Page::may_be(&p.unknown))
+            || self
+                .ops(mm, page)
+                .any(|op| op.met || self.moves_unknown(op, page))
+    }
+
+    /// What comes from elsewhere is unknown there.
+    fn moves_unknown(&self, op: &Op, page: u64) -> bool {
+        let from = self.source(op, page);
+        let there = from.and_then(|from| self.page(op.pages.mm, from.page));
+        there.is_some_and(|p| Page::may_be(&p.unknown))
+    }
+
+    fn is_lazy(&self, mm: u32, page: u64) -> bool {
+        let known = |page| self.page(mm, page).is_some_and(|p| Page::may_be(&p.lazy));
+        known(page)
+            || self
+                .ops(mm, page)
+                .any(|op| self.source(op, page).is_some_and(|from| known(from.page)))
+    }
+
+    /// Where what `op` moves to `page` comes from.
+    fn source(&self, op: &Op, page: u64) -> Option<Source> {
+        let Kind::Move(to) = op.kind else {
+            return None;
+        };
+        to.has(op.pages.mm, page)
+            .then(|| Source::of(op.pages, page - to.first))
+    }
+
+    /// What the page may show.
+    fn shown(&self, mm: u32, page: u64) -> Vec<Shown> {
+        let mut all: Vec<Shown> = self.settled(mm, page);
+        for op in self.ops(mm, page) {
+            match op.kind {
+                Kind::Fresh(fresh) => {
+                    let n = page - op.pages.first;
+                    all.extend(fresh.shown().map(|s| s.advanced(n)));
+                }
+                Kind::Move(_) => {
+                    if let Some(from) = self.source(op, page) {
+                        let there = self.settled(mm, from.page).into_iter();
+                        all.extend(there.map(|s| s.advanced(from.beyond)));
+                    }
+                }
+                Kind::Free | Kind::Fork => {}
+            }
+        }
+        if self.grows.contains(&page) {
+            // A fault may have found it just below a stack.
+            let nothing = all.iter_mut().filter(|s| **s == Shown::Nothing);
+            nothing.for_each(|s| *s = Shown::Memory);
+        }
+        // Nobody gets at what is not there.
+        if all.iter().any(|s| *s != Shown::Nothing) {
+            all.retain(|s| *s != Shown::Nothing);
+        }
+        all
+    }
+
+    /// The same without what is under way.
+    fn settled(&self, mm: u32, page: u64) -> Vec<Shown> {
+        match self.page(mm, page) {
+            Some(p) => p.shown.now().collect(),
+            None => alloc::vec![Shown::Memory],
+        }
+    }
+
+    /// What the word may hold if it is memory's, or a copy's.
+    fn values(&self, mm: u32, va: u64) -> Vec<Value> {
+        let page = page_of(va);
+        let mut all = self.stored(mm, va);
+        for op in self.ops(mm, page) {
+            match op.kind {
+                Kind::Fresh(_) => all.push(Value::Base),
+                Kind::Move(_) => {
+                    if let Some(from) = self.source(op, page) {
+                        all.push(Value::Base);
+                        if from.beyond == 0 {
+                            let there = from.page * PAGE_SIZE + va % PAGE_SIZE;
+                            all.extend(self.stored(mm, there));
+                        }
+                    }
+                }
+                Kind::Free | Kind::Fork => {}
+            }
+        }
+        all
+    }
+
+    fn stored(&self, mm: u32, va: u64) -> Vec<Value> {
+        match self.cell(mm, va) {
+            Some(c) => c.word.now().collect(),
+            None => alloc::vec![Value::Base],
+        }
+    }
+
+    /// A word that reads `value` is as it should be.
+    pub(super) fn allows(&self, files: &Files, mm: u32, va: u64, value: u64) -> bool {
+        let page = page_of(va);
+        if self.is_unknown(mm, page) || self.is_lazy(mm, page) && value == 0 {
+            return true;
+        }
+        self.shown(mm, page).into_iter().any(|shown| match shown {
+            Shown::Nothing => false,
+            Shown::Shared(file, n) => files.wrong(word(file, n, va), value).is_none(),
+            _ => {
+                let mut values = self.values(mm, va).into_iter();
+                values.any(|v| fits(files, shown, va, v, value))
+            }
+        })
+    }
+
+    /// What the word may hold, in words.
+    pub(super) fn expected(&self, files: &Files, mm: u32, va: u64) -> String {
+        let mut text = String::new();
+        let mut say = |what: String| {
+            let or = if text.is_empty() { "" } else { " or " };
+            text = format!("{text}{or}{what}");
+        };
+        for shown in self.shown(mm, page_of(va)) {
+            match shown {
+                Shown::Nothing => say("nothing".into()),
+                Shown::Shared(file, n) => say(files.expected(word(file, n, va))),
+                _ => self.values(mm, va).into_iter().for_each(|v| match v {
+                    Value::Is(v) => say(format!("{v:#x}")),
+                    Value::Base if shown == Shown::Memory => say("0x0".into()),
+                    Value::Base => say("what the file has".into()),
+                }),
+            }
+        }
+        text
+    }
+
+    /// The moment now.
+    pub(super) fn moment(&mut self) -> Moment {
+        self.tick()
+    }
+
+    /// The page of a file that `page` has shown, shared, since `began`, if it was one all the time.
+    pub(super) fn shares_since(&self, mm: u32, page: u64, began: Moment) -> Option<(usize, u32)> {
+        let p = self.page(mm, page)?;
+        let mut shown = p.shown.since(began);
+        let known = !p.unknown.since(began).any(|is| is);
+        match (shown.next(), shown.next()) {
+            (Some(Shown::Shared(file, n)), None)
+                if known && self.ops(mm, page).next().is_none() =>
+            {
+                Some((file, n))
+            }
+            _ => None,
+        }
+    }
+
+    /// Nothing is mapped at `va`.
+    pub(super) fn is_nothing(&self, mm: u32, va: u64) -> bool {
+        let page = page_of(va);
+        !self.is_unknown(mm, page) && self.shown(mm, page) == [Shown::Nothing]
+    }
+
+    /// The words of files that may be at `va`.
+    pub(super) fn file_words(&self, mm: u32, va: u64) -> Vec<FileWord> {
+        let shown = self.shown(mm, page_of(va)).into_iter();
+        let of_file = shown.filter_map(|s| match s {
+            Shown::Shared(file, n) | Shown::Private(file, n) => Some(word(file, n, va)),
+            Shown::Memory | Shown::Nothing => None,
+        });
+        of_file.collect()
+    }
+
+    /// The first word of the page that is not as it should be: its address and what it holds. `of` are its words by
+    /// number. All are looked at that are known or may be no more than zero, of others some.
+    pub(super) fn wrong_in_page(
+        &self,
+        files: &Files,
+        (mm, page): (u32, u64),
+        of: impl Fn(usize) -> u64,
+    ) -> Option<(u64, u64)> {
+        const SOME: [usize; 6] = [0, 1, 2, 255, 510, 511];
+        let va_of = |i: usize| page * PAGE_SIZE + 8 * i as u64;
+        let look = |i: usize| {
+            let value = of(i);
+            (!self.allows(files, mm, va_of(i), value)).then_some((va_of(i), value))
+        };
+        let shown = self.shown(mm, page);
+        if shown == [Shown::Memory] {
+            let stored = (0..WORDS).filter(|&i| of(i) != 0);
+            if let Some(wrong) = stored.into_iter().find_map(look) {
+                return Some(wrong);
+            }
+        } else if let Some(wrong) = SOME.into_iter().find_map(look) {
+            return Some(wrong);
+        }
+        let cells = self.cells.iter();
+        let mut known = cells.filter(|c| c.mm == mm && page_of(c.va) == page);
+        let wrong = known.find_map(|c| look((c.va % PAGE_SIZE) as usize / 8));
+        wrong.or_else(|| {
+            shown.into_iter().find_map(|s| match s {
+                Shown::Shared(file, n) => files.known_in(file, n).find_map(look),
+                _ => None,
+            })
+        })
+    }
+
+    /// A word that was stored to in a page of `mm` that `has` not, though that was never given up.
+    pub(super) fn missing(&self, mm: u32, has: impl Fn(u64) -> bool) -> Option<u64> {
+        let cells = self.cells.iter().filter(|c| c.mm == mm);
+        let gone = cells.filter(|c| !has(page_of(c.va)));
+        gone.map(|c| c.va).find(|&va| {
+            let page = page_of(va);
+            let values = self.values(mm, va);
+            let empty = values
+                .iter()
+                .any(|v| matches!(v, Value::Base | Value::Is(0)));
+            !empty && !self.is_lazy(mm, page) && !self.is_unknown(mm, page)
+        })
     }
 
     /// `value` was stored to the word.
-    pub(super) fn store(&mut self, mm: u32, va: u64, value: u64) {
-        if self.is(mm, va, Fate::Unknown) {
+    pub(super) fn store(&mut self, files: &mut Files, mm: u32, va: u64, value: u64) {
+        let (at, page) = (self.tick(), page_of(va));
+        if self.is_unknown(mm, page) {
+            // Perhaps to a file.
+            return files.store_somewhere(va % PAGE_SIZE, value);
+        }
+        let shown = self.shown(mm, page);
+        let is_sure = shown.len() == 1;
+        let mut in_memory = false;
+        for s in shown {
+            match s {
+                Shown::Shared(file, n) if is_sure => files.store(word(file, n, va), value),
+                Shown::Shared(file, n) => files.store_perhaps(word(file, n, va), value),
+                _ => in_memory = true,
+            }
+        }
+        if !in_memory {
             return;
         }
-        let volatile = self.is(mm, va, Fate::Volatile);
-        let two_pages = self.under_way.iter().any(|(r, _)| r.has(mm, va));
-        match self.words.iter_mut().find(|s| s.mm == mm && s.va == va) {
-            Some(s) => {
-                if two_pages {
-                    s.others.push(s.value);
-                } else {
-                    s.others.clear();
-                }
-                s.value = value;
-            }
-            None => self.words.push(Stored {
-                mm,
-                va,
-                value,
-                volatile,
-                others: Vec::new(),
-            }),
-        }
-    }
-
-    /// `actor` begins to give up the pages of a range, until [`Model::gave_up`]. Each does one such
-    /// thing at a time.
-    pub(super) fn giving_up(&mut self, actor: usize, mm: u32, start: u64, end: u64) {
-        self.range(mm, start, end, Fate::Volatile);
-        let fate = Fate::Volatile;
-        let range = Range {
-            mm,
-            start,
-            end,
-            fate,
+        let two = self
+            .ops(mm, page)
+            .any(|op| matches!(op.kind, Kind::Fresh(_) | Kind::Move(_)));
+        let before = if two || !is_sure {
+            Before::MayLast
+        } else {
+            Before::Over
         };
-        self.under_way.push((range, actor));
+        self.cell_mut(mm, va).becomes(Value::Is(value), at, before);
+        let freeing = self.ops(mm, page).any(|op| op.kind == Kind::Free);
+        if before == Before::Over && !freeing && self.is_lazy(mm, page) {
+            self.no_longer_lazy(mm, va, at);
+        }
     }
 
-    /// It is done: every CPU has one page there, and the same one.
-    pub(super) fn gave_up(&mut self, actor: usize) {
-        self.under_way.retain(|(_, by)| *by != actor);
+    /// The page of `va`, which could be dropped, is stored to there: it is kept, if it was not dropped before.
+    fn no_longer_lazy(&mut self, mm: u32, va: u64, at: Moment) {
+        let page = page_of(va);
+        self.page_mut(mm, page)
+            .lazy
+            .becomes(false, at, Before::Over);
+        let of_page = self.cells.iter_mut();
+        let of_page = of_page.filter(|c| c.mm == mm && page_of(c.va) == page && c.va != va);
+        of_page.for_each(|c| c.word.add(Value::Base, at));
     }
 
-    /// What the word must hold, if that is known.
-    pub(super) fn find(&self, mm: u32, va: u64) -> Option<Stored> {
-        let word = self.words.iter().find(|s| s.mm == mm && s.va == va);
-        word.cloned()
-    }
-
-    /// The words of a range may come to hold something else.
-    pub(super) fn range(&mut self, mm: u32, start: u64, end: u64, fate: Fate) {
-        let range = Range {
-            mm,
-            start,
-            end,
-            fate,
+    /// A load found `value` in the word, as it may: what else it might have been it is not.
+    pub(super) fn seen(&mut self, files: &mut Files, mm: u32, va: u64, value: u64) {
+        let page = page_of(va);
+        if self.is_unknown(mm, page) || self.ops(mm, page).next().is_some() {
+            return;
+        }
+        let at = self.tick();
+        let [shown] = self.shown(mm, page)[..] else {
+            return;
         };
-        self.ranges.push(range);
-        match fate {
-            Fate::Volatile => {
-                let inside = self.words.iter_mut().filter(|s| range.has(s.mm, s.va));
-                inside.for_each(|s| s.volatile = true);
+        if let Shown::Shared(file, n) = shown {
+            return files.seen(word(file, n, va), value);
+        }
+        let fits = |v: Value| fits(files, shown, va, v, value);
+        if self.stored(mm, va).into_iter().any(fits) {
+            if let Some(c) = self.cells.iter_mut().find(|c| c.mm == mm && c.va == va) {
+                c.word.seen(at, fits);
             }
-            Fate::Unknown => self.words.retain(|s| !range.has(s.mm, s.va)),
+        } else if self.is_lazy(mm, page) {
+            // It was dropped, as a whole.
+            self.page_mut(mm, page)
+                .lazy
+                .becomes(false, at, Before::Over);
+            let of_page = self.cells.iter_mut();
+            let of_page = of_page.filter(|c| c.mm == mm && page_of(c.va) == page);
+            of_page.for_each(|c| c.word.becomes(Value::Base, at, Before::Over));
         }
     }
+}
 
-    /// The word holds what was stored, whatever was said before.
-    pub(super) fn lasting(&mut self, mm: u32, va: u64) {
-        let word = self.words.iter_mut().find(|s| s.mm == mm && s.va == va);
-        if let Some(s) = word {
-            s.volatile = false;
-        }
+/// The word of page `n` of a file that is at `va`.
+pub(super) fn word(file: usize, n: u32, va: u64) -> FileWord {
+    FileWord {
+        file,
+        at: u64::from(n) * PAGE_SIZE + va % PAGE_SIZE,
     }
+}
 
-    /// `child` is a copy of `parent`.
-    pub(super) fn fork(&mut self, parent: u32, child: u32) {
-        for i in 0..self.words.len() {
-            let word = &self.words[i];
-            if word.mm == parent {
-                let word = word.clone();
-                self.words.push(Stored { mm: child, ..word });
-            }
-        }
-    }
-
-    /// Every word that is known.
-    pub(super) fn words(&self) -> &[Stored] {
-        &self.words
+/// A word that `shown` shows at `va` and that is `v` may read `value`.
+fn fits(files: &Files, shown: Shown, va: u64, v: Value, value: u64) -> bool {
+    match (v, shown) {
+        (Value::Is(v), _) => v == value,
+        (Value::Base, Shown::Private(file, n)) => files.ever(word(file, n, va), value),
+        (Value::Base, _) => value == 0,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn allows(m: &Model, va: u64, value: u64) -> Option<bool> {
-        m.find(0, va).map(|s| s.allows(value))
-    }
-
-    #[test]
-    fn the_last_store_counts() {
-        let mut m = Model::new();
-        assert_eq!(allows(&m, 8, 1), None);
-        m.store(0, 8, 1);
-        m.store(0, 8, 2);
-        assert_eq!(allows(&m, 8, 2), Some(true));
-        assert_eq!(allows(&m, 8, 1), Some(false));
-        assert_eq!(allows(&m, 8, 0), Some(false));
-        m.fork(0, 1);
-        m.store(0, 8, 3);
-        assert!(m.find(1, 8).is_some_and(|s| s.allows(2) && !s.allows(3)));
-        m.clear();
-        assert!(m.words().is_empty());
-    }
-
-    #[test]
-    fn what_is_given_up_may_be_empty_also_if_it_is_stored_to_later() {
-        let mut m = Model::new();
-        m.store(0, 8, 1);
-        m.range(0, 0, 4096, Fate::Volatile);
-        m.store(0, 16, 5);
-        for (va, value) in [(8, 1), (16, 5)] {
-            assert_eq!(allows(&m, va, value), Some(true));
-            assert_eq!(allows(&m, va, 0), Some(true));
-            assert_eq!(allows(&m, va, 7), Some(false));
-        }
-        m.store(0, 8, 2);
-        m.lasting(0, 8);
-        assert_eq!(allows(&m, 8, 0), Some(false));
-        assert_eq!(allows(&m, 16, 0), Some(true));
-    }
-
-    #[test]
-    fn while_a_page_is_given_up_two_may_store_to_different_pages() {
-        let mut m = Model::new();
-        m.store(0, 8, 1);
-        m.giving_up(2, 0, 0, 4096);
-        m.store(0, 8, 2);
-        m.store(0, 8, 3);
-        for value in [0, 1, 2, 3] {
-            assert_eq!(allows(&m, 8, value), Some(true), "{value}");
-        }
-        m.gave_up(1);
-        m.store(0, 8, 4);
-        assert_eq!(allows(&m, 8, 3), Some(true));
-        m.gave_up(2);
-        assert_eq!(allows(&m, 8, 3), Some(true));
-        m.store(0, 8, 5);
-        assert_eq!(allows(&m, 8, 4), Some(false));
-        assert_eq!(allows(&m, 8, 0), Some(true));
-    }
-
-    #[test]
-    fn nothing_is_known_of_what_was_moved() {
-        let mut m = Model::new();
-        m.store(0, 8, 1);
-        m.store(0, 5000, 1);
-        m.range(0, 0, 4096, Fate::Unknown);
-        m.store(0, 8, 2);
-        assert_eq!(allows(&m, 8, 2), None);
-        assert_eq!(allows(&m, 5000, 1), Some(true));
-    }
-}
+#[path = "model_tests.rs"]
+mod tests;

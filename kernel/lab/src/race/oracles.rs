@@ -10,15 +10,16 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use algo::explore::Violation;
 use arch::pte::Entry;
-use arch::{Pfn, VirtAddr};
+use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::explore::{self, Content};
 use mm::frame::{flag, frame};
 use mm::stats::Use;
 use mm::{Mm, MmRef};
 
-use super::disk;
-use super::model::Stored;
+use super::file_words::Files;
+use super::model::Model;
 use super::stage::STAGE;
+use super::{disk, file_end};
 
 /// The world at the end of a run.
 pub(super) struct End<'a> {
@@ -32,14 +33,17 @@ pub(super) struct End<'a> {
 type Oracle = fn(&End<'_>) -> Result<(), String>;
 
 /// All of them, in the order in which they are asked.
-const ORACLES: [(&str, Oracle); 7] = [
+const ORACLES: [(&str, Oracle); 8] = [
     ("locks", locks),
     ("gather", gathers),
     ("mapcount", mapcounts),
     ("accounting", gauges),
+    ("lru", listed),
     ("content", contents),
     ("clean", writable),
-    ("file", |_| STAGE.files_hold()),
+    ("file", |_| {
+        STAGE.known(|_, files| file_end::files_hold(files))
+    }),
 ];
 
 /// What the first oracle to object says.
@@ -146,7 +150,7 @@ fn writable(_: &End<'_>) -> Result<(), String> {
     wrong
 }
 
-/// An address space has counted what it has.
+/// An address space has counted what it has: each of its gauges.
 fn gauges(_: &End<'_>) -> Result<(), String> {
     let mut wrong = Ok(());
     STAGE.each_space(|mm| {
@@ -161,51 +165,90 @@ fn gauges(_: &End<'_>) -> Result<(), String> {
                 }
             }
         });
-        let found = (anon, file, slots);
-        let counted = (
-            mm.anon_pages.get(),
-            mm.file_pages.get(),
-            mm.swap_entries.get(),
-        );
-        if wrong.is_ok() && found != counted {
-            wrong = Err(format!(
-                "mm {}: {anon} anonymous pages, {file} pages of files, {slots} swap entries; \
-                 counted are {}, {}, {}",
-                mm.id(),
-                counted.0,
-                counted.1,
-                counted.2
-            ));
+        let areas = explore::mapped_pages(mm);
+        for (what, found, gauge) in [
+            ("anonymous pages", Ok(anon), &mm.anon_pages),
+            ("pages of files", Ok(file), &mm.file_pages),
+            ("swap entries", Ok(slots), &mm.swap_entries),
+            ("page tables", Ok(explore::tables(mm)), &mm.tables),
+            ("pages in areas", areas, &mm.total_vm),
+        ] {
+            let (id, counted) = (mm.id(), gauge.get());
+            let unlike = match found {
+                Ok(n) if n == counted => continue,
+                Ok(n) => format!("mm {id}: {n} {what}; counted are {counted}"),
+                Err(e) => format!("mm {id}: {e}"),
+            };
+            wrong = core::mem::replace(&mut wrong, Ok(())).and(Err(unlike));
         }
     });
     wrong
 }
 
-/// Every word that nobody gave up holds what was last stored, in memory or on the disk.
+/// A folio that somebody refers to is where reclaim finds it: nobody has it in hand any more.
+fn listed(end: &End<'_>) -> Result<(), String> {
+    for i in 0..end.frames.1 as u32 {
+        let pfn = Pfn(end.frames.0.0 + i);
+        let f = frame(pfn);
+        let is_folio = matches!(f.usage(), Use::Anon | Use::File) && f.refcount() != 0;
+        if is_folio && !explore::is_listed(pfn) {
+            let (n, flags) = (f.refcount(), f.flags() & flag::STATE);
+            return Err(format!(
+                "{pfn:?} (refcount {n}, flags {flags:#x}) is on no list of reclaim's"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Every word of every page holds what it may, in memory or on the disk. (Pages of files are the business of
+/// [`file_end`].)
 fn contents(_: &End<'_>) -> Result<(), String> {
     let mut wrong = Ok(());
     STAGE.each_space(|mm| {
-        STAGE.each_stored(|s| {
-            if s.mm == mm.id() && wrong.is_ok() {
-                wrong = one_content(mm, s);
-            }
-        });
+        let found = STAGE.known(|model, files| one_space(model, files, mm));
+        wrong = core::mem::replace(&mut wrong, Ok(())).and(found);
     });
     wrong
 }
 
-fn one_content(mm: &MmRef, s: &Stored) -> Result<(), String> {
-    let now = word_at(mm, VirtAddr(s.va));
-    if s.allows(now.unwrap_or(0)) {
+fn one_space(model: &Model, files: &Files, mm: &MmRef) -> Result<(), String> {
+    let id = mm.id();
+    let mut pages = Vec::new();
+    let mut wrong = None;
+    explore::each_entry(mm, &mut |va, entry: Entry| {
+        let page = va.0 / PAGE_SIZE;
+        let of_file = entry.is_mapped() && frame(entry.pfn()).usage() == Use::File;
+        pages.push(page);
+        if wrong.is_some() || of_file && !entry.is_special() {
+            return;
+        }
+        let place = explore::content(entry);
+        wrong = model.wrong_in_page(files, (id, page), |i| match place {
+            Some(Content::Frame(pfn)) => mm::explore::words(pfn)[i].load(Relaxed),
+            Some(Content::Slot(slot)) => disk::SWAP.word(slot as usize, i).unwrap_or(0),
+            None => 0,
+        });
+    });
+    if let Some((va, found)) = wrong {
+        let expected = model.expected(files, id, va);
+        return Err(format!(
+            "mm {id}: {va:#x} holds {found:#x}, stored was {expected}"
+        ));
+    }
+    // What is taken from one that was killed is gone.
+    if mm.is_killed() {
         return Ok(());
     }
-    let now = now.map_or_else(|| String::from("nothing"), |n| format!("{n:#x}"));
-    Err(format!(
-        "mm {}: {:#x} holds {now}, stored was {:#x}",
-        mm.id(),
-        s.va,
-        s.value
-    ))
+    match model.missing(id, |page| pages.contains(&page)) {
+        Some(va) => {
+            let expected = model.expected(files, id, va);
+            Err(format!(
+                "mm {id}: {va:#x} holds nothing, stored was {expected}"
+            ))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The entry of `va`, as it is.

@@ -53,7 +53,7 @@ impl Memory {
 /// How a user access went.
 pub(super) enum Outcome {
     /// The value loaded or stored, and the frame.
-    Done(u64),
+    Done { value: u64, pfn: Pfn },
     /// The MMU finds no (sufficient) translation.
     Fault,
 }
@@ -197,7 +197,7 @@ impl Shadow {
             // The run has its verdict; the frame's new owner, in this run or the next, shall not suffer.
             word.store(before, Relaxed);
         }
-        Outcome::Done(value)
+        Outcome::Done { value, pfn: t.pfn }
     }
 
     /// Walks the tables as the hardware does: sets A, and D for a write, and remembers what it found.

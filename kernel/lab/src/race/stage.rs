@@ -11,19 +11,20 @@ use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::upcall::{Access, FaultError};
-use arch::{PAGE_SIZE, Pfn, VirtAddr};
+use arch::{PAGE_SHIFT, Pfn, VirtAddr};
 use mm::pt::walk::HeldToWrite;
 use mm::{HasContent, MmError, MmRef};
 use sync::point::{self, AccessKind, Aside, PointKind, Quiet, class, object};
 
 use super::engine::{ENGINE, tlb_object};
-use super::files::{self, Files, Word};
-use super::model::{Fate, Model, Stored};
+use super::file_words::Files;
+use super::files;
+use super::model::Model;
 use super::oracles;
 use super::shadow::Outcome;
 
 /// Address spaces on a stage.
-pub const SPACES: usize = 4;
+pub const SPACES: usize = 8;
 /// Words that a scenario may use as it likes.
 pub const WORDS: usize = 16;
 
@@ -45,7 +46,7 @@ impl Drop for Space {
 }
 
 /// What was stored, locked: meanwhile the CPU's actor is at no point.
-struct Remembered<'a> {
+pub(super) struct Remembered<'a> {
     model: spin::MutexGuard<'a, Model>,
     _aside: Aside,
 }
@@ -149,7 +150,8 @@ impl Stage {
             .map_err(|_| MmError::NotMapped)?;
         let pfn = self.frame_of(i, va).ok_or(MmError::NotMapped)?;
         mm::explore::words(pfn)[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
-        self.model().store(space.id(), va.0, value);
+        let mut model = self.model();
+        model.store(&mut self.files(), space.id(), va.0, value);
         Ok(())
     }
 
@@ -160,9 +162,7 @@ impl Stage {
             object(class::CONTENT, u64::from(held.frame_number().0))
         });
         held.words()[(va.0 as usize & 0xfff) / 8].store(value, Ordering::Relaxed);
-        let mm = self.space(i).id();
-        touch_word(AccessKind::Write, mm, va);
-        self.model().store(mm, va.0, value);
+        self.stored(self.space(i).id(), va, value);
     }
 
     /// The frame that is mapped at `va` in the space at place `i`.
@@ -190,57 +190,21 @@ impl Stage {
         oracles::word_at(&space, va)
     }
 
-    /// The pages at `va` in the space at place `i` may be given up by an actor: from now on they hold what was
-    /// stored, or 0.
-    pub fn volatile(&self, i: usize, va: VirtAddr, pages: u64) {
-        self.range(i, va, pages, Fate::Volatile);
-    }
-
-    /// Actor `me` gives the pages at `va` in the space at place `i` up, with `op`. Others may store
-    /// there meanwhile.
-    pub fn giving_up<R>(
-        &self,
-        me: usize,
-        i: usize,
-        va: VirtAddr,
-        pages: u64,
-        op: impl FnOnce() -> R,
-    ) -> R {
-        point::touch(AccessKind::Write, || object(class::OWN, MODEL));
-        let mm = self.space(i).id();
-        let end = va.0 + pages * PAGE_SIZE;
-        self.model().giving_up(me, mm, va.0, end);
-        let r = op();
-        point::touch(AccessKind::Write, || object(class::OWN, MODEL));
-        self.model().gave_up(me);
-        r
-    }
-
-    /// Nothing is known any more of the pages at `va` in the space at place `i`.
-    pub fn forget(&self, i: usize, va: VirtAddr, pages: u64) {
-        self.range(i, va, pages, Fate::Unknown);
-    }
-
-    fn range(&self, i: usize, va: VirtAddr, pages: u64, fate: Fate) {
-        point::touch(AccessKind::Write, || object(class::OWN, MODEL));
-        let mm = self.space(i).id();
-        let end = va.0 + pages * PAGE_SIZE;
-        self.model().range(mm, va.0, end, fate);
-    }
-
-    /// The word at `va` holds what was stored from now on.
-    pub fn lasting(&self, i: usize, va: VirtAddr) {
-        point::touch(AccessKind::Write, || object(class::OWN, MODEL));
-        let mm = self.space(i).id();
-        self.model().lasting(mm, va.0);
+    /// Takes the space at place `i` off the stage: the caller's is its last handle but for those of threads in it.
+    pub fn take(&self, i: usize) -> Option<MmRef> {
+        let space = self.spaces[i].lock().take()?;
+        point::touch(AccessKind::Write, || space_object(space.id()));
+        self.model().forget_space(space.id());
+        Some(space)
     }
 
     /// The space at place `child` is a copy of that at place `parent`, as it was at some moment when nobody stored.
     pub fn forked(&self, parent: usize, child: usize) {
-        point::touch(AccessKind::Write, || object(class::OWN, MODEL));
         let (parent, child) = (self.space(parent).id(), self.space(child).id());
+        for mm in [parent, child] {
+            point::touch(AccessKind::Write, || space_object(mm));
+        }
         self.model().fork(parent, child);
-        self.files().fork(parent, child);
     }
 
     /// The running actor loads the word at `va` (8-byte aligned) in its address space: a step, and those of the
@@ -249,21 +213,28 @@ impl Stage {
     /// # Errors
     /// What the access failed with.
     pub fn load(&self, va: VirtAddr) -> Result<u64, FaultError> {
-        let value = access(va, None)?;
+        let (value, pfn) = access(va, None)?;
         let mm = space_of_current();
-        if let Some(word) = self.file_word(AccessKind::Read, mm, va) {
-            let wrong = self.files().found(word, value);
-            if let Some(text) = wrong {
-                self.violated("content", text);
-            }
+        self.touch_word(AccessKind::Read, mm, va);
+        let mut model = self.model();
+        let mut files = self.files();
+        let wrong = if model.allows(&files, mm, va.0, value) {
+            let held = mm::explore::words(pfn);
+            let of = |i: usize| held[i].load(Ordering::Relaxed);
+            model.wrong_in_page(&files, (mm, va.page_index().into()), of)
+        } else {
+            Some((va.0, value))
+        };
+        let Some((at, found)) = wrong else {
+            model.seen(&mut files, mm, va.0, value);
             return Ok(value);
-        }
-        touch_word(AccessKind::Read, mm, va);
-        let known = self.model().find(mm, va.0);
-        if let Some(s) = known.filter(|s| !s.allows(value)) {
-            let text = format!("{:#x} reads {value:#x}, stored was {:#x}", va.0, s.value);
-            self.violated("content", text);
-        }
+        };
+        let expected = model.expected(&files, mm, at);
+        drop((files, model));
+        self.violated(
+            "content",
+            format!("{at:#x} reads {found:#x}, stored was {expected}"),
+        );
         Ok(value)
     }
 
@@ -273,41 +244,48 @@ impl Stage {
     /// What the access failed with.
     pub fn store(&self, va: VirtAddr, value: u64) -> Result<(), FaultError> {
         access(va, Some(value))?;
-        self.stored(va, value);
+        self.stored(space_of_current(), va, value);
         Ok(())
     }
 
     /// As [`Stage::store`], where the MMU allows it as things are: one step, without a fault. False where it does not.
     pub fn try_store(&self, va: VirtAddr, value: u64) -> bool {
-        let stored = matches!(one_access(va, Some(value)), Outcome::Done(_));
+        let stored = matches!(one_access(va, Some(value)), Outcome::Done { .. });
         if stored {
-            self.stored(va, value);
+            self.stored(space_of_current(), va, value);
         }
         stored
     }
 
-    fn stored(&self, va: VirtAddr, value: u64) {
-        let mm = space_of_current();
-        if let Some(word) = self.file_word(AccessKind::Write, mm, va) {
-            return self.files().store(word, value);
+    fn stored(&self, mm: u32, va: VirtAddr, value: u64) {
+        self.touch_word(AccessKind::Write, mm, va);
+        let mut model = self.model();
+        let mut files = self.files();
+        let nowhere = model.is_nothing(mm, va.0);
+        model.store(&mut files, mm, va.0, value);
+        drop((files, model));
+        if nowhere {
+            let text = format!("{:#x} takes {value:#x}, where nothing is mapped", va.0);
+            self.violated("content", text);
         }
-        touch_word(AccessKind::Write, mm, va);
-        self.model().store(mm, va.0, value);
     }
 
-    /// The word of a file that is mapped shared at `va`, which the step touches.
-    fn file_word(&self, access: AccessKind, mm: u32, va: VirtAddr) -> Option<Word> {
-        let word = self.files().mapped(mm, va.0)?;
-        point::touch(AccessKind::Read, files::given_up);
-        point::touch(access, || word.object());
-        Some(word)
+    /// The step touches what is remembered of the page of `va`, and of the file that it shows.
+    fn touch_word(&self, access: AccessKind, mm: u32, va: VirtAddr) {
+        point::touch(AccessKind::Read, || space_object(mm));
+        point::touch(access, || page_object(mm, va));
+        let words = self.model().file_words(mm, va.0);
+        for word in words {
+            point::touch(AccessKind::Read, || files::file_object(word.file));
+            point::touch(access, || word.object());
+        }
     }
 
-    pub(super) fn files(&self) -> files::Locked<'_> {
-        files::Locked::new(&self.files)
+    pub(super) fn files_cell(&self) -> &spin::Mutex<Files> {
+        &self.files
     }
 
-    fn model(&self) -> Remembered<'_> {
+    pub(super) fn model(&self) -> Remembered<'_> {
         let aside = Aside::begin();
         Remembered {
             model: self.model.lock(),
@@ -315,9 +293,16 @@ impl Stage {
         }
     }
 
-    /// Every word that was stored to.
-    pub(super) fn each_stored(&self, mut f: impl FnMut(&Stored)) {
-        self.model().words().iter().for_each(&mut f);
+    /// What is known of memory and of files, locked for a moment.
+    pub(super) fn known_mut<R>(&self, f: impl FnOnce(&mut Model, &mut Files) -> R) -> R {
+        let mut model = self.model();
+        let mut files = self.files();
+        f(&mut model, &mut files)
+    }
+
+    /// As [`Stage::known_mut`], for looking at.
+    pub(super) fn known<R>(&self, f: impl FnOnce(&Model, &Files) -> R) -> R {
+        self.known_mut(|model, files| f(model, files))
     }
 
     /// Every address space on it, once.
@@ -347,15 +332,17 @@ impl Stage {
     }
 }
 
-/// What is remembered of the stores, as a whole, in footprints.
-const MODEL: u64 = 1 << 32;
+/// What is remembered of an address space as a whole, in footprints.
+pub(super) fn space_object(mm: u32) -> u32 {
+    object(class::OWN, 1 << 37 | u64::from(mm))
+}
 
-/// The step touches what is remembered of the word at `va`.
-fn touch_word(access: AccessKind, mm: u32, va: VirtAddr) {
-    point::touch(AccessKind::Read, || object(class::OWN, MODEL));
-    point::touch(access, || {
-        object(class::OWN, MODEL | va.0 ^ u64::from(mm) << 40)
-    });
+/// The same of the page of `va`.
+fn page_object(mm: u32, va: VirtAddr) -> u32 {
+    object(
+        class::OWN,
+        1 << 32 | va.0 >> PAGE_SHIFT ^ u64::from(mm) << 40,
+    )
 }
 
 /// The address space that the running thread has adopted: its id.
@@ -363,11 +350,12 @@ fn space_of_current() -> u32 {
     (arch::thread::adopted() as u32).wrapping_sub(1)
 }
 
-/// One access through the MMU of the running actor's CPU, and the fault path as often as it takes.
-fn access(va: VirtAddr, store: Option<u64>) -> Result<u64, FaultError> {
+/// One access through the MMU of the running actor's CPU, and the fault path as often as it takes: the value, and the
+/// frame.
+fn access(va: VirtAddr, store: Option<u64>) -> Result<(u64, Pfn), FaultError> {
     loop {
         match one_access(va, store) {
-            Outcome::Done(value) => return Ok(value),
+            Outcome::Done { value, pfn } => return Ok((value, pfn)),
             Outcome::Fault => mm::fault::current(va, wants(store))?,
         }
     }

@@ -211,6 +211,17 @@ impl Theatre {
                 arch::actor::interrupt(cpu, explore::leave_root);
             }
         }
+        let swapless = if mm::swap::enabled() {
+            None
+        } else {
+            // Whoever took it away was stopped on the way.
+            mm::swap::swapon(&disk::SWAP).err()
+        };
+        if let Some(e) = swapless {
+            return Err(format!(
+                "the disk that is swapped to does not come back: {e}"
+            ));
+        }
         match (lost, self.pocket.rewind()) {
             (None, rewound) => rewound,
             (Some(pfn), _) => Err(format!("{pfn:?} is in the swap cache and on no list")),

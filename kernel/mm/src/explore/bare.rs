@@ -1,9 +1,10 @@
 //! What is private to the memory manager without the lab, for its own tests: the lock of the areas,
-//! a reference without a holder, a wrong count, a gather that takes nothing out. No locks of their
-//! own.
+//! a reference without a holder, a wrong count, a gather that takes nothing out, a folio on no list. No
+//! locks of their own.
 
 use crate::frame::frame;
 use crate::handle::MmRef;
+use crate::lru;
 use crate::mm::Mm;
 use crate::pt::PmdRef;
 use crate::pt::gather::Gather;
@@ -53,4 +54,13 @@ pub fn set_mapcount(pfn: Pfn, n: u32) {
 /// Sets state bits in the record of `pfn`.
 pub fn set_flags(pfn: Pfn, bits: u32) {
     frame(pfn).set(bits);
+}
+
+/// Takes a folio that somebody refers to off its LRU list, or puts it back.
+pub fn set_listed(pfn: Pfn, listed: bool) {
+    if listed {
+        lru::add(pfn, false);
+    } else {
+        lru::remove(pfn);
+    }
 }

@@ -14,7 +14,12 @@ mod files;
 mod pocket;
 mod scan;
 
-pub use bare::{gather, mmap_lock, reference, set_entry, set_flags, set_mapcount, words};
+pub use bare::{
+    gather, mmap_lock, reference, set_entry, set_flags, set_listed, set_mapcount, words,
+};
 pub use files::{Lent, discard, file_id, file_page, forget_closed, lend};
 pub use pocket::{Pocket, leave_root, open};
-pub use scan::{Content, content, each_entry, each_space, entry, mapped_by_rmap, pending};
+pub use scan::{
+    Content, content, each_entry, each_space, entry, is_listed, mapped_by_rmap, mapped_pages,
+    pending, tables,
+};

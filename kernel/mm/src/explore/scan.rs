@@ -2,8 +2,10 @@
 //! is changed. Never sleeps.
 
 use crate::frame::{flag, frame};
+use crate::lru;
 use crate::mm::{Mm, by_id, id_limit};
 use crate::pt::{PmdRef, tlb};
+use crate::reclaim;
 use crate::rmap::walk;
 use crate::stats::Use;
 use crate::swap::cache;
@@ -54,6 +56,47 @@ fn each_below(table: Pfn, level: u32, base: u64, f: &mut dyn FnMut(VirtAddr, Ent
             each_below(entry.pfn(), level - 1, va, f);
         }
     }
+}
+
+/// Page tables of `mm`, its root included.
+pub fn tables(mm: &Mm) -> u64 {
+    1 + tables_below(mm.root(), 3, 0)
+}
+
+/// As [`each_below`].
+fn tables_below(table: Pfn, level: u32, base: u64) -> u64 {
+    if level == 0 {
+        return 0;
+    }
+    let size = PAGE_SIZE << (9 * level);
+    let mut found = 0;
+    for (i, cell) in (0..).zip(super::words(table)) {
+        let va = base + i * size;
+        // Acquire pairs with the Release that published the entry.
+        let entry = Entry(cell.load(Ordering::Acquire));
+        if va >= USER_TOP {
+            break;
+        }
+        if entry.is_present() && !entry.is_huge() {
+            found += 1 + tables_below(entry.pfn(), level - 1, va);
+        }
+    }
+    found
+}
+
+/// Pages in the areas of `mm`.
+///
+/// # Errors
+/// Its lock is held, or the tree of its areas is damaged: what is wrong with it.
+pub fn mapped_pages(mm: &Mm) -> Result<u64, &'static str> {
+    let set = mm.mmap_lock.try_read().ok_or("its mmap_lock is held")?;
+    set.validate()?;
+    Ok(set.iter().map(|(_, area)| area.pages()).sum())
+}
+
+/// The folio is where reclaim finds it: on the LRU list that its flags name, or in the laundry.
+pub fn is_listed(pfn: Pfn) -> bool {
+    lru::is_listed(pfn) || reclaim::is_in_laundry(pfn)
 }
 
 /// How many entries that map the frame its own reverse walk finds.

@@ -93,6 +93,12 @@ pub(super) fn drain(scan: &mut Scan) {
     while wait_one(scan) {}
 }
 
+/// For the explorer: the folio is in the list. O(n).
+#[cfg(feature = "lab")]
+pub(super) fn has(pfn: Pfn) -> bool {
+    LIST.lock().iter(&FrameLinks).any(|i| i == pfn.0)
+}
+
 /// For the explorer: lets go of all folios, and keeps their references. How many.
 #[cfg(feature = "lab")]
 pub(super) fn forget() -> usize {

@@ -56,6 +56,17 @@ pub fn one_if_unused(pfn: arch::Pfn) {
     advice::finish();
 }
 
+/// For the explorer: as [`one_if_unused`], of these folios in one batch, with one flush.
+#[cfg(feature = "lab")]
+pub fn some_if_unused(pfns: &[arch::Pfn]) {
+    let mut pages = advice::Pages::new();
+    for &pfn in pfns.iter().take(crate::rmap::batch::BATCH) {
+        isolate_into(&mut pages, pfn);
+    }
+    pages.evict_as_kswapd();
+    advice::finish();
+}
+
 /// For the explorer: the folio looks unused, whatever happened before. Sleeps.
 #[cfg(feature = "lab")]
 pub fn age(pfn: arch::Pfn) {
@@ -74,6 +85,13 @@ pub fn reap(mm: &crate::MmRef) -> bool {
 #[cfg(feature = "lab")]
 fn isolate(pfn: arch::Pfn) -> advice::Pages {
     let mut pages = advice::Pages::new();
+    isolate_into(&mut pages, pfn);
+    pages
+}
+
+/// The folio as well, if it still is one that can go.
+#[cfg(feature = "lab")]
+fn isolate_into(pages: &mut advice::Pages, pfn: arch::Pfn) {
     if crate::frame::frame(pfn).try_get() {
         if crate::lru::remove(pfn) {
             let _room = pages.take(pfn);
@@ -82,7 +100,12 @@ fn isolate(pfn: arch::Pfn) -> advice::Pages {
             unsafe { crate::folio::put(pfn) };
         }
     }
-    pages
+}
+
+/// For the explorer: the folio is being written, or was and has not been freed.
+#[cfg(feature = "lab")]
+pub(crate) fn is_in_laundry(pfn: arch::Pfn) -> bool {
+    laundry::has(pfn)
 }
 
 /// For the explorer: nothing is in reclaim's hands, and what it does next does not depend on what it did. How many

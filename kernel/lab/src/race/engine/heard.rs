@@ -35,9 +35,11 @@ impl Engine {
     /// A frame is about to be free: nobody may reach it any more.
     fn freed(&self, pfn: Pfn) {
         // Before the lock: to look at a CPU's state touches it, which belongs to the step.
+        let stand = self.state().actors;
         let mut runs = [false; actor::MAX_ACTORS];
         for (n, runs) in runs.iter_mut().enumerate() {
-            *runs = self.cpu_of[n].load(Ordering::Relaxed) != NOBODY && self.runs(n);
+            let there = self.cpu_of[n].load(Ordering::Relaxed) != NOBODY;
+            *runs = there && self.runs(n, &stand[n]);
         }
         let mut s = self.state();
         if let Some(text) = s.shadow.freed(pfn, |i| runs[i]) {

@@ -8,7 +8,7 @@ use alloc::string::String;
 use algo::explore::{ActorSet, ActorState, ObjectId, Point, PointKind};
 use mm::frame::flag;
 
-use super::{DELIVERY, DISKS, Engine, Ordering, Use, Wait, Where, frame, id};
+use super::{AccessKind, Actor, DELIVERY, DISKS, Engine, Ordering, Use, Wait, Where, frame, id};
 use crate::race::shadow::letter;
 
 impl Engine {
@@ -68,7 +68,7 @@ impl Engine {
             let f = frame(pfn);
             let in_file = f.usage() == Use::File && f.mapping() != 0;
             let counted = f.mapcount() != 0 || f.has(flag::LOCKED);
-            in_file && !counted && self.runs(cpu)
+            in_file && !counted && self.runs(cpu, &s.actors[cpu])
         });
         lost.map(|(cpu, va, pfn)| {
             let who = letter(cpu);
@@ -76,10 +76,13 @@ impl Engine {
         })
     }
 
-    /// The CPU of actor `n` uses its translations: it has an address space and is not lazy on it.
-    pub(super) fn runs(&self, n: usize) -> bool {
+    /// The CPU of actor `n`, which stands as `a` says, uses its translations: it has an address space and is not lazy on it. One
+    /// that comes back to the space that it was lazy on uses none before it has looked whether it missed a flush.
+    pub(super) fn runs(&self, n: usize, a: &Actor) -> bool {
+        let looks = a.kind == PointKind::Space && a.access.kind == AccessKind::Read;
+        let comes_back = a.at == Where::Stopped && looks && !a.irq_on;
         let cpu = self.cpu_of[n].load(Ordering::Relaxed);
         let state = mm::pt::tlb::cpu_state(usize::from(cpu));
-        state.loaded.is_some() && !state.lazy
+        state.loaded.is_some() && !state.lazy && !comes_back
     }
 }

@@ -6,7 +6,7 @@ use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::knobs::Knob;
 use mm::{Advice, MmError, Prot};
 
-use super::play::{FEW_STOPS, HOME, Play, must, one_space, page};
+use super::play::{self, FEW_STOPS, HOME, Play, dont_need, free, must, one_space, page};
 use crate::race::disk::PAGES as DISK_PAGES;
 use crate::race::stage::Stage;
 
@@ -42,9 +42,7 @@ fn frame(stage: &Stage) -> Pfn {
 
 /// The parent gives the page up.
 fn drop_in_parent(stage: &Stage) {
-    stage.volatile(0, HOME, 1);
-    let dropped = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::DontNeed);
-    must(stage, "madvise", dropped);
+    dont_need(stage, 0, HOME, 1);
 }
 
 /// Rule 13: what one reclaimer has unmapped in part, another does not free before the flush.
@@ -159,27 +157,12 @@ pub(super) static FREE_VS_WALKER: Play = Play {
         stage.fill(0, HOME, 1)
     },
     run: |stage, me| {
-        let space = stage.space(0);
-        if me == 0 {
-            stage.volatile(0, HOME, 1);
-            must(stage, "free", space.madvise(HOME, PAGE_SIZE, Advice::Free));
-            stage.set(0, 1);
-            must(
-                stage,
-                "pageout",
-                space.madvise(HOME, PAGE_SIZE, Advice::PageOut),
-            );
-            return;
+        if me == 1 {
+            return write_through(stage);
         }
-        let irq = sync::irq::disable();
-        if let Some(held) = mm::adopt::follow_fast_to_write(&irq, HOME) {
-            // A store that begins after the advice was given is one that lasts.
-            let after = stage.get(0) == 1;
-            stage.store_through(0, &held, VirtAddr(HOME.0), 2);
-            if after {
-                stage.lasting(0, HOME);
-            }
-        }
+        free(stage, 0, HOME);
+        let out = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut);
+        must(stage, "pageout", out);
     },
     ..Play::NEW
 };
@@ -227,13 +210,7 @@ pub(super) static FORK_VS_WALKER: Play = Play {
         if me == 1 {
             return write_through(stage);
         }
-        match stage.space(0).fork() {
-            Ok(child) => {
-                stage.put(1, child);
-                stage.forked(0, 1);
-            }
-            Err(e) => stage.violated("refused", alloc::format!("fork: {e:?}")),
-        }
+        play::fork(stage);
         must(stage, "store", stage.store(BESIDE, 7));
     },
     ..PAGEOUT_VS_WALKER
@@ -268,7 +245,6 @@ pub(super) static SLOT_USED_AGAIN: Play = Play {
         }
         drop_in_parent(stage);
         must(stage, "store", stage.store(HOME, 2));
-        stage.lasting(0, HOME);
         let out = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut);
         must(stage, "madvise", out);
     },

@@ -4,9 +4,9 @@ use alloc::format;
 use arch::PAGE_SIZE;
 use arch::upcall::FaultError;
 use mm::knobs::Knob;
-use mm::{Advice, MapFlags, MmError, MmRef, Prot};
+use mm::{MapFlags, MmError, MmRef, Prot};
 
-use super::play::{FEW_STOPS, HOME, Play, must, page, told, whatever};
+use super::play::{FEW_STOPS, HOME, Play, dont_need, move_to, must, page, told, unmap, whatever};
 use crate::race::stage::Stage;
 
 /// One page of a file, mapped in the space at place 0. A second one keeps the table, whose end would be a flush of its own.
@@ -27,8 +27,7 @@ fn stored(stage: &Stage, it: bool) {
 }
 
 fn drop_page(stage: &Stage) {
-    let dropped = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::DontNeed);
-    must(stage, "madvise", dropped);
+    dont_need(stage, 0, HOME, 1);
 }
 
 /// The page may be gone: a fault would bring it back, which is another story.
@@ -113,7 +112,7 @@ pub(super) static ZAP_VS_MKCLEAN: Play = Play {
     setup: one_mapped_page,
     enter: |stage, me| stored(stage, me == 2),
     run: |stage, me| match me {
-        0 => must(stage, "munmap", stage.space(0).munmap(HOME, PAGE_SIZE)),
+        0 => unmap(stage, 0, HOME),
         1 => must(stage, "sync", stage.sync_file(0)),
         _ => store_if_it_can(stage),
     },
@@ -253,7 +252,6 @@ pub(super) static TRUNCATE_VS_COPY: Play = Play {
         let space = MmRef::new()?;
         stage.map_file(&space, HOME, 2, 0, 0, MapFlags::NONE)?;
         stage.put(0, space);
-        stage.volatile(0, page(1), 1);
         Ok(())
     },
     check: |stage| match stage.frame_of(0, page(1)) {
@@ -274,7 +272,6 @@ pub(super) static TRUNCATE_VS_MPROTECT: Play = Play {
         let space = MmRef::new()?;
         stage.map_file(&space, HOME, 2, 0, 0, MapFlags::NONE)?;
         stage.put(0, space);
-        stage.volatile(0, page(1), 1);
         Ok(())
     },
     enter: |stage, me| {
@@ -306,9 +303,7 @@ pub(super) static DROP_VS_DROP: Play = Play {
     is_small: true,
     setup: |stage| {
         super::play::one_space(stage, 1)?;
-        stage.fill(0, HOME, 1)?;
-        stage.volatile(0, HOME, 1);
-        Ok(())
+        stage.fill(0, HOME, 1)
     },
     enter: |stage, me| {
         if me == 1 {
@@ -333,12 +328,7 @@ pub(super) static TRUNCATE_VS_MREMAP: Play = Play {
         if me == 0 {
             return must(stage, "truncate", stage.truncate_file(0, PAGE_SIZE));
         }
-        let len = 2 * PAGE_SIZE;
-        let moved = stage
-            .space(0)
-            .mremap(HOME, len, len, mm::RemapFlags::FIXED, Some(page(8)));
-        must(stage, "mremap", moved);
-        stage.forget(0, HOME, 2);
+        move_to(stage, 0, HOME, 2, page(8));
         let loaded = stage.load(page(1));
         if loaded != Err(FaultError::Unmapped) {
             stage.violated("scenario", told("a load where nothing is", loaded));
@@ -367,7 +357,6 @@ pub(super) static REAP_VS_AROUND: Play = Play {
     run: |stage, me| {
         if me == 0 {
             let space = stage.space(0);
-            stage.forget(0, page(1), 1);
             space.kill();
             mm::reclaim::reap(&space);
             return;
@@ -392,12 +381,7 @@ pub(super) static MREMAP_VS_MKCLEAN: Play = Play {
     // Between the locks and the flush as well.
     stops: Play::NEW.stops,
     run: |stage, me| match me {
-        0 => {
-            let space = stage.space(0);
-            let to = Some(page(8));
-            let moved = space.mremap(HOME, PAGE_SIZE, PAGE_SIZE, mm::RemapFlags::FIXED, to);
-            must(stage, "mremap", moved);
-        }
+        0 => move_to(stage, 0, HOME, 1, page(8)),
         1 => must(stage, "sync", stage.sync_file(0)),
         _ => store_if_it_can(stage),
     },

@@ -7,6 +7,7 @@ mod memory;
 mod planted;
 mod play;
 mod random;
+mod random_all;
 mod random_files;
 mod reclaim;
 mod shootdown;
@@ -77,6 +78,12 @@ pub static PLANTED: &[(&dyn Scenario, &str)] = &[
     (&planted::PANIC, "panic: the word changed on the way"),
     (&damage::LEAK, "accounting: "),
     (&damage::MISCOUNT, "accounting: "),
+    (&damage::TOTAL_VM, "pages in areas; counted are"),
+    (&damage::TABLES, "page tables; counted are"),
+    (&damage::UNLISTED, "lru: "),
+    (&damage::BESIDE, "content: "),
+    (&damage::BACK, "content: "),
+    (&damage::FILE_BACK, "file: "),
     #[cfg(debug_assertions)]
     (&damage::LOCK, "locks: A has ended and holds"),
 ];
@@ -90,11 +97,13 @@ pub static REGRESSIONS: &[(&str, &str)] = &[
 ];
 
 /// Scenarios that are others with each seed: of anonymous memory, the same with threads and a
-/// child, and of files.
-pub static RANDOM: [&dyn Scenario; 3] = [
+/// child, of files, of all that there is with three actors, and with four.
+pub static RANDOM: [&dyn Scenario; 5] = [
     &random::RANDOM,
     &random::RANDOM_FAMILY,
     &random_files::RANDOM_FILES,
+    &random_all::RANDOM_ALL,
+    &random_all::RANDOM_WIDE,
 ];
 
 /// Every scenario, the planted ones last.

@@ -5,9 +5,10 @@ use alloc::string::String;
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
-use mm::{MapFlags, MmError, MmRef, Prot};
+use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags};
 use sync::point::PointKind;
 
+use crate::race::model::Fresh;
 use crate::race::scenario::{Kinds, Scenario};
 use crate::race::stage::Stage;
 
@@ -121,6 +122,50 @@ pub(super) fn map(space: &MmRef, pages: u64) -> Result<(), MmError> {
     space
         .mmap(Some(HOME), pages * PAGE_SIZE, Prot::RW, MapFlags::FIXED)
         .map(drop)
+}
+
+/// The space at place `i` gives the content of `pages` pages at `va` up.
+pub(super) fn dont_need(stage: &Stage, i: usize, va: VirtAddr, pages: u64) {
+    let (space, len) = (stage.space(i), pages * PAGE_SIZE);
+    let op = || space.madvise(va, len, Advice::DontNeed);
+    must(stage, "madvise", stage.giving_up(&space, va, pages, op));
+}
+
+/// The space at place `i` allows the content of the page at `va` to be dropped.
+pub(super) fn free(stage: &Stage, i: usize, va: VirtAddr) {
+    let space = stage.space(i);
+    let op = || space.madvise(va, PAGE_SIZE, Advice::Free);
+    must(stage, "free", stage.freeing(&space, va, 1, op));
+}
+
+/// The space at place `i` unmaps the page at `va`.
+pub(super) fn unmap(stage: &Stage, i: usize, va: VirtAddr) {
+    let space = stage.space(i);
+    let op = || space.munmap(va, PAGE_SIZE);
+    must(
+        stage,
+        "munmap",
+        stage.remapping(&space, va, 1, Fresh::Nothing, op),
+    );
+}
+
+/// The space at place `i` moves `pages` pages from `va` to `to`.
+pub(super) fn move_to(stage: &Stage, i: usize, va: VirtAddr, pages: u64, to: VirtAddr) {
+    let (space, len) = (stage.space(i), pages * PAGE_SIZE);
+    let op = || space.mremap(va, len, len, RemapFlags::FIXED, Some(to));
+    must(
+        stage,
+        "mremap",
+        stage.moving(&space, (va, pages), (to, pages), op),
+    );
+}
+
+/// A copy of the space at place 0 comes to place 1.
+pub(super) fn fork(stage: &Stage) {
+    match stage.forking(&stage.space(0)) {
+        Some(child) => stage.put(1, child),
+        None => stage.violated("refused", "fork".into()),
+    }
 }
 
 /// What an access of an actor came to does not matter: the page may be gone.

@@ -9,14 +9,16 @@ use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::{Advice, MmError, Prot, RemapFlags};
 
 use super::play::{Play, one_space, page, whatever};
-use crate::race::stage::{SPACES, Stage};
+use crate::race::model::Fresh;
+use crate::race::stage::Stage;
 
 /// Pages that the actors use.
 const PAGES: u64 = 3;
 /// Operations of an actor, at most.
 const LENGTH: u32 = 4;
-/// The first place for children, by actor.
+/// The first place for children, by actor, and the end of such places.
 const CHILDREN: usize = 2;
+const PLACES: usize = 4;
 
 /// What the seed says of actor `who` (a number of its own for the beginning).
 pub(super) fn dice(stage: &Stage, who: u64) -> Rng {
@@ -113,12 +115,13 @@ fn act(stage: &'static Stage, me: usize, dice: &mut Rng, value: u64) {
     match dice.u32(0..15) {
         0 | 1 => whatever(stage.load(va)),
         2..=4 => whatever(stage.store(va, value)),
-        5 => give_up(stage, me, at, pages, || {
-            whatever(space.madvise(va, len, Advice::DontNeed));
-        }),
+        5 => {
+            let op = || space.madvise(va, len, Advice::DontNeed);
+            whatever(stage.giving_up(&space, va, pages, op));
+        }
         6 => {
-            stage.volatile(me, va, pages);
-            whatever(space.madvise(va, len, Advice::Free));
+            let op = || space.madvise(va, len, Advice::Free);
+            whatever(stage.freeing(&space, va, pages, op));
         }
         7 => whatever(space.madvise(va, len, Advice::PageOut)),
         8 => whatever(space.madvise(va, len, Advice::WillNeed)),
@@ -126,35 +129,31 @@ fn act(stage: &'static Stage, me: usize, dice: &mut Rng, value: u64) {
             let prot = if dice.bool() { Prot::READ } else { Prot::RW };
             whatever(space.mprotect(va, len, prot));
         }
-        10 => give_up(stage, me, at, pages, || whatever(space.munmap(va, len))),
-        11 => give_up(stage, me, at, pages, || {
-            whatever(space.mmap(Some(va), len, Prot::RW, mm::MapFlags::FIXED));
-        }),
+        10 => {
+            let op = || space.munmap(va, len);
+            whatever(stage.remapping(&space, va, pages, Fresh::Nothing, op));
+        }
+        11 => {
+            let op = || space.mmap(Some(va), len, Prot::RW, mm::MapFlags::FIXED);
+            whatever(stage.remapping(&space, va, pages, Fresh::Memory, op));
+        }
         12 => fork(stage, me),
         13 => reclaim(stage, me, va),
         _ => {
-            // Whatever was stored here or there is somewhere else now.
             let to = page(PAGES + at);
-            stage.forget(me, va, pages);
-            stage.forget(me, to, pages);
-            let moved = space.mremap(va, len, len, RemapFlags::FIXED, Some(to));
-            whatever(moved);
+            let op = || space.mremap(va, len, len, RemapFlags::FIXED, Some(to));
+            whatever(stage.moving(&space, (va, pages), (to, pages), op));
         }
     }
 }
 
-/// Actor `me` gives `pages` pages of its space up, from page `at` on.
-fn give_up(stage: &'static Stage, me: usize, at: u64, pages: u64, op: impl FnOnce()) {
-    stage.giving_up(me, me, page(at), pages, op);
-}
-
 /// Leaves a child where there is room for one, and else ends it.
 fn fork(stage: &'static Stage, me: usize) {
-    let Ok(child) = stage.space(me).fork() else {
+    let Some(child) = stage.forking(&stage.space(me)) else {
         return;
     };
     // Only now: another actor may fork at the same time.
-    if let Some(place) = (CHILDREN + me..SPACES).find(|&i| stage.try_space(i).is_none()) {
+    if let Some(place) = (CHILDREN + me..PLACES).find(|&i| stage.try_space(i).is_none()) {
         stage.put(place, child);
     }
 }

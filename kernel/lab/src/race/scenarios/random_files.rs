@@ -9,6 +9,7 @@ use mm::{Advice, MapFlags, MmError, MmRef, Prot};
 
 use super::play::{HOME, Play, page, whatever};
 use super::random::{dice, reclaim};
+use crate::race::model::Fresh;
 use crate::race::stage::Stage;
 
 const PAGES: u64 = 3;
@@ -73,13 +74,19 @@ fn act(stage: &'static Stage, me: usize, dice: &mut Rng, value: u64) {
             whatever(stage.write_file(0, own, value));
         }
         6 | 7 => whatever(stage.sync_file(0)),
-        8 => whatever(space.madvise(va, len, Advice::DontNeed)),
+        8 => {
+            let op = || space.madvise(va, len, Advice::DontNeed);
+            whatever(stage.giving_up(&space, va, pages, op));
+        }
         9 => whatever(space.madvise(va, len, Advice::PageOut)),
         10 => {
             let prot = if dice.bool() { Prot::READ } else { Prot::RW };
             whatever(space.mprotect(va, len, prot));
         }
-        11 => whatever(space.munmap(va, len)),
+        11 => {
+            let op = || space.munmap(va, len);
+            whatever(stage.remapping(&space, va, pages, Fresh::Nothing, op));
+        }
         12 => whatever(stage.map_file(&space, va, pages, 0, at as u32, MapFlags::SHARED)),
         13 => reclaim(stage, me, va),
         14 => whatever(stage.truncate_file(0, dice.u64(0..=PAGES) * PAGE_SIZE)),

@@ -1,12 +1,14 @@
 //! Reclaim against everything that uses the page meanwhile.
 
-use alloc::format;
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
-use mm::{Advice, MmError, Prot, RemapFlags};
+use mm::{Advice, MmError, Prot};
 
-use super::play::{FEW_STOPS, HOME, Play, map, must, one_space, page, told};
+use super::play::{
+    FEW_STOPS, HOME, Play, fork, free, map, move_to, must, one_space, page, told, unmap,
+};
+use crate::race::model::Fresh;
 use crate::race::stage::Stage;
 
 fn page_out(stage: &Stage) {
@@ -78,13 +80,7 @@ pub(super) static SWAPOUT_VS_FORK: Play = Play {
         if me == 0 {
             return page_out(stage);
         }
-        match stage.space(0).fork() {
-            Ok(child) => {
-                stage.put(1, child);
-                stage.forked(0, 1);
-            }
-            Err(e) => stage.violated("refused", format!("fork: {e:?}")),
-        }
+        fork(stage);
         must(stage, "store", stage.store(HOME, 2));
     },
     ..Play::NEW
@@ -108,12 +104,11 @@ pub(super) static MUNMAP_VS_RECLAIM: Play = Play {
         if me == 1 {
             return reclaim_remembered(stage);
         }
+        unmap(stage, 0, HOME);
         let space = stage.space(0);
-        stage.volatile(0, HOME, 1);
-        must(stage, "munmap", space.munmap(HOME, PAGE_SIZE));
-        must(stage, "mmap", map(&space, 1));
+        let mapped = stage.remapping(&space, HOME, 1, Fresh::Memory, || map(&space, 1));
+        must(stage, "mmap", mapped);
         must(stage, "store", stage.store(HOME, 2));
-        stage.lasting(0, HOME);
         must(stage, "load", stage.load(HOME));
     },
     ..Play::NEW
@@ -141,18 +136,10 @@ pub(super) static FREE_VS_WRITE: Play = Play {
     enter: b_wrote,
     run: |stage, me| {
         if me == 0 {
-            stage.volatile(0, HOME, 1);
-            let freed = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::Free);
-            must(stage, "madvise", freed);
-            stage.set(0, 1);
+            free(stage, 0, HOME);
             return page_out(stage);
         }
-        // A store that begins after the advice was given is one that lasts.
-        let after = stage.get(0) == 1;
         must(stage, "store", stage.store(HOME, 2));
-        if after {
-            stage.lasting(0, HOME);
-        }
         must(stage, "load", stage.load(HOME));
     },
     ..Play::NEW
@@ -169,8 +156,8 @@ pub(super) static EMPTIED_VS_FAULT: Play = Play {
     setup: |stage| {
         one_filled_page(stage)?;
         remember_frame(stage);
-        stage.volatile(0, HOME, 1);
-        stage.space(0).madvise(HOME, PAGE_SIZE, Advice::Free)
+        free(stage, 0, HOME);
+        Ok(())
     },
     enter: |stage, me| {
         if me == 1 {
@@ -221,10 +208,7 @@ pub(super) static MREMAP_VS_RECLAIM: Play = Play {
             return reclaim_remembered(stage);
         }
         let to = page(4);
-        let space = stage.space(0);
-        let moved = space.mremap(HOME, PAGE_SIZE, PAGE_SIZE, RemapFlags::FIXED, Some(to));
-        must(stage, "mremap", moved);
-        stage.forget(0, HOME, 1);
+        move_to(stage, 0, HOME, 1, to);
         let loaded = stage.load(HOME);
         if loaded != Err(FaultError::Unmapped) {
             stage.violated("scenario", told("a load where nothing is", loaded));
@@ -247,13 +231,7 @@ pub(super) static FORK_VS_RECLAIM: Play = Play {
         if me == 0 {
             return reclaim_remembered(stage);
         }
-        match stage.space(0).fork() {
-            Ok(child) => {
-                stage.put(1, child);
-                stage.forked(0, 1);
-            }
-            Err(e) => stage.violated("refused", format!("fork: {e:?}")),
-        }
+        fork(stage);
         must(stage, "store", stage.store(HOME, 2));
     },
     ..MPROTECT_VS_RECLAIM
@@ -268,11 +246,8 @@ pub(super) static FREE_VS_RECLAIM: Play = Play {
         if me == 0 {
             return reclaim_remembered(stage);
         }
-        stage.volatile(0, HOME, 1);
-        let freed = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::Free);
-        must(stage, "madvise", freed);
+        free(stage, 0, HOME);
         must(stage, "store", stage.store(HOME, 2));
-        stage.lasting(0, HOME);
     },
     ..MPROTECT_VS_RECLAIM
 };
@@ -281,7 +256,6 @@ pub(super) static FREE_VS_RECLAIM: Play = Play {
 fn a_kills(stage: &'static Stage, me: usize) {
     if me == 0 {
         let space = stage.space(0);
-        stage.volatile(0, HOME, 1);
         space.kill();
         mm::reclaim::reap(&space);
         return;

@@ -1,11 +1,9 @@
 //! Translations that outlive their entries: unmapping, write protection and copies against user accesses on other CPUs.
 
 use alloc::format;
-use arch::PAGE_SIZE;
-use mm::Advice;
 use mm::knobs::Knob;
 
-use super::play::{HOME, Play, must, one_space, page, whatever};
+use super::play::{HOME, Play, dont_need, fork, must, one_space, page, unmap, whatever};
 use crate::shown::Maybe;
 
 /// Rule 1: unhook, flush, free.
@@ -20,9 +18,7 @@ pub(super) static GATHER_ORDER: Play = Play {
     },
     run: |stage, me| {
         if me == 0 {
-            stage.volatile(0, HOME, 1);
-            let dropped = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::DontNeed);
-            must(stage, "madvise", dropped);
+            dont_need(stage, 0, HOME, 1);
         } else {
             whatever(stage.load(HOME));
             whatever(stage.load(HOME));
@@ -45,13 +41,8 @@ pub(super) static FORK_VS_WRITE: Play = Play {
         if me == 1 {
             return must(stage, "store", stage.store(HOME, 2));
         }
-        match stage.space(0).fork() {
-            Ok(child) => {
-                stage.put(1, child);
-                stage.set(0, stage.peek(1, HOME).unwrap_or(0));
-            }
-            Err(e) => stage.violated("refused", format!("fork: {e:?}")),
-        }
+        fork(stage);
+        stage.set(0, stage.peek(1, HOME).unwrap_or(0));
     },
     check: |stage| {
         let (then, now) = (stage.get(0), stage.peek(1, HOME));
@@ -103,13 +94,7 @@ pub(super) static CROSSED_SHOOTDOWNS: Play = Play {
             must(stage, "store", stage.store(page(i), 1 + me as u64));
         }
     },
-    run: |stage, me| {
-        stage.volatile(0, page(me as u64), 1);
-        let dropped = stage
-            .space(0)
-            .madvise(page(me as u64), PAGE_SIZE, Advice::DontNeed);
-        must(stage, "madvise", dropped);
-    },
+    run: |stage, me| dont_need(stage, 0, page(me as u64), 1),
     ..Play::NEW
 };
 
@@ -135,10 +120,8 @@ pub(super) static TABLE_FREE: Play = Play {
         stage.fill(0, HOME, 1)
     },
     run: |stage, me| {
-        let space = stage.space(0);
         if me == 0 {
-            stage.volatile(0, HOME, 1);
-            return must(stage, "munmap", space.munmap(HOME, PAGE_SIZE));
+            return unmap(stage, 0, HOME);
         }
         let irq = sync::irq::disable();
         let held = mm::adopt::follow_fast(&irq, HOME);
