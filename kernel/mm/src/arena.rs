@@ -164,11 +164,11 @@ impl<T: Slot> Arena<T> {
         self.get_far(id)
     }
 
-    /// An object beyond the first directory. (Apart, and with its own end: [`Arena::get`] is in
-    /// every step of every tree.)
+    /// An object beyond the first directory. (Apart, and by a convention that spoils no registers of
+    /// the caller's: [`Arena::get`] is in every step of every tree.)
     #[cold]
     #[inline(never)]
-    fn get_far(&self, id: u32) -> &T {
+    extern "rust-cold" fn get_far(&self, id: u32) -> &T {
         match self.far_chunk(id) {
             Some(chunk) => &chunk[id as usize % CHUNK],
             None => panic!("no object {id}"),

@@ -40,6 +40,7 @@
 //! ```compile_fail,E0603
 //! fn forged(slot: u32) { mm::swap::free_entry(slot); }
 //! ```
+#![feature(rust_cold_cc)]
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
