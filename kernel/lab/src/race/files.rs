@@ -136,16 +136,14 @@ impl Stage {
                 point::touch(AccessKind::Write, || FileWord { file, at }.object());
             }
         };
+        // Where it may make the file longer, all that looks at its size depends on it.
+        let access = || match least_of(&self.files().sizes(file)) < end {
+            true => AccessKind::Write,
+            false => AccessKind::Read,
+        };
         let sizes = self.files().sizes(file);
         let (least, most) = (least_of(&sizes), self.files().largest_size(file));
-        // Where it makes the file longer, all that looks at its size depends on it.
-        let grows = least < end;
-        let access = if grows {
-            AccessKind::Write
-        } else {
-            AccessKind::Read
-        };
-        touched(access);
+        touched(access());
         let gap = (least < at).then(|| {
             self.files().begin(Change {
                 file,
@@ -160,10 +158,11 @@ impl Stage {
             bytes: at..end,
             data: Some(value),
             drops: false,
-            size: grows.then_some(Size::AtLeast(end)),
+            // Also where it is long enough now: it may be cut off meanwhile.
+            size: Some(Size::AtLeast(end)),
         });
         let wrote = self.file(file).write(at, &value.to_le_bytes());
-        touched(access);
+        touched(access());
         let mut files = self.files();
         let how = match wrote {
             Ok(_) => Wrote::All,
