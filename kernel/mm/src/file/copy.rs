@@ -55,12 +55,69 @@ pub(super) fn zero(to: &impl HasContent, at: usize, len: usize) {
     change(to, at, len, |bytes| bytes.fill(0));
 }
 
-/// Hands the bytes to `f`, piece by piece.
+/// The bytes become what `f` makes of zeroes, piece by piece.
 fn change(to: &impl HasContent, at: usize, len: usize, mut f: impl FnMut(&mut [u8])) {
     touch(AccessKind::Write, to);
     for (word, from, n) in words(to, at, len) {
-        let mut bytes = word.load(Ordering::Relaxed).to_le_bytes();
+        let mut bytes = [0; 8];
         f(&mut bytes[from..from + n]);
-        word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+        put(word, from, n, u64::from_le_bytes(bytes));
+    }
+}
+
+/// `n` bytes of the word from byte `from` on become those of `new`. The others stay what they are: a CPU that has the page
+/// mapped may store to them meanwhile.
+#[inline]
+fn put(word: &AtomicU64, from: usize, n: usize, new: u64) {
+    if n == 8 {
+        return word.store(new, Ordering::Relaxed);
+    }
+    let mask = ((1 << (8 * n)) - 1) << (8 * from);
+    let patched = |old: u64| old & !mask | new & mask;
+    word.update(Ordering::Relaxed, Ordering::Relaxed, patched);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_word() {
+        let word = AtomicU64::new(0x1122_3344_5566_7788);
+        put(&word, 2, 3, 0x00aa_bbcc_0000);
+        assert_eq!(word.load(Ordering::Relaxed), 0x1122_33aa_bbcc_7788);
+        put(&word, 0, 8, 5);
+        assert_eq!(word.load(Ordering::Relaxed), 5);
+        put(&word, 7, 1, 9 << 56);
+        assert_eq!(word.load(Ordering::Relaxed), 9 << 56 | 5);
+    }
+
+    /// What another CPU stores beside the bytes that are written is not lost. (Where the two write whole words it is, within a
+    /// third of the rounds.)
+    #[test]
+    fn stores_beside_what_is_written_stay() {
+        const HIGH: u64 = !0 << 32;
+        const ROUNDS: u64 = 30_000_000;
+        let (word, written) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                for n in 1..=ROUNDS {
+                    put(&word, 0, 4, n);
+                    written.store(n, Ordering::Relaxed);
+                }
+            });
+            // To the other half, as through a mapping.
+            let mut n = 0;
+            while written.load(Ordering::Relaxed) < ROUNDS {
+                n += 1_u64;
+                let new = n << 32;
+                let store = |old: u64| old & !HIGH | new;
+                word.update(Ordering::Relaxed, Ordering::Relaxed, store);
+                for _ in 0..8 {
+                    let held = word.load(Ordering::Relaxed) & HIGH;
+                    assert_eq!(held, new & HIGH, "store {n} is gone");
+                }
+            }
+        });
     }
 }
