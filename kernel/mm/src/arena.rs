@@ -11,6 +11,7 @@
 
 use crate::error::MmError;
 use crate::frame::NIL;
+use crate::scarce;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 #[cfg(feature = "lab")]
@@ -109,6 +110,9 @@ impl<T: Slot> Arena<T> {
     /// # Errors
     /// [`NoObject`].
     pub fn alloc(&self) -> Result<u32, NoObject> {
+        if scarce::is_refused() {
+            return Err(NoObject::NoMemory);
+        }
         loop {
             let mut free = self.free.lock();
             if let Some(id) = self.pop(&mut free) {

@@ -34,6 +34,9 @@ impl MmRef {
             return None;
         }
         let mm = pool().get(id);
+        if !mm.seems_used() {
+            return None;
+        }
         mm.users_point();
         mm.users
             .try_update(Ordering::Acquire, Ordering::Relaxed, |n| {

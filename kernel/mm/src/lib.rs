@@ -70,6 +70,7 @@ pub mod pt;
 pub mod reclaim;
 pub(crate) mod rmap;
 mod rounds;
+mod scarce;
 pub mod stats;
 pub mod swap;
 pub mod view;

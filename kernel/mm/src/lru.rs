@@ -88,6 +88,12 @@ pub(crate) fn age() -> u32 {
     AGE.load(Ordering::Relaxed)
 }
 
+/// For the explorer: the lists are as young as they ever were.
+#[cfg(feature = "lab")]
+pub(crate) fn forget_age() {
+    AGE.store(0, Ordering::Relaxed);
+}
+
 /// `n` folios were evicted, or became active.
 pub(crate) fn grow_old(n: u32) {
     AGE.fetch_add(n, Ordering::Relaxed);

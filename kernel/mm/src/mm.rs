@@ -198,6 +198,14 @@ impl Mm {
     fn killed_object(&self) -> u32 {
         point::object_at(class::SPACE, &self.killed)
     }
+    /// There were handles a moment ago.
+    #[inline(always)]
+    pub(crate) fn seems_used(&self) -> bool {
+        point::touch(AccessKind::Read, || {
+            point::object_at(class::COUNT, &self.users)
+        });
+        self.users.load(Ordering::Relaxed) != 0
+    }
     /// A point before the number of handles changes.
     #[inline(always)]
     pub(crate) fn users_point(&self) {

@@ -8,8 +8,8 @@
 //! at least as much, it is worth trying to push that out instead: the page begins on the active list. The kind of list
 //! that loses pages which were active before pays for it (`Cost`), and is scanned less.
 //!
-//! A page of a file that was truncated and grew again may meet an old entry: a wrong guess, no more. Actors of the explorer
-//! leave no entries and find none, so a run does not depend on the one before. Takes no lock, never sleeps.
+//! A page of a file that was truncated and grew again may meet an old entry: a wrong guess, no more. What actors of the
+//! explorer leave is forgotten with their run. Takes no lock, never sleeps.
 
 use crate::frame::{flag, max_pfn};
 use crate::lru::{self, Counts, Kind};
@@ -19,7 +19,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
-use sync::point;
+use sync::point::{self, AccessKind, class};
 
 /// What one disk request costs, in folios that were looked at in vain (Linux: `SWAP_CLUSTER_MAX`).
 const IO: u64 = 32;
@@ -34,6 +34,10 @@ static SIZES: [[AtomicU32; 2]; 2] = [const { [const { AtomicU32::new(0) }; 2] };
 /// Anonymous folios could go, too.
 static SWAPPING: AtomicBool = AtomicBool::new(false);
 
+/// The table of the explorer's actors, which is soon emptied.
+#[cfg(feature = "lab")]
+static OF_ACTORS: [AtomicU64; 4 * WAYS] = [const { AtomicU64::new(0) }; 4 * WAYS];
+
 /// What reclaim from each kind of list has cost lately.
 static COST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
@@ -47,16 +51,40 @@ pub(crate) fn init() {
     }
 }
 
+/// For the explorer: the running actor looks at, or changes, what is remembered.
+#[inline(always)]
+fn touch(access: AccessKind) {
+    point::touch(access, || point::object_at(class::SWAP, &SIZES));
+}
+
+/// For the explorer: nothing is remembered but by the swap cache, and nothing has cost anything. While actors have no files in
+/// use.
+#[cfg(feature = "lab")]
+pub(crate) fn forget() {
+    lru::forget_age();
+    SIZES
+        .iter()
+        .flatten()
+        .for_each(|n| n.store(0, Ordering::Relaxed));
+    COST.iter().for_each(|n| n.store(0, Ordering::Relaxed));
+    SWAPPING.store(false, Ordering::Relaxed);
+    OF_ACTORS
+        .iter()
+        .for_each(|cell| cell.store(0, Ordering::Relaxed));
+}
+
 fn shadows() -> &'static [AtomicU64] {
+    #[cfg(feature = "lab")]
+    if point::exploring() {
+        return &OF_ACTORS;
+    }
     SHADOWS.get().map_or(&[], |table| table)
 }
 
 /// A folio with these flags is being evicted: what is to be remembered.
 #[inline]
 pub(crate) fn eviction(flags: u32) -> Option<Shadow> {
-    if point::exploring() {
-        return None;
-    }
+    touch(AccessKind::Write);
     let age = lru::age();
     lru::grow_old(1);
     let bit = flags & flag::WORKINGSET != 0;
@@ -66,9 +94,7 @@ pub(crate) fn eviction(flags: u32) -> Option<Shadow> {
 /// What was evicted is in memory again, in a fresh folio of this kind: the flags that it begins with, ACTIVE and
 /// WORKINGSET or none.
 pub(crate) fn refault(kind: Kind, shadow: Shadow) -> u32 {
-    if point::exploring() {
-        return 0;
-    }
+    touch(AccessKind::Write);
     let [refault, activate, restore] = EVENTS[kind as usize];
     count(refault);
     let distance = nonresident::distance(lru::age(), shadow.age);
@@ -140,6 +166,7 @@ fn room(kind: Kind) -> u64 {
 
 /// Reclaim sees lists of these sizes, and whether anonymous folios can go.
 pub(crate) fn publish(counts: &[Counts; 2], swapping: bool) {
+    touch(AccessKind::Write);
     for (to, of) in SIZES.iter().zip(counts) {
         to[0].store(of.inactive as u32, Ordering::Relaxed);
         to[1].store(of.active as u32, Ordering::Relaxed);
@@ -149,6 +176,7 @@ pub(crate) fn publish(counts: &[Counts; 2], swapping: bool) {
 
 /// Reclaim from the lists of `kind` took `io` requests, and `spared` folios went back.
 pub(crate) fn note_cost(kind: Kind, io: u32, spared: u32) {
+    touch(AccessKind::Write);
     COST[kind as usize].fetch_add(u64::from(io) * IO + u64::from(spared), Ordering::Relaxed);
     // What was long ago counts for less. (Two that halve at a time forget a little faster.)
     let listed: u64 = SIZES
@@ -166,6 +194,7 @@ pub(crate) fn note_cost(kind: Kind, io: u32, spared: u32) {
 
 /// What reclaim has cost lately; by [`Kind`].
 pub(crate) fn costs() -> [u64; 2] {
+    touch(AccessKind::Read);
     [
         COST[0].load(Ordering::Relaxed),
         COST[1].load(Ordering::Relaxed),

@@ -316,21 +316,75 @@ fn files_go_back_too_and_nothing_of_them_is_written() {
     });
 }
 
+/// `f`, while there is no swap area.
+fn without_swap<R>(f: impl FnOnce() -> R) -> R {
+    explore::swapoff().expect("nothing is there");
+    let r = f();
+    let disk = arch::swap_disk().expect("the machine has a disk");
+    explore::swapon(disk).expect("swapon");
+    r
+}
+
 #[test]
 fn an_empty_pocket_is_out_of_memory() {
     on_machine(|| {
         let pocket = explore::open(16).expect("room");
-        let mut n = 0;
-        as_actor(|| {
-            let mm = space(64);
-            let fits = |page| mm.fault(at(page), Access::Write).is_ok();
-            while fits(n) {
-                n += 1;
-            }
-        });
-        // A root and three tables.
-        assert_eq!(n, 12);
+        let fit = || {
+            as_actor(|| {
+                let mm = space(64);
+                let fits = |page: &u64| mm.fault(at(*page), Access::Write).is_ok();
+                (0..64).take_while(fits).count()
+            })
+        };
+        assert_eq!(fit(), 64, "the others are on the disk");
         assert_eq!(pocket.rewind(), Ok(()));
+        // A root and three tables.
+        assert_eq!(without_swap(fit), 12);
+        assert_eq!(pocket.rewind(), Ok(()));
+    });
+}
+
+#[test]
+fn memory_is_as_short_as_it_is_said_to_be() {
+    on_machine(|| {
+        let pocket = explore::open(64).expect("room");
+        let low = || as_actor(mm::buddy::is_low);
+        assert!(!low());
+        without_swap(|| {
+            as_actor(|| {
+                let mm = space(64);
+                touch(&mm, 0, Access::Write);
+                explore::leave_frames(3);
+                let fits = |page: &u64| mm.fault(at(*page), Access::Write).is_ok();
+                assert_eq!((1..64).take_while(fits).count(), 3);
+                assert!(mm.is_killed(), "for want of memory");
+            });
+        });
+        explore::want_frames(64);
+        assert!(low());
+        assert!(!mm::buddy::is_low(), "the machine's own memory is another");
+        assert_eq!(pocket.rewind(), Ok(()));
+        assert!(!low());
+    });
+}
+
+#[test]
+fn one_allocation_of_an_actor_is_refused() {
+    on_machine(|| {
+        let pocket = explore::open(64).expect("room");
+        let new_spaces = || [0; 3].map(|_| MmRef::new().map(drop).is_ok());
+        // A space takes an object and a frame.
+        for (granted, made) in [(0, [false, true, true]), (3, [true, false, true])] {
+            let got = as_actor(|| {
+                explore::refuse_after(granted);
+                new_spaces()
+            });
+            assert_eq!(got, made, "after {granted}");
+        }
+        as_actor(|| explore::refuse_after(0));
+        assert_eq!(new_spaces(), [true; 3], "the others are granted theirs");
+        assert_eq!(pocket.rewind(), Ok(()));
+        assert_eq!(as_actor(new_spaces), [true; 3]);
     });
 }
 

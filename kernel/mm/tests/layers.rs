@@ -35,6 +35,7 @@ const ORDER: &[&str] = &[
     "stats",
     "error",
     "rounds",
+    "scarce",
     "knobs",
 ];
 

@@ -4,7 +4,7 @@
 //! without the feature `lab`, a point does nothing. What an actor touches between two points is told by
 //! [`touch`] and belongs to the step that it is taking.
 //!
-//! Locks from `FileSize` to `SwapCache` in the table of ranks are explored: taking one is a point at which an
+//! Locks from `FileSize` to `SwapCache` in the table of ranks are explored, and `SwapOn`: taking one is a point at which an
 //! actor stands until the lock can be had. All others are leaves whose sections no actor is stopped in
 //! (*quiet* sections): points inside them only touch.
 //!
@@ -98,6 +98,17 @@ pub fn at(kind: PointKind, access: AccessKind, object: impl FnOnce() -> u32) {
 pub fn touch(access: AccessKind, object: impl FnOnce() -> u32) {
     if imp::is_actor() {
         imp::touch(access, object());
+    }
+}
+
+/// The step that the running actor is taking touches more than is worth naming.
+#[inline(always)]
+pub fn touch_all() {
+    if imp::is_actor() {
+        // A footprint has room for fewer things; with more it is everything.
+        for n in 0..32 {
+            imp::touch(AccessKind::Write, object(class::OWN, u64::MAX - 1 - n));
+        }
     }
 }
 

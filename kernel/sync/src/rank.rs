@@ -144,7 +144,8 @@ impl Rank {
     /// it takes as one step.
     pub const fn is_explored(self) -> bool {
         let n = self as u8;
-        Rank::FileSize as u8 <= n && n <= Rank::SwapCache as u8 && n != Rank::HeapGrow as u8
+        let inner = Rank::FileSize as u8 <= n && n <= Rank::SwapCache as u8;
+        inner && n != Rank::HeapGrow as u8 || n == Rank::SwapOn as u8
     }
 
     /// A holder of such a lock may wait for another CPU's shootdown acknowledgement. Hence it must not be

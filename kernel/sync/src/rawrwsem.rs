@@ -106,6 +106,11 @@ impl RawRwSem {
         point::object_at(class::LOCK, &self.state)
     }
 
+    /// See `RwSem::poll_readable`.
+    pub(crate) fn poll_readable(&self) -> bool {
+        point::spin(|| self.object(), || !self.state().writer)
+    }
+
     /// Takes the semaphore if it can be had.
     #[inline]
     pub(crate) fn try_down(&self, mode: Mode, rank: Rank) -> bool {

@@ -76,6 +76,12 @@ impl<T: ?Sized> RwSem<T> {
         self.try_down(Mode::Write).then(|| WriteGuard::new(self))
     }
 
+    /// For a thread that tries again and again: as an actor of the explorer it stands here until nobody is inside
+    /// exclusively. False for others, which have to wait a moment by themselves.
+    pub fn poll_readable(&self) -> bool {
+        self.raw.poll_readable()
+    }
+
     /// Who holds it now.
     pub fn state(&self) -> SemState {
         self.raw.state()

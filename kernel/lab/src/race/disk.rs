@@ -9,6 +9,8 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use algo::explore::{Access, AccessKind, Footprint, PointKind};
@@ -52,6 +54,17 @@ pub(super) static SWAP: RaceDisk = RaceDisk::new("race0", 0, 0, 1, None);
 /// The disk for files.
 pub(super) static DATA: RaceDisk =
     RaceDisk::new("race1", 1, DATA_FIRST as u64, 0, Some(spin::Once::new()));
+
+/// Actors swap to [`SWAP`], also after one has put an end to that.
+///
+/// # Errors
+/// A sentence saying why not.
+pub(super) fn swap_again() -> Result<(), String> {
+    if mm::swap::enabled() {
+        return Ok(());
+    }
+    mm::explore::swapon(&SWAP).map_err(|e| format!("the scenario's disk is not used: {e}"))
+}
 
 /// The first page of [`DATA`]: beyond the end of any disk that the machine has, so that no file there is one here.
 pub(super) const DATA_FIRST: u32 = 3 << 30;

@@ -65,15 +65,15 @@ impl OwnDisk {
             crate::startup::swap_off()?;
         }
         disk::SWAP.prepare();
-        let on =
-            mm::swap::mkswap(&disk::SWAP, "race", &[]).and_then(|()| mm::swap::swapon(&disk::SWAP));
-        match on {
-            Ok(_) => Ok(Self { had_swap }),
+        let made = mm::swap::mkswap(&disk::SWAP, "race", &[]);
+        let made = made.map_err(|e| format!("the scenario's disk is not used: {e}"));
+        match made.and_then(|()| disk::swap_again()) {
+            Ok(()) => Ok(Self { had_swap }),
             Err(e) => {
                 if had_swap {
                     crate::startup::swap_on()?;
                 }
-                Err(format!("the scenario's disk is not used: {e}"))
+                Err(e)
             }
         }
     }
@@ -204,6 +204,7 @@ impl Theatre {
         let lost = self.lost_in_cache();
         mm::reclaim::settle();
         drop(acting);
+        let swapping = disk::swap_again();
         for i in 0..self.n() {
             // Only a space that was lost is still loaded somewhere.
             let cpu = self.actors.cpu(i);
@@ -211,18 +212,7 @@ impl Theatre {
                 arch::actor::interrupt(cpu, explore::leave_root);
             }
         }
-        let swapless = if mm::swap::enabled() {
-            None
-        } else {
-            // Whoever took it away was stopped on the way.
-            mm::swap::swapon(&disk::SWAP).err()
-        };
-        if let Some(e) = swapless {
-            return Err(format!(
-                "the disk that is swapped to does not come back: {e}"
-            ));
-        }
-        match (lost, self.pocket.rewind()) {
+        match (lost, self.pocket.rewind().and(swapping)) {
             (None, rewound) => rewound,
             (Some(pfn), _) => Err(format!("{pfn:?} is in the swap cache and on no list")),
         }

@@ -41,10 +41,19 @@ mod pocket {
     pub(super) const fn put(_: Pfn, _: u8, _: Use) -> bool {
         false
     }
+    #[inline(always)]
+    pub(super) const fn free() -> Option<u32> {
+        None
+    }
+    #[inline(always)]
+    pub(super) const fn watermarks() -> Option<(u32, u32, u32)> {
+        None
+    }
 }
 
 use crate::content::HasContent;
 use crate::frame::{Frame, FrameLinks, NIL, flag, frame};
+use crate::scarce;
 use crate::stats::{Event, Use, count_n, move_use};
 use algo::buddy::Buddy;
 use algo::list::Links;
@@ -275,23 +284,30 @@ pub(crate) fn set_slow_path(f: fn(u8) -> Progress) {
 pub fn managed_pages() -> u32 {
     MANAGED.load(Ordering::Relaxed)
 }
-/// Free frames in the buddy, without the per-CPU lists.
+/// Free frames in the buddy, without the per-CPU lists. (To an actor of the explorer: those of its pocket.)
 #[inline]
 pub fn free_pages() -> u32 {
-    FREE.load(Ordering::Relaxed)
+    pocket::free().unwrap_or_else(|| FREE.load(Ordering::Relaxed))
 }
 /// Free memory is below the low watermark.
 #[inline]
 pub fn is_low() -> bool {
-    free_pages() < WATERMARKS.low.load(Ordering::Relaxed)
+    match pocket::watermarks() {
+        Some((_, 0, _)) => false,
+        Some((_, low, _)) => free_pages() < low,
+        None => FREE.load(Ordering::Relaxed) < WATERMARKS.low.load(Ordering::Relaxed),
+    }
 }
-/// The watermarks `min`, `low`, `high`, in frames.
+/// The watermarks `min`, `low`, `high`, in frames. (To an actor of the explorer: those of its pocket.)
 pub fn watermarks() -> (u32, u32, u32) {
-    (
-        WATERMARKS.min.load(Ordering::Relaxed),
-        WATERMARKS.low.load(Ordering::Relaxed),
-        WATERMARKS.high.load(Ordering::Relaxed),
-    )
+    let of = |mark: &AtomicU32| mark.load(Ordering::Relaxed);
+    pocket::watermarks().unwrap_or_else(|| {
+        (
+            of(&WATERMARKS.min),
+            of(&WATERMARKS.low),
+            of(&WATERMARKS.high),
+        )
+    })
 }
 /// Free blocks of each order, for `buddyinfo`.
 pub fn free_blocks() -> [u32; MAX_ORDER as usize + 1] {
@@ -305,7 +321,7 @@ pub fn free_blocks() -> [u32; MAX_ORDER as usize + 1] {
 /// [`Oom`] when there is none and `gfp` allows no more effort, or the effort was in vain.
 #[inline]
 pub fn alloc(order: u8, usage: Use, gfp: Gfp) -> Result<Page, Oom> {
-    if refuse::is_this(usage) {
+    if refuse::is_this(usage) || scarce::is_refused() {
         return Err(Oom);
     }
     let pfn = match take(order, usage, gfp) {
@@ -357,7 +373,7 @@ fn from_zone(order: u8, usage: Use, gfp: Gfp) -> Option<Pfn> {
 
 #[cold]
 fn slow(order: u8, usage: Use, gfp: Gfp) -> Result<Pfn, Oom> {
-    if pocket::serves(order, usage) {
+    if pocket::serves(order, usage) && !sync::point::exploring() {
         return Err(Oom);
     }
     pcp::drain();

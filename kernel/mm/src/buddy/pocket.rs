@@ -4,8 +4,11 @@
 //! Frames lie in shares, one for each actor's CPU and one for everybody else, as in the per-CPU lists that they stand
 //! for: an allocation takes the lowest frame of its CPU's share (of the next share that has one when it is empty), a
 //! frame that is freed goes to the share of the CPU that frees it. So allocations on two CPUs do not depend on each
-//! other. When all are empty the allocation fails: frames from elsewhere would not be the same in every run. A
-//! free frame counts as one in a per-CPU list ([`Use::Pcp`]), and is poisoned as such.
+//! other. When all are empty, frames from elsewhere would not be the same in every run: an actor reclaims, anybody else
+//! has no memory. A free frame counts as one in a per-CPU list ([`Use::Pcp`]), and is poisoned as such.
+//!
+//! *To actors the pocket is all the memory there is*: what they see of free frames and watermarks is its own. A scenario makes
+//! it short with [`leave`], and says with [`want`] how many frames shall be free.
 //!
 //! Locks: `Rank::PcpLock` of one share at a time; `Rank::ZoneLock` to open and to close. Never sleeps.
 
@@ -35,6 +38,10 @@ static BASE: AtomicU32 = AtomicU32::new(0);
 static LEN: AtomicU32 = AtomicU32::new(0);
 /// The thread that opened it.
 static OPENER: AtomicU32 = AtomicU32::new(0);
+/// Free frames that nobody gets (see [`leave`]).
+static KEPT: SpinLock<Free> = SpinLock::new(Rank::PcpLock, [0; MAX / 64]);
+/// All its watermarks, in frames.
+static WANTED: AtomicU32 = AtomicU32::new(0);
 
 /// A block of this order and use comes from the pocket, or not at all.
 #[inline]
@@ -91,6 +98,61 @@ pub(super) fn put(pfn: Pfn, order: u8, usage: Use) -> bool {
     true
 }
 
+/// The running thread is an actor, and the pocket its memory.
+#[inline]
+fn is_all() -> bool {
+    LEN.load(Ordering::Relaxed) != 0 && point::is_actor()
+}
+
+/// Frames that an actor finds free; `None` for anybody else.
+#[inline]
+pub(super) fn free() -> Option<u32> {
+    is_all().then(|| {
+        let ones = |free: &Free| free.iter().map(|bits| bits.count_ones()).sum::<u32>();
+        FREE.iter().map(|share| ones(&share.0.lock())).sum()
+    })
+}
+
+/// The watermarks that an actor finds; `None` for anybody else.
+#[inline]
+pub(super) fn watermarks() -> Option<(u32, u32, u32)> {
+    is_all().then(|| {
+        let all = WANTED.load(Ordering::Relaxed);
+        (all, all, all)
+    })
+}
+
+/// The address space is one of actors.
+pub(crate) fn has(root: Pfn) -> bool {
+    place(root).is_some()
+}
+
+/// Until the next rewind, `n` of the free frames are left, and no more than come back.
+pub(crate) fn leave(n: usize) {
+    let (mut left, mut kept) = (n, [0; MAX / 64]);
+    for share in &FREE {
+        let mut free = share.0.lock();
+        for (kept, bits) in kept.iter_mut().zip(free.iter_mut()) {
+            let mut rest = *bits;
+            while rest != 0 && left > 0 {
+                rest &= rest - 1;
+                left -= 1;
+            }
+            *kept |= rest;
+            *bits &= !rest;
+        }
+    }
+    let mut all = KEPT.lock();
+    for (all, kept) in all.iter_mut().zip(kept) {
+        *all |= kept;
+    }
+}
+
+/// Until the next rewind, memory is short below `n` free frames: the one watermark there is.
+pub(crate) fn want(n: u32) {
+    WANTED.store(n, Ordering::Relaxed);
+}
+
 /// Takes a block of `2^order` frames for the pocket. The calling thread is served from it, as actors are.
 ///
 /// # Errors
@@ -120,8 +182,10 @@ pub(crate) fn close() {
     move_use(Use::Pcp, Use::Free, u64::from(len));
 }
 
-/// Gives each share its frames: all are free.
+/// Gives each share its frames: all are free, and enough.
 pub(crate) fn share_out() {
+    *KEPT.lock() = [0; MAX / 64];
+    want(0);
     let len = LEN.load(Ordering::Relaxed) as usize;
     for (i, share) in FREE.iter().enumerate() {
         let own = i * len / SHARES..(i + 1) * len / SHARES;
@@ -141,7 +205,7 @@ fn below(n: usize) -> u64 {
 
 /// Calls `f` with each frame that is in use. No frame is handed out or taken back meanwhile.
 pub(crate) fn for_each_used(mut f: impl FnMut(Pfn)) {
-    let mut free: Free = [0; MAX / 64];
+    let mut free: Free = *KEPT.lock();
     for share in &FREE {
         for (all, bits) in free.iter_mut().zip(share.0.lock().iter()) {
             *all |= bits;

@@ -1,15 +1,18 @@
 //! What is private to the memory manager without the lab, for its own tests: the lock of the areas,
-//! a reference without a holder, a wrong count, a gather that takes nothing out, a folio on no list. No
-//! locks of their own.
+//! a reference without a holder, a wrong count, a gather that takes nothing out, a folio on no list, the swap
+//! area that comes and goes while the flusher is kept still. No locks of their own.
 
 use crate::frame::frame;
 use crate::handle::MmRef;
 use crate::lru;
 use crate::mm::Mm;
+use crate::ops::swapoff::swapoff_at_once;
 use crate::pt::PmdRef;
 use crate::pt::gather::Gather;
+use crate::swap::{SwapOpError, swapon_at_once};
 use crate::vma::set::VmaSet;
 use arch::addr::ENTRIES;
+use arch::block::BlockDevice;
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use core::sync::atomic::AtomicU64;
@@ -63,4 +66,20 @@ pub fn set_listed(pfn: Pfn, listed: bool) {
     } else {
         lru::remove(pfn);
     }
+}
+
+/// The calling thread, which keeps the flusher still, begins to swap to `disk`.
+///
+/// # Errors
+/// As [`crate::swap::swapon`].
+pub fn swapon(disk: &'static dyn BlockDevice) -> Result<(), SwapOpError> {
+    swapon_at_once(disk).map(drop)
+}
+
+/// The calling thread, which keeps the flusher still, ends swapping.
+///
+/// # Errors
+/// As [`crate::ops::swapoff::swapoff`].
+pub fn swapoff() -> Result<(), SwapOpError> {
+    swapoff_at_once()
 }

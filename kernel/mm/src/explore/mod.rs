@@ -9,16 +9,19 @@
 //! (statistics) and what is compared with itself (completions, successes of reclaim) does not. Generations of an
 //! address space start afresh with it.
 
+pub use crate::scarce::refuse_after;
+
 mod bare;
 mod files;
 mod pocket;
 mod scan;
 
 pub use bare::{
-    gather, mmap_lock, reference, set_entry, set_flags, set_listed, set_mapcount, words,
+    gather, mmap_lock, reference, set_entry, set_flags, set_listed, set_mapcount, swapoff, swapon,
+    words,
 };
 pub use files::{Lent, discard, file_id, file_page, forget_closed, lend};
-pub use pocket::{Pocket, leave_root, open};
+pub use pocket::{Pocket, leave_frames, leave_root, open, want_frames};
 pub use scan::{
     Content, content, each_entry, each_space, entry, is_listed, mapped_by_rmap, mapped_pages,
     pending, tables,

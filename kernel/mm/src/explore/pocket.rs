@@ -13,6 +13,7 @@ use crate::mm::{self, by_id};
 use crate::pagecache::{self, opened, tree};
 use crate::pt::tlb;
 use crate::reclaim;
+use crate::scarce;
 use crate::stats::Use;
 use crate::swap::{area, cache, io, readahead};
 use crate::vma::{self, anon};
@@ -42,8 +43,8 @@ pub struct Pocket {
 }
 
 /// Opens the pocket with a block of `frames` frames, a power of two from 8 to 1024. Until it is dropped, page tables,
-/// anonymous and file pages of actors and of the calling thread come from there; when they are used up, there is no memory
-/// (nothing is reclaimed, nobody is killed). The same goes for 64 each of address spaces, areas, anon_vmas, chains, files,
+/// anonymous and file pages of actors and of the calling thread come from there; when they are used up, actors reclaim what is
+/// theirs and kill each other, and for the calling thread there is no memory. The same goes for 64 each of address spaces, areas, anon_vmas, chains, files,
 /// open files and nodes of the page cache, for whoever makes one. Kernel memory comes from where it always does.
 ///
 /// The swap area that is in use, if any, belongs to the explorer until then: a small one, since rewinding looks
@@ -134,6 +135,17 @@ impl Leaks {
     }
 }
 
+/// Until the next rewind no more than `n` frames of the pocket are free but for those that come back.
+pub fn leave_frames(n: usize) {
+    pocket::leave(n);
+}
+
+/// Until the next rewind, memory is short for actors below `n` free frames of the pocket (as below
+/// each of the watermarks). Usually it never is.
+pub fn want_frames(n: u32) {
+    pocket::want(n);
+}
+
 impl Pocket {
     /// The first frame of the block.
     pub fn base(&self) -> Pfn {
@@ -152,6 +164,9 @@ impl Pocket {
     /// holds and records of CPUs that have a lost address space loaded (see [`leave_root`]).
     pub fn rewind(&self) -> Result<(), String> {
         let mut leaks = Leaks::default();
+        file::set_limits(None);
+        file::forget_flusher();
+        scarce::forget();
         self.rewind_requests(&mut leaks);
         self.find_swap_leaks(&mut leaks);
         self.rewind_objects(&mut leaks);
@@ -219,6 +234,7 @@ impl Pocket {
     fn rewind_swap(&self) {
         if let Some(bad) = &self.bad {
             area::reset(bad);
+            cache::forget_evicted();
         }
         readahead::forget();
     }

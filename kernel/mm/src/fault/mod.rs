@@ -25,7 +25,6 @@ use crate::vma::{Vma, vm};
 use arch::VirtAddr;
 use arch::pte::{self, Entry};
 use arch::upcall::{Access, FaultError};
-use sync::point;
 
 /// What became of one attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,14 +94,11 @@ fn handle(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<(), Fault
 /// An allocation was refused, which is no verdict on who has asked: another one who waits for the
 /// same memory may have been the victim. Asks reclaim and the OOM killer again; then the fault
 /// looks again, and finds out if it was this space that they chose (Linux:
-/// `pagefault_out_of_memory`). In an explored world memory is a few frames, and nobody else can be
-/// chosen.
+/// `pagefault_out_of_memory`).
 #[cold]
 #[inline(never)]
 fn out_of_memory(mm: &Mm) {
-    if point::exploring() {
-        mm.kill();
-    } else if !mm.is_killed() {
+    if !mm.is_killed() {
         buddy::relieve();
     }
 }

@@ -12,7 +12,8 @@ use crate::stats::{Event, count, total};
 use alloc::boxed::Box;
 use arch::thread::{Spawn, SpawnError};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use sync::{Mutex, MutexGuard, Rank, WaitQueue, point};
+use sync::point::{self, AccessKind, class};
+use sync::{Mutex, MutexGuard, Rank, WaitQueue};
 
 /// How often it looks for old pages while there are dirty ones.
 const PERIOD_NS: u64 = 500_000_000;
@@ -33,14 +34,36 @@ pub struct Limits {
 /// Set by hand; 0: by the memory there is.
 static HARD: AtomicU64 = AtomicU64::new(0);
 static RUNNING: AtomicBool = AtomicBool::new(false);
-/// Somebody wants a pass over everything.
-static WANTED: AtomicBool = AtomicBool::new(false);
 /// Passes done.
 static PASSES: AtomicU64 = AtomicU64::new(0);
 static PASS: Mutex<()> = Mutex::new(Rank::FilePass, ());
-/// Where it sleeps, and where writers wait.
-static IDLE: WaitQueue = WaitQueue::new();
+/// Where writers wait.
 static ROOM: WaitQueue = WaitQueue::new();
+
+/// What calls the flusher.
+struct Bell {
+    /// Somebody wants a pass over everything.
+    wanted: AtomicBool,
+    /// Where it sleeps.
+    idle: WaitQueue,
+}
+
+impl Bell {
+    const fn new() -> Self {
+        Self {
+            wanted: AtomicBool::new(false),
+            idle: WaitQueue::new(),
+        }
+    }
+}
+
+/// The machine's, and that of the explored world, whose flusher is an actor.
+static BELLS: [Bell; 2] = [const { Bell::new() }; 2];
+
+/// The one of the flusher that works for the running thread.
+fn bell() -> &'static Bell {
+    &BELLS[usize::from(point::exploring())]
+}
 
 /// The limits now. By default a fifth of what files could have: free memory and what the cache holds.
 pub fn limits() -> Limits {
@@ -81,16 +104,17 @@ pub(super) fn start() -> Result<(), SpawnError> {
 
 /// Something is dirty that was not: it looks at the clock from now on. Any context.
 pub(super) fn note_dirty() {
-    // An explored world has no flusher.
-    if !point::exploring() {
-        IDLE.wake_one();
-    }
+    bell().idle.wake_one();
 }
 
 /// Asks for a pass over everything. Any context.
 pub(crate) fn wake() {
-    WANTED.store(true, Ordering::Release);
-    IDLE.wake_one();
+    let bell = bell();
+    point::touch(AccessKind::Write, || {
+        point::object_at(class::FILE, &bell.wanted)
+    });
+    bell.wanted.store(true, Ordering::Release);
+    bell.idle.wake_one();
 }
 
 /// A request is done: there may be room. Any context.
@@ -121,15 +145,18 @@ fn too_much() -> bool {
 }
 
 fn run() {
+    let bell = bell();
     loop {
-        IDLE.wait_until(|| !all_clean());
-        IDLE.wait_until_timeout(PERIOD_NS, || WANTED.load(Ordering::Acquire) || too_much());
-        let everything = WANTED.swap(false, Ordering::AcqRel) || too_much();
+        bell.idle.wait_until(|| !all_clean());
+        let wanted = || bell.wanted.load(Ordering::Acquire) || too_much();
+        bell.idle.wait_until_timeout(PERIOD_NS, wanted);
+        let everything = bell.wanted.swap(false, Ordering::AcqRel) || too_much();
         let before = written();
-        pass(everything);
-        // Release: who sees the pass counted sees what it did.
-        PASSES.fetch_add(1, Ordering::Release);
-        ROOM.wake_all();
+        {
+            let _pass = PASS.lock();
+            pass(everything);
+        }
+        passed();
         if everything && written() == before {
             // The disk takes nothing: not at once again.
             arch::thread::sleep_ns(PERIOD_NS / 5);
@@ -137,9 +164,47 @@ fn run() {
     }
 }
 
-/// Writes every file, or those that are old.
+/// Another pass is over.
+fn passed() {
+    // Release: who sees the pass counted sees what it did.
+    PASSES.fetch_add(1, Ordering::Release);
+    ROOM.wake_all();
+}
+
+/// For the explorer, while the machine's flusher stands still: makes a pass whenever somebody wants one, as the flusher does, until
+/// it is `over`, which [`call`] makes it look at. Sleeps.
+#[cfg(feature = "lab")]
+pub fn as_flusher(over: impl Fn() -> bool) {
+    let bell = bell();
+    loop {
+        bell.idle.wait_until(|| {
+            point::touch(AccessKind::Write, || {
+                point::object_at(class::FILE, &bell.wanted)
+            });
+            bell.wanted.swap(false, Ordering::AcqRel)
+        });
+        if over() {
+            return;
+        }
+        pass(true);
+        passed();
+    }
+}
+
+/// For the explorer: asks for a pass, or whether it is over.
+#[cfg(feature = "lab")]
+pub fn call() {
+    wake();
+}
+
+/// For the explorer: nobody has called.
+#[cfg(feature = "lab")]
+pub(crate) fn forget() {
+    BELLS[1].wanted.store(false, Ordering::Relaxed);
+}
+
+/// Writes every file, or those that are old. One pass at a time: the caller holds [`PASS`], or has the explored world.
 fn pass(everything: bool) {
-    let _pass = PASS.lock();
     for pin in each() {
         let f = pin.file();
         let now = arch::now_ns();
@@ -192,7 +257,7 @@ pub(super) fn wait_room() -> Result<(), MmError> {
     }
     let limits = limits();
     if waiting.dirty > limits.background {
-        IDLE.wake_one();
+        bell().idle.wake_one();
     }
     if waiting.all() < limits.hard {
         return Ok(());

@@ -31,7 +31,11 @@ pub use check::check;
 pub(crate) use evict::discard;
 pub use evict::drop_caches;
 pub(crate) use evict::{Fate, evict};
+#[cfg(feature = "lab")]
+pub(crate) use flusher::forget as forget_flusher;
 pub use flusher::{Limits, Paused, limits, pause as pause_flusher, set_limits};
+#[cfg(feature = "lab")]
+pub use flusher::{as_flusher, call as call_flusher};
 pub(crate) use flusher::{wait_written, wake as wake_flusher, written};
 pub use io::read_raw;
 pub(crate) use read::will_need;

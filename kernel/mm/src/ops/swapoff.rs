@@ -16,6 +16,7 @@ use crate::rounds::Rounds;
 use crate::swap::{self, SwapOpError, area, cache};
 use arch::VirtAddr;
 use arch::addr::PAGE_SIZE;
+use sync::MutexGuard;
 
 /// Stops swapping.
 ///
@@ -24,7 +25,19 @@ use arch::addr::PAGE_SIZE;
 /// [`SwapOpError::Io`] when a page cannot be read; [`SwapOpError::Lost`] where a rule of order is
 /// switched off. The area stays in use then, with fewer pages.
 pub fn swapoff() -> Result<(), SwapOpError> {
-    let _one = swap::SWAPON.lock();
+    end(&swap::SWAPON.lock())
+}
+
+/// For the explorer, which has stopped the flusher: as [`swapoff`], where nobody else is about to.
+///
+/// # Errors
+/// As [`swapoff`]; [`SwapOpError::InUse`] where somebody is.
+#[cfg(feature = "lab")]
+pub(crate) fn swapoff_at_once() -> Result<(), SwapOpError> {
+    end(&swap::SWAPON.try_lock().ok_or(SwapOpError::InUse)?)
+}
+
+fn end(_one: &MutexGuard<'_, ()>) -> Result<(), SwapOpError> {
     if area::device().is_none() {
         return Err(SwapOpError::NotInUse);
     }
@@ -47,6 +60,7 @@ pub fn swapoff() -> Result<(), SwapOpError> {
 fn empty() -> Result<(), SwapOpError> {
     let (mut rounds, mut least) = (Rounds::new(), u64::MAX);
     while area::next_in_use(0).is_some() {
+        let others = area::Others::so_far();
         let used = swap::stats().used;
         if used < least {
             (rounds, least) = (Rounds::new(), used);
@@ -68,8 +82,8 @@ fn empty() -> Result<(), SwapOpError> {
             MmError::Io => SwapOpError::Io,
             _ => SwapOpError::NoMemory,
         })?;
-        if !cache::sweep() {
-            sync::threads().yield_now();
+        if !cache::sweep() && area::next_in_use(0).is_some() {
+            others.wait();
         }
     }
     Ok(())

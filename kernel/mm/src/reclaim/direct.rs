@@ -10,6 +10,7 @@ use crate::file;
 use crate::stats::{Event, count};
 use crate::swap::{area, io};
 use core::sync::atomic::{AtomicU32, Ordering};
+use sync::point::{self, AccessKind, class};
 
 /// Frames that one call tries to free.
 const TARGET: u32 = 32;
@@ -25,7 +26,7 @@ pub(super) fn slow_path(order: u8) -> Progress {
     count(Event::AllocStall);
     let mut tries = 0;
     while !oom::must_give_up() {
-        let (seen, successes) = (io::completions(), SUCCESSES.load(Ordering::Relaxed));
+        let (seen, successes) = (io::completions(), successes_now());
         let written = file::written();
         if reclaim() > 0 {
             succeeded();
@@ -47,7 +48,7 @@ pub(super) fn slow_path(order: u8) -> Progress {
             // swapoff was about to fill memory: it fails, and nobody is killed for it.
             succeeded();
         }
-        if SUCCESSES.load(Ordering::Relaxed) != successes {
+        if successes_now() != successes {
             return Progress::Retry;
         }
         if file::wait_written(written) {
@@ -69,7 +70,17 @@ pub(super) fn slow_path(order: u8) -> Progress {
     Progress::GiveUp
 }
 
+fn touch(access: AccessKind) {
+    point::touch(access, || point::object_at(class::SWAP, &SUCCESSES));
+}
+
+fn successes_now() -> u32 {
+    touch(AccessKind::Read);
+    SUCCESSES.load(Ordering::Relaxed)
+}
+
 fn succeeded() {
+    touch(AccessKind::Write);
     SUCCESSES.fetch_add(1, Ordering::Relaxed);
     buddy::kswapd::RUNS.hope();
 }

@@ -53,12 +53,7 @@ fn run() {
             AWAKE.store(awake, Ordering::Relaxed);
             awake
         });
-        oom::bury();
-        oom::reap_killed();
-        if wanted() {
-            let run = RUNS.begin();
-            run.end(balance() > 0);
-        }
+        turn();
         if mm::any_unreaped() {
             // Somebody changes its areas. The end of that wakes nobody.
             oom::pause();
@@ -66,6 +61,16 @@ fn run() {
         // Release pairs with the Acquire in `wait_asleep`: what it did is done.
         AWAKE.store(mm::any_unreaped(), Ordering::Release);
         ASLEEP.wake_all();
+    }
+}
+
+/// What it does when it is woken.
+pub(super) fn turn() {
+    oom::bury();
+    oom::reap_killed();
+    if wanted() {
+        let run = RUNS.begin();
+        run.end(balance() > 0);
     }
 }
 

@@ -108,10 +108,20 @@ pub(crate) fn is_in_laundry(pfn: arch::Pfn) -> bool {
     laundry::has(pfn)
 }
 
+/// For the explorer: does what kswapd does when it is woken. Sleeps.
+#[cfg(feature = "lab")]
+pub fn as_kswapd() {
+    kswapd::turn();
+}
+
 /// For the explorer: nothing is in reclaim's hands, and what it does next does not depend on what it did. How many
 /// folios it let go of, which keep its references.
 #[cfg(feature = "lab")]
 pub(crate) fn forget() -> usize {
     shrink::reset_turn();
+    oom::forget();
+    scan_count::end_run();
+    crate::workingset::forget();
+    crate::buddy::kswapd::RUNS.hope();
     laundry::forget()
 }

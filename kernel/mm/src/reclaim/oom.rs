@@ -23,6 +23,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use spin::Once;
 use sync::WaitQueue;
+use sync::point::{self, AccessKind, PointKind, class};
 
 /// Who was killed, and the state of things; in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,6 +100,7 @@ fn is_in_the_way() -> bool {
 
 /// The address space whose memory is still to come back: to scan for more meanwhile is of no use.
 pub(super) fn victim() -> Option<u32> {
+    point::touch(AccessKind::Read, || point::object_at(class::SWAP, &VICTIM));
     VICTIM.load(Ordering::Relaxed).checked_sub(1)
 }
 
@@ -106,13 +108,40 @@ pub(super) fn pause() {
     PAUSE.wait_until_timeout(PAUSE_NS, || false);
 }
 
+/// As [`pause`], until another thread has decided: the explorer's actors have no time that goes by.
+fn pause_for_other() {
+    if !point::spin(busy_object, || !BUSY.load(Ordering::Relaxed)) {
+        pause();
+    }
+}
+
+fn busy_object() -> u32 {
+    point::object_at(class::SWAP, &BUSY)
+}
+
+fn set_victim(id: Option<u32>) {
+    point::touch(AccessKind::Write, || point::object_at(class::SWAP, &VICTIM));
+    VICTIM.store(id.map_or(0, |id| id + 1), Ordering::Relaxed);
+}
+
+/// For the explorer: nobody was killed.
+#[cfg(feature = "lab")]
+pub(super) fn forget() {
+    for word in [&VICTIM, &WAITED] {
+        word.store(0, Ordering::Relaxed);
+    }
+    BUSY.store(false, Ordering::Relaxed);
+}
+
 /// Nothing can be reclaimed: makes room by ending somebody.
 pub(super) fn out_of_memory() -> Progress {
+    point::at(PointKind::Space, AccessKind::Write, busy_object);
     if BUSY.swap(true, Ordering::Acquire) {
-        pause();
+        pause_for_other();
         return Progress::Retry;
     }
     let progress = decide();
+    point::touch(AccessKind::Write, busy_object);
     BUSY.store(false, Ordering::Release);
     progress
 }
@@ -120,6 +149,10 @@ pub(super) fn out_of_memory() -> Progress {
 fn decide() -> Progress {
     if let Some(id) = victim() {
         return wait_for(id);
+    }
+    if buddy::free_pages() > buddy::watermarks().0 {
+        // Another thread has decided since this one looked, and its victim's memory is back.
+        return Progress::Retry;
     }
     let Some(id) = largest() else {
         return Progress::GiveUp;
@@ -130,9 +163,9 @@ fn decide() -> Progress {
     let kill = describe(id, &mm);
     mm.kill();
     count(Event::OomKill);
-    VICTIM.store(id + 1, Ordering::Relaxed);
+    set_victim(Some(id));
     WAITED.store(0, Ordering::Relaxed);
-    if let Some(hook) = HOOK.get() {
+    if let Some(hook) = HOOK.get().filter(|_| !point::exploring()) {
         hook(&kill);
     }
     let progress = wait_for(id);
@@ -143,12 +176,12 @@ fn decide() -> Progress {
 /// Takes the victim's memory, or waits for its turn to do so.
 fn wait_for(id: u32) -> Progress {
     if exit::reap(id, by_id(id)) {
-        VICTIM.store(0, Ordering::Relaxed);
+        set_victim(None);
         return Progress::Retry;
     }
     let waited = WAITED.fetch_add(1, Ordering::Relaxed);
     if waited >= PATIENCE {
-        VICTIM.store(0, Ordering::Relaxed);
+        set_victim(None);
     }
     // Whoever changes the victim's areas holds its lock, and may be waiting for memory right here;
     // or it waits for another lock, which a thread without an address space may have, or to grow
@@ -158,14 +191,19 @@ fn wait_for(id: u32) -> Progress {
     if is_in_the_way() || waited >= MANNERS && may_be_waited_for() {
         return Progress::GiveUp;
     }
-    pause();
+    if !by_id(id).mmap_lock.poll_readable() {
+        pause();
+    }
     Progress::Retry
 }
 
 /// The live address space that would give back most.
 fn largest() -> Option<u32> {
+    // Gauges are no part of a step otherwise.
+    point::touch_all();
     (0..id_limit())
         .map(|id| (id, by_id(id)))
+        .filter(|(_, mm)| is_in_reach(mm))
         .filter(|(_, mm)| mm.users.load(Ordering::Relaxed) > 0 && !mm.is_killed())
         // Its pages are its parent's, who is here too, and whose end fails the fork.
         .filter(|(_, mm)| !mm.is_unborn())
@@ -173,6 +211,16 @@ fn largest() -> Option<u32> {
         .filter(|&(points, _)| points > 0)
         .max()
         .map(|(_, id)| id)
+}
+
+/// An actor of the explorer kills nobody outside of the explored world.
+#[inline]
+fn is_in_reach(_mm: &Mm) -> bool {
+    #[cfg(feature = "lab")]
+    if point::exploring() {
+        return buddy::pocket::has(_mm.root());
+    }
+    true
 }
 
 fn describe(id: u32, mm: &Mm) -> Kill {

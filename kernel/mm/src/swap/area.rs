@@ -72,6 +72,8 @@ fn touch_counts(access: AccessKind) {
 
 fn publish(area: &Area) {
     touch_counts(AccessKind::Write);
+    #[cfg(feature = "lab")]
+    CHANGES[cpu::id()].fetch_add(1, Ordering::Relaxed);
     let free = if area.open { area.map.free() } else { 0 };
     if free > 0 && FREE.load(Ordering::Relaxed) == 0 {
         // What could not go can go now.
@@ -80,6 +82,50 @@ fn publish(area: &Area) {
     FREE.store(free, Ordering::Relaxed);
     // Slot 0 is counted as bad.
     TOTAL.store(area.map.slots() - area.map.bad(), Ordering::Relaxed);
+}
+
+/// Operations on the area by each CPU.
+#[cfg(feature = "lab")]
+static CHANGES: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
+/// What other CPUs have done to the area.
+pub(crate) struct Others {
+    #[cfg(feature = "lab")]
+    me: usize,
+    #[cfg(feature = "lab")]
+    seen: u64,
+}
+
+impl Others {
+    /// Up to now.
+    pub(crate) fn so_far() -> Self {
+        touch_counts(AccessKind::Read);
+        #[cfg(feature = "lab")]
+        return Self {
+            me: cpu::id(),
+            seen: Self::sum(cpu::id()),
+        };
+        #[cfg(not(feature = "lab"))]
+        Self {}
+    }
+
+    #[cfg(feature = "lab")]
+    fn sum(me: usize) -> u64 {
+        let of = |cpu: usize| CHANGES[cpu].load(Ordering::Relaxed);
+        (0..MAX_CPUS).filter(|cpu| *cpu != me).map(of).sum()
+    }
+
+    /// After a round in vain: lets others run. An actor of the explorer stands until one has done something to the area.
+    pub(crate) fn wait(&self) {
+        #[cfg(feature = "lab")]
+        if point::spin(
+            || point::object_at(class::SWAP, &FREE),
+            || Self::sum(self.me) != self.seen,
+        ) {
+            return;
+        }
+        sync::threads().yield_now();
+    }
 }
 
 /// What an operation on the slot of a live swap entry says.

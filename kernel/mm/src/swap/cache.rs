@@ -287,8 +287,24 @@ pub(crate) fn peek(slot: u32) -> Option<Pfn> {
 /// For the explorer: the cache knows no folio any more.
 #[cfg(feature = "lab")]
 pub(crate) fn forget_all() {
+    forget_evicted();
     for shard in &TABLE {
         shard.0.lock().fill(NONE);
     }
     CACHED.reset();
+}
+
+/// For the explorer: of a slot without a folio nothing is remembered.
+#[cfg(feature = "lab")]
+pub(crate) fn forget_evicted() {
+    for shard in &TABLE {
+        for cell in shard
+            .0
+            .lock()
+            .iter_mut()
+            .filter(|c| folio_in(**c).is_none())
+        {
+            *cell = NONE;
+        }
+    }
 }

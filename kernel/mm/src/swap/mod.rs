@@ -13,6 +13,8 @@ mod on;
 pub mod readahead;
 
 pub use area::{free_slots, references, state as slot_state, total_slots, validate};
+#[cfg(feature = "lab")]
+pub(crate) use on::swapon_at_once;
 pub use on::{MIN_PAGES, SwapOpError, mkswap, swapon};
 pub(crate) use on::{SWAPON, close};
 

@@ -17,7 +17,7 @@ use arch::addr::PAGE_SIZE;
 use arch::block::{BlockDevice, Op, SECTOR};
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
-use sync::{Mutex, Rank};
+use sync::{Mutex, MutexGuard, Rank};
 
 /// Why an operation on the swap area failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -208,7 +208,19 @@ fn uuid() -> [u8; 16] {
 /// # Errors
 /// See [`SwapOpError`]; nothing is changed then.
 pub fn swapon(dev: &'static dyn BlockDevice) -> Result<Header, SwapOpError> {
-    let _one = SWAPON.lock();
+    begin(dev, &SWAPON.lock())
+}
+
+/// For the explorer, which has stopped the flusher: as [`swapon`], where nobody else is about to.
+///
+/// # Errors
+/// As [`swapon`]; [`SwapOpError::InUse`] also where somebody is.
+#[cfg(feature = "lab")]
+pub(crate) fn swapon_at_once(dev: &'static dyn BlockDevice) -> Result<Header, SwapOpError> {
+    begin(dev, &SWAPON.try_lock().ok_or(SwapOpError::InUse)?)
+}
+
+fn begin(dev: &'static dyn BlockDevice, _one: &MutexGuard<'_, ()>) -> Result<Header, SwapOpError> {
     if area::device().is_some() {
         return Err(SwapOpError::InUse);
     }

@@ -7,6 +7,7 @@
 //! No lock.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use sync::point::{self, AccessKind, class};
 
 /// Both counts; in the low half what is dirty.
 static BOTH: AtomicU64 = AtomicU64::new(0);
@@ -32,6 +33,7 @@ impl Unwritten {
 /// The counts at one moment.
 #[inline]
 pub fn unwritten() -> Unwritten {
+    touch(AccessKind::Read);
     let both = BOTH.load(Ordering::Relaxed);
     Unwritten {
         dirty: both % WRITEBACK,
@@ -46,5 +48,12 @@ pub(super) fn change(dirty: i64, writeback: i64) {
     let by = (dirty as u64)
         .wrapping_mul(DIRTY)
         .wrapping_add((writeback as u64).wrapping_mul(WRITEBACK));
+    touch(AccessKind::Write);
     BOTH.fetch_add(by, Ordering::Relaxed);
+}
+
+/// For the explorer: the running actor looks at the counts, or changes them.
+#[inline(always)]
+fn touch(access: AccessKind) {
+    point::touch(access, || point::object_at(class::FILE, &BOTH));
 }
