@@ -25,7 +25,7 @@ const BROKEN_BOUND: u32 = 3;
 pub const COMMANDS: &[Command] = &[Command {
     name: "race",
     help: "run threads through every interleaving of their steps",
-    usage: "list | run NAME|all [OPTIONS] | replay SCHEDULE [--times N] | fuzz [--family|--files|--all|--wide] [--secs N] [--seed S] [--max N]\n\
+    usage: "list | run NAME|all [OPTIONS] | replay SCHEDULE [--times N] | fuzz [--family|--files|--all|--wide] [--secs N] [--programs N] [--seed S] [--max N]\n\
             list        the scenarios, and the fixes whose absence each shows\n\
             run         tries schedules until one fails or none is left; a failure is shrunk and replayed\n\
             --broken    switch off each fix in turn; succeeds when every one was found and replayed\n\
@@ -41,15 +41,33 @@ pub const COMMANDS: &[Command] = &[Command {
             replay      runs SCHEDULE and prints its steps; --times N: N times, without steps. Status 1\n\
             \x20           when a run was not the one of the schedule\n\
             fuzz        a program made up from each seed in turn (from 1), in N schedules (200) each, for\n\
-            \x20           so many seconds (10); ends at the first failure. --files: of mapped files;\n\
+            \x20           so many seconds (10), or --programs N of them; ends at the first failure. --files: of mapped files;\n\
             \x20           --family: with threads, a child, and pages that kswapd finds unused;\n\
             \x20           --all: of everything, in several spaces; --wide: the same with four actors",
     run: command,
     words: || {
         let options = [
-            "list", "run", "replay", "fuzz", "all", "--all", "--broken", "--family", "--files",
-            "--fix", "--bound", "--dpor", "--max", "--pct", "--plain", "--random", "--secs",
-            "--seed", "--times", "--wide",
+            "list",
+            "run",
+            "replay",
+            "fuzz",
+            "all",
+            "--all",
+            "--broken",
+            "--family",
+            "--files",
+            "--fix",
+            "--bound",
+            "--dpor",
+            "--max",
+            "--pct",
+            "--plain",
+            "--random",
+            "--secs",
+            "--programs",
+            "--seed",
+            "--times",
+            "--wide",
         ];
         let names = scenarios::every().map(|s| s.name());
         options.into_iter().chain(names).collect()
@@ -198,6 +216,7 @@ fn method(args: &mut Args, broken: bool) -> Result<Option<Method>, UsageError> {
 
 fn run(order: &Order, ctx: &Ctx<'_>) -> Status {
     let mut fine = true;
+    let mut spent = Spent::default();
     for scenario in &order.scenarios {
         let absent: Vec<Option<Knob>> = match order.broken {
             true => scenario.fixes().iter().copied().map(Some).collect(),
@@ -212,14 +231,56 @@ fn run(order: &Order, ctx: &Ctx<'_>) -> Status {
                 fixes: knob.map_or(order.fixes, |k| order.fixes.against(k)),
                 seed: order.seed,
             };
-            fine &= run_one(&subject, order, ctx);
+            fine &= run_one(&subject, order, &mut spent, ctx);
         }
+    }
+    if order.scenarios.len() > 1 {
+        spent.show(ctx.out);
     }
     Status::from_success(fine && !ctx.cancel.requested())
 }
 
+/// What a command has spent where.
+#[derive(Default)]
+struct Spent {
+    /// Scenario, milliseconds, runs; one for each search.
+    searches: Vec<(&'static str, u64, u64)>,
+}
+
+impl Spent {
+    fn add(&mut self, outcome: &Outcome) {
+        let p = &outcome.progress;
+        let name = outcome.subject.scenario.name();
+        let runs = p.schedules + p.redundant;
+        match self.searches.iter_mut().find(|s| s.0 == name) {
+            Some(of) => (of.1, of.2) = (of.1 + outcome.ms, of.2 + runs),
+            None => self.searches.push((name, outcome.ms, runs)),
+        }
+    }
+
+    /// Where a hundredth of the time or more has gone, most first.
+    fn show(mut self, out: &dyn Out) {
+        let all: u64 = self.searches.iter().map(|s| s.1).sum();
+        let runs: u64 = self.searches.iter().map(|s| s.2).sum();
+        self.searches
+            .sort_unstable_by_key(|s| core::cmp::Reverse(s.1));
+        let n = self.searches.len();
+        writeln!(
+            out,
+            "# spent: {n} scenarios ms={all} runs={runs}, and of that, where it was 1 % or more:"
+        );
+        for (name, ms, runs) in self.searches.iter().filter(|s| s.1 * 100 >= all.max(1)) {
+            let percent = ms * 100 / all.max(1);
+            writeln!(
+                out,
+                "# spent: {name:<28} ms={ms:<7} {percent:>3} % runs={runs}"
+            );
+        }
+    }
+}
+
 /// One line; true if it is as it should be.
-fn run_one(subject: &Subject, order: &Order, ctx: &Ctx<'_>) -> bool {
+fn run_one(subject: &Subject, order: &Order, spent: &mut Spent, ctx: &Ctx<'_>) -> bool {
     let tell = |text: fmt::Arguments<'_>| writeln!(ctx.out, "# {text}");
     let watch = Watch {
         cancel: ctx.cancel,
@@ -235,6 +296,7 @@ fn run_one(subject: &Subject, order: &Order, ctx: &Ctx<'_>) -> bool {
     });
     match outcome {
         Ok((outcome, confirmed)) => {
+            spent.add(&outcome);
             outcome.remarks(&tell);
             writeln!(ctx.out, "{outcome}{}", Mmu(confirmed));
             judge(&outcome, order.broken)

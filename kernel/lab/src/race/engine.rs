@@ -8,6 +8,7 @@
 
 mod caught;
 mod heard;
+mod reach;
 mod view;
 
 use alloc::format;
@@ -274,6 +275,7 @@ impl Engine {
     /// The state at the start of a run.
     pub(super) fn start_run(&self) {
         self.ending.store(false, Ordering::Relaxed);
+        reach::start();
         DISKS.iter().for_each(|(_, disk)| disk.wipe());
         let mut s = self.state();
         s.shadow.reset();
@@ -323,6 +325,7 @@ impl Engine {
     pub(super) fn step(&self, actors: &actor::Actors, who: ActorId) -> Footprint {
         let n = who.index();
         self.begin_step(who);
+        let counting = reach::step(n, self.is_ending());
         if let Some(disk) = disk_of(n) {
             let _actor = Acting::begin();
             self.disk_step(disk);
@@ -332,6 +335,8 @@ impl Engine {
             self.resume(actors, n);
         }
         let mut s = self.state();
+        let ended = n < DISKS[0].0 && s.actors[n].at == Where::Ended;
+        counting.over(ended);
         s.step.take().unwrap_or(Footprint::EVERYTHING)
     }
 

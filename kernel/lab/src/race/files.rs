@@ -59,6 +59,16 @@ impl Stage {
         Ok(())
     }
 
+    /// Before a run: as [`Stage::open_file`], and others find the file by its extent of the disk.
+    ///
+    /// # Errors
+    /// As [`mm::file::open`].
+    pub fn open_extent(&self, file: usize, pages: u32) -> Result<(), MmError> {
+        let opener = mm::file::open(DATA_FIRST + file as u32 * MOST_PAGES, pages)?;
+        self.files().open(file, opener, false);
+        Ok(())
+    }
+
     /// Before a run: there is a file in memory at place `file`, of `pages` pages.
     ///
     /// # Errors

@@ -26,7 +26,10 @@ struct Totals {
 /// # Errors
 /// Wrong usage.
 pub(super) fn command(mut args: Args, ctx: &Ctx<'_>) -> Result<Status, UsageError> {
-    let secs = args.number("--secs", 10, 1..=1_000_000)?;
+    let programs = args.number("--programs", u64::MAX, 1..=u64::MAX)?;
+    // As many programs as are asked for, however long that takes.
+    let usual = if programs == u64::MAX { 10 } else { u64::MAX };
+    let secs = args.number("--secs", usual, 1..=u64::MAX)?;
     let first = args.number("--seed", 1, 0..=u64::MAX)?;
     let plan = Plan {
         method: Method::Pct(DEPTH),
@@ -49,7 +52,7 @@ pub(super) fn command(mut args: Args, ctx: &Ctx<'_>) -> Result<Status, UsageErro
     args.done()?;
     let end = arch::now_ns().saturating_add(secs.saturating_mul(1_000_000_000));
     Ok(
-        match subject.perform(|t| fuzz(t, subject, &plan, end, ctx)) {
+        match subject.perform(|t| fuzz(t, subject, &plan, (programs, end), ctx)) {
             Ok(totals) => {
                 writeln!(
                     ctx.out,
@@ -73,7 +76,7 @@ fn fuzz(
     theatre: &mut Theatre,
     mut subject: Subject,
     plan: &Plan,
-    end: u64,
+    (programs, end): (u64, u64),
     ctx: &Ctx<'_>,
 ) -> Totals {
     let tell = |text: fmt::Arguments<'_>| writeln!(ctx.out, "# {text}");
@@ -82,7 +85,8 @@ fn fuzz(
         tell: &tell,
     };
     let mut totals = Totals::default();
-    while !totals.failed && arch::now_ns() < end && !ctx.cancel.requested() {
+    let on = |t: &Totals| !t.failed && t.programs < programs && arch::now_ns() < end;
+    while on(&totals) && !ctx.cancel.requested() {
         theatre.set_seed(subject.seed);
         let outcome = search(theatre, &subject, plan, &watch);
         totals.programs += 1;

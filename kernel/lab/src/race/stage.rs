@@ -129,6 +129,14 @@ impl Stage {
         self.words[i].store(value, Ordering::Relaxed);
     }
 
+    /// Adds 1 to the scenario's own word `i`: a step.
+    pub fn tick(&self, i: usize) {
+        point::at(PointKind::Count, AccessKind::Write, || {
+            object(class::OWN, i as u64)
+        });
+        self.words[i].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Something is wrong: the run ends here, with this verdict. The first one counts.
     pub fn violated(&self, oracle: &'static str, detail: String) {
         ENGINE.violated(oracle, detail);

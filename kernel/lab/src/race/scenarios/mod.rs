@@ -3,14 +3,20 @@
 mod alone;
 mod damage;
 mod files;
+mod looks;
 mod memory;
+mod opening;
 mod planted;
 mod play;
+mod pressure;
 mod random;
 mod random_all;
 mod random_files;
 mod reclaim;
+mod refused;
 mod shootdown;
+mod swapping;
+mod writers;
 
 use super::scenario::Scenario;
 
@@ -63,6 +69,41 @@ pub static ALL: &[&dyn Scenario] = &[
     &memory::SHMEM_IN_VS_IN,
     &memory::SHMEM_OUT_VS_PUNCH,
     &memory::SHMEM_OUT_VS_COPY,
+    &pressure::KSWAPD_VS_STORE,
+    &pressure::DIRECT_VS_STORE,
+    &pressure::DIRECT_VS_FILE,
+    &pressure::OOM_VS_FAULT,
+    &pressure::OOM_VS_OOM,
+    &pressure::OOM_VS_MUNMAP,
+    &swapping::SWAPOFF_VS_FAULT,
+    &swapping::SWAPOFF_VS_FORK,
+    &swapping::SWAPOFF_VS_ZAP,
+    &swapping::SWAPOFF_VS_RECLAIM,
+    &swapping::SWAPOFF_VS_SHMEM,
+    &swapping::SWAPOFF_VS_SWAPOFF,
+    &swapping::SWAPON_VS_RECLAIM,
+    &swapping::READAHEAD_VS_FAULT,
+    &swapping::READAHEAD_VS_ZAP,
+    &writers::FLUSHER_VS_STORE,
+    &writers::FLUSHER_VS_TRUNCATE,
+    &writers::READ_VS_WRITE,
+    &writers::READ_VS_TRUNCATE,
+    &writers::GROW_VS_STORE,
+    &writers::MSYNC_VS_MUNMAP,
+    &writers::RECLAIM_VS_READ,
+    &refused::FORK_REFUSED,
+    &refused::MUNMAP_REFUSED,
+    &refused::MPROTECT_REFUSED,
+    &refused::MREMAP_REFUSED,
+    &refused::FAULT_REFUSED,
+    &refused::SWAPIN_REFUSED,
+    &refused::FILE_REFUSED,
+    &looks::LOOK_VS_MUNMAP,
+    &looks::LISTS_VS_DRAIN,
+    &opening::OPEN_VS_OPEN,
+    &opening::EXTENTS_VS_READ,
+    &opening::FORGET_VS_READ,
+    &opening::MKSWAP_VS_SWAPON,
 ];
 
 /// Those that want more CPUs than the usual machine has (`--cpus 5`): by name only.

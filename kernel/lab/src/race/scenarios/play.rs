@@ -27,6 +27,9 @@ pub(super) const FEW_STOPS: Kinds = Kinds::USUAL
     .without(PointKind::Space)
     .without(PointKind::IpiSend);
 
+/// Where those stop that touch very many things: not where references are counted, either.
+pub(super) const FEWER_STOPS: Kinds = FEW_STOPS.without(PointKind::Count);
+
 /// See the module text; the fields are those of [`Scenario`].
 pub(super) struct Play {
     pub(super) name: &'static str,
