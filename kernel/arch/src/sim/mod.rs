@@ -19,6 +19,8 @@ mod ipi;
 mod mmu;
 mod oracle;
 mod ram;
+#[cfg(reach)]
+pub mod reach;
 pub mod simctl;
 #[cfg(test)]
 mod tests;
