@@ -27,6 +27,8 @@ pub(super) static SUITE: Suite = Suite {
         #[cfg(feature = "lab")]
         an_error_is_told_once_to_each,
         #[cfg(feature = "lab")]
+        an_msync_tells_what_failed_in_its_first_area,
+        #[cfg(feature = "lab")]
         errors_for_ever_lose_nothing,
         #[cfg(feature = "lab")]
         unmapped_pages_are_not_lost_either,
@@ -127,6 +129,28 @@ fn an_error_is_told_once_to_each(_: &mut TestCtx<'_>) -> Outcome {
             users.expect(2)
         })?;
         each_is_told_once(&users)?;
+        expect_stored_on_disk(2)
+    })
+}
+
+/// Behind the file's area lies one of which nothing can fail.
+#[cfg(feature = "lab")]
+fn an_msync_tells_what_failed_in_its_first_area(_: &mut TestCtx<'_>) -> Outcome {
+    use arch::VirtAddr;
+    use arch::block::Op;
+    with_file(PAGES, |file| {
+        write_words(file, DIRTY, 1)?;
+        file.sync()?;
+        let users = Users::new()?;
+        let behind = VirtAddr(BASE.0 + (DIRTY * PAGE) as u64);
+        users.space.map(behind, 1, Prot::RW)?;
+        users.store(2)?;
+        let both = || users.space.sync(BASE, DIRTY + 1);
+        with_errors(Op::Write, 8..9, 1, || {
+            check_eq!(both(), Err(MmError::Io));
+            Ok(())
+        })?;
+        check_eq!(both(), Ok(()));
         expect_stored_on_disk(2)
     })
 }

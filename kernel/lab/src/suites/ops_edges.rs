@@ -16,6 +16,7 @@ pub(super) static SUITE: Suite = Suite {
         mremap_of_nothing_duplicates_what_is_shared,
         a_part_that_moves_and_comes_back_is_healed,
         pages_move_within_one_table,
+        pages_that_could_only_be_read_are_forgotten_where_they_were,
         whole_tables_move,
         a_moved_table_is_forgotten,
         tables_go_with_their_last_area,
@@ -220,6 +221,23 @@ fn pages_move_within_one_table(_: &mut TestCtx<'_>) -> Outcome {
         check_eq!(user::load(page(n - 8)), Err(FaultError::Unmapped));
     }
     check_eq!(user::load(page(31))?, 0);
+    Ok(())
+}
+
+/// The CPU that has loaded from them still translates the old addresses, until the move flushes it.
+fn pages_that_could_only_be_read_are_forgotten_where_they_were(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(8)?;
+    mm.mprotect(page(-4), bytes(8), Prot::READ)?;
+    let _adopted = mm.adopt();
+    for n in -4..4 {
+        check_eq!(user::load(page(n))?, n as u64);
+    }
+    let away = page(100);
+    mm.mremap(page(-2), bytes(4), bytes(4), RemapFlags::FIXED, Some(away))?;
+    for n in -2..2 {
+        check_eq!(user::load(page(n)), Err(FaultError::Unmapped));
+        check_eq!(user::load(page(102 + n))?, n as u64);
+    }
     Ok(())
 }
 

@@ -12,7 +12,6 @@ use super::write;
 use crate::error::MmError;
 use crate::frame::NIL;
 use crate::handle::MmRef;
-use crate::knobs::{self, Knob};
 use crate::pt::gather::Gather;
 use crate::vma::edit::{self, Taken};
 use crate::vma::set::VmaSet;
@@ -60,19 +59,9 @@ pub(super) fn unmap(
     };
     let (taken, Range { start, end }) = span;
     zap::range(&mut gather, start, end);
-    let mut late = None;
-    if knobs::on(Knob::UnlinkFirst) {
-        taken.discard();
-    } else {
-        late = Some(taken);
-    }
+    taken.discard();
     if tables == OldTables::Free {
         free_tables(&mut gather, set, start, end);
-    }
-    if let Some(taken) = late {
-        // The rule is broken: a reverse walk may still be in the tables.
-        gather.flush();
-        taken.discard();
     }
     Ok(())
 }
@@ -106,8 +95,7 @@ fn detach(
         let (low, high) = (area.start().max(start), area.end().min(end));
         bytes += high - low;
         span.end = high;
-        let stays = high - low < area.end() - area.start();
-        if area.file() != NIL && stays && knobs::on(Knob::ZapFirst) {
+        if area.file() != NIL && high - low < area.end() - area.start() {
             // An entry that may be written to must be found by whoever cleans the folio.
             zap::range(gather, low, high);
         }
