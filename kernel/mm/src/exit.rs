@@ -6,6 +6,7 @@
 //! (`mmap_lock`, locks of reverse maps).
 
 use crate::buddy;
+use crate::knobs::{self, Knob};
 use crate::mm::Mm;
 use crate::pt::gather::Gather;
 use crate::pt::{free_table, tlb};
@@ -43,8 +44,12 @@ pub(crate) fn teardown(id: u32, mm: &Mm) {
     // From the lowest area up: a table goes with the last area that it covers some of.
     while let Some(vma_id) = set.pop() {
         let (start, end) = (vma(vma_id).start(), vma(vma_id).end());
-        edit::discard(vma_id);
         let next = set.first().map_or(USER_TOP, |above| vma(above).start());
+        if !knobs::on(Knob::UnlinkFirst) {
+            zap::tables(&mut gather, start, end, 0, next);
+            gather.flush();
+        }
+        edit::discard(vma_id);
         zap::tables(&mut gather, start, end, 0, next);
     }
     // Under the explorer a rule may be broken: its oracles find what was lost.

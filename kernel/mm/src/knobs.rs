@@ -34,7 +34,7 @@ knobs! {
         SlotBeforePte = "slot_before_pte", rule 7, "the folio is in the swap cache before its entry names the slot";
         CowFlush = "cow_flush", rule 1, "a copy on write flushes every CPU before the copy is mapped";
         BatchedPending = "batched_pending", rule 1, "operations flush first what reclaim has put off";
-        GatheredPending = "gathered_pending", rule 1, "mprotect and private copies flush first what a file's truncation has put off";
+        GatheredPending = "gathered_pending", rule 1, "mprotect, private copies and other gathers flush as well what a gather has put off";
         LazyFlush = "lazy_flush", rule 3, "MADV_FREE flushes after clearing dirty bits";
         PteRecheck = "pte_recheck", rule 4, "a fault looks at the entry again under its lock";
         SwapinWait = "swapin_wait", rule 7, "a page is mapped only after it was read from the disk";
@@ -51,6 +51,17 @@ knobs! {
         TruncateUnmap = "truncate_unmap", rule 10, "truncation unmaps a page once more under its folio lock before it leaves the cache";
         TruncateCopies = "truncate_copies", rule 10, "truncation takes away what private areas have copied meanwhile";
         SoleByRefs = "sole_by_refs", rule 14, "a folio is mine alone only if nobody else holds a reference, whatever its mapcount";
+        MissedGen = "missed_gen", rule 1, "a CPU that has missed more than one request flushes everything";
+        AckedFirst = "acked_first", rule 1, "others hear of a flush only once every CPU has acknowledged it";
+        MoveFlush = "move_flush", rule 1, "a move flushes before reverse walks can see the new place";
+        SlotRecheck = "slot_recheck", rule 4, "a folio is asked for its slot again once it is locked";
+        GrowRecheck = "grow_recheck", rule 4, "a stack grows only after another look with its areas locked";
+        ForkDirty = "fork_dirty", rule 7, "a fork copies the dirty bit as it was when the write bit went";
+        UnlinkFirst = "unlink_first", rule 5, "tables go only after their areas have left the reverse maps";
+        CutOverlap = "cut_overlap", rule 16, "where an area is cut in two or joined, reverse walks find each page in one of them";
+        ZapFirst = "zap_first", rule 16, "pages of files are unmapped before their area gets shorter";
+        ForkLinked = "fork_linked", rule 16, "a child's area is in its file's tree before it gets entries";
+        ChildAfter = "child_after", rule 16, "a child's area comes after its parent's in their file's tree";
         FatOrder = "fat_order", rule 15, "a cluster of a FAT volume is free only once nothing durable leads to it";
     }
     variants {

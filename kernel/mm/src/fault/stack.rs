@@ -3,6 +3,7 @@
 //! Takes `mmap_lock` exclusively; sleeps. The area's own anon_vma tree is adjusted with it.
 
 use crate::error::MmError;
+use crate::knobs::{self, Knob};
 use crate::mm::Mm;
 use crate::stats::{Event, count};
 use crate::vma::set::STACK_GUARD_GAP;
@@ -24,7 +25,8 @@ pub(crate) fn expand(mm: &Mm, va: VirtAddr) -> Result<(), MmError> {
     let id = set.find_id(va).ok_or(MmError::NotMapped)?;
     let area = vma(id);
     let start = va.page().0;
-    if area.contains(va) {
+    // Another thread's fault has grown it, or put something else there, before this one had the lock.
+    if area.contains(va) && knobs::on(Knob::GrowRecheck) {
         return Ok(());
     }
     let floor = set.prev(id).map_or(arch::addr::USER_MIN, |below| {
@@ -32,7 +34,7 @@ pub(crate) fn expand(mm: &Mm, va: VirtAddr) -> Result<(), MmError> {
         let can_be_overrun = below.flags() & vm::PROT != 0 && !below.has(vm::GROWSDOWN);
         below.end() + if can_be_overrun { STACK_GUARD_GAP } else { 0 }
     });
-    let grown = ((area.start() - start) >> arch::PAGE_SHIFT) as u32;
+    let grown = (area.start().saturating_sub(start) >> arch::PAGE_SHIFT) as u32;
     let too_large = area.end() - start > STACK_MAX;
     if !area.has(vm::GROWSDOWN) || too_large || start < floor || area.pgoff() < grown {
         return Err(MmError::NotMapped);

@@ -72,7 +72,7 @@ impl Fault<'_> {
             folio::wait_read(folio.pfn());
         }
         let guard = folio::lock(folio.pfn());
-        if cache::slot_of(&guard) != Some(slot) {
+        if cache::slot_of(&guard) != Some(slot) && knobs::on(Knob::SlotRecheck) {
             return retry;
         }
         if waits && !guard.frame().has(flag::UPTODATE) {

@@ -16,7 +16,7 @@ use crate::buddy::Gfp;
 use crate::error::MmError;
 use crate::frame::{flag, frame};
 use crate::handle::MmRef;
-use crate::knobs::Knob;
+use crate::knobs::{self, Knob};
 use crate::mm::Mm;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{PmdRef, PteLocked, tlb};
@@ -91,6 +91,9 @@ impl Copy<'_> {
                     return Err(MmError::Killed);
                 }
                 self.table(&span)?;
+            }
+            if !knobs::on(Knob::ForkLinked) {
+                links::link_file(copy, id);
             }
         }
         Ok(())
@@ -172,7 +175,12 @@ impl Copy<'_> {
             self.weak.note(va);
             // As it was at this very moment: a store that was faster than us has set D, which the child must
             // have too, for its copy may be the one that outlives the other.
-            from.clear_bits(pte::WRITE)
+            let then = from.clear_bits(pte::WRITE);
+            if knobs::on(Knob::ForkDirty) {
+                then
+            } else {
+                entry
+            }
         } else {
             entry
         };

@@ -13,6 +13,7 @@ use super::munmap::{self, OldTables};
 use super::write;
 use crate::error::MmError;
 use crate::handle::MmRef;
+use crate::knobs::{self, Knob};
 use crate::pt::gather::Gather;
 use crate::pt::tables::{Span, Tables};
 use crate::pt::{PmdRef, PteLocked, tlb};
@@ -255,7 +256,9 @@ impl Remap<'_> {
             self.set.insert(id);
             // No area is at the old place any more, and reverse walks wait for the lock that is held here.
             munmap::free_tables(&mut gather, self.set, old.start, old.end);
-            gather.flush();
+            if knobs::on(Knob::MoveFlush) {
+                gather.flush();
+            }
         });
     }
 }

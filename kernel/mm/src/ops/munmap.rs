@@ -12,6 +12,7 @@ use super::write;
 use crate::error::MmError;
 use crate::frame::NIL;
 use crate::handle::MmRef;
+use crate::knobs::{self, Knob};
 use crate::pt::gather::Gather;
 use crate::vma::edit::{self, Taken};
 use crate::vma::set::VmaSet;
@@ -59,9 +60,19 @@ pub(super) fn unmap(
     };
     let (taken, Range { start, end }) = span;
     zap::range(&mut gather, start, end);
-    taken.discard();
+    let mut late = None;
+    if knobs::on(Knob::UnlinkFirst) {
+        taken.discard();
+    } else {
+        late = Some(taken);
+    }
     if tables == OldTables::Free {
         free_tables(&mut gather, set, start, end);
+    }
+    if let Some(taken) = late {
+        // The rule is broken: a reverse walk may still be in the tables.
+        gather.flush();
+        taken.discard();
     }
     Ok(())
 }
@@ -95,7 +106,8 @@ fn detach(
         let (low, high) = (area.start().max(start), area.end().min(end));
         bytes += high - low;
         span.end = high;
-        if area.file() != NIL && high - low < area.end() - area.start() {
+        let stays = high - low < area.end() - area.start();
+        if area.file() != NIL && stays && knobs::on(Knob::ZapFirst) {
             // An entry that may be written to must be found by whoever cleans the folio.
             zap::range(gather, low, high);
         }

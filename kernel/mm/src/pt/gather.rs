@@ -285,7 +285,7 @@ impl Drop for Gather<'_> {
     fn drop(&mut self) {
         self.mm.touch_gathers(AccessKind::Read);
         // Acquire pairs with the Release below: a gather that is no longer counted has flushed.
-        if self.mm.gathers.load(Ordering::Acquire) > 1 {
+        if self.mm.gathers.load(Ordering::Acquire) > 1 && knobs::on(Knob::GatheredPending) {
             // Another one may have taken entries of the same range out, and not have flushed yet. They are
             // promised to be gone when this operation is over (Linux commit 99baac21).
             self.start = 0;

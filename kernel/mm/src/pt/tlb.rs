@@ -12,7 +12,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 use sync::irq::IrqGuard;
 use sync::point::AccessKind;
-use sync::tlb::{Counted, CpuState, Machine, Request, Shootdown, Space};
+use sync::tlb::{Counted, CpuState, Machine, Order, Request, Shootdown, Space};
 use sync::{CpuMask, cpu};
 
 /// Up to this many pages are flushed one by one; above it the whole TLB goes (Linux's default).
@@ -93,6 +93,13 @@ impl Machine for Here {
             Counted::Received => Event::TlbRemoteFlushReceived,
         };
         count_n(event, n);
+    }
+    #[inline(always)]
+    fn keeps(&self, order: Order) -> bool {
+        knobs::on(match order {
+            Order::Missed => Knob::MissedGen,
+            Order::Acknowledged => Knob::AckedFirst,
+        })
     }
 }
 

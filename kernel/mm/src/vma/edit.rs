@@ -12,6 +12,7 @@ use super::set::{MAX_AREAS, VmaSet};
 use super::{anon, imap, links, pool, vma};
 use crate::error::MmError;
 use crate::frame::NIL;
+use crate::knobs::{self, Knob};
 use crate::pagecache::opened::OpenFile;
 use arch::PAGE_SHIFT;
 
@@ -64,13 +65,17 @@ pub(crate) fn cut(set: &mut VmaSet, at: u64) -> Result<(), MmError> {
         return Ok(());
     };
     let old = vma(id);
-    let pgoff = old.pgoff() + pages(at - old.start());
-    let upper = create(set, old.mm(), at, old.end(), pgoff, old.flags())?;
-    if let Err(e) = links::clone(upper, id) {
+    let (pgoff, end) = (old.pgoff() + pages(at - old.start()), old.end());
+    let upper = create(set, old.mm(), at, end, pgoff, old.flags())?;
+    if !knobs::on(Knob::CutOverlap) {
+        links::set_end(id, at);
+    }
+    let linked = links::clone(upper, id);
+    links::set_end(id, if linked.is_ok() { at } else { end });
+    if let Err(e) = linked {
         pool().free(upper);
         return Err(e);
     }
-    links::set_end(id, at);
     set.moved(id);
     set.insert(upper);
     Ok(())
@@ -102,9 +107,15 @@ pub(crate) fn heal(set: &mut VmaSet, at: u64) {
     if a.start() == at && a.flags() == b.flags() && continues(below, above) {
         let end = a.end();
         set.remove(above);
+        let overlaps = knobs::on(Knob::CutOverlap);
+        if !overlaps {
+            discard(above);
+        }
         links::set_end(below, end);
         set.moved(below);
-        discard(above);
+        if overlaps {
+            discard(above);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::{anon, imap};
 use crate::error::MmError;
+use crate::knobs::{self, Knob};
 
 /// Runs `change`, which alters `start`, `end` or `pgoff` of the given areas of one family and file: reverse walks see
 /// before or after.
@@ -33,8 +34,21 @@ pub(crate) fn clone(dst: u32, src: u32) -> Result<(), MmError> {
 /// [`MmError::NoMemory`]; `child` has no links then.
 pub(crate) fn fork(child: u32, parent: u32) -> Result<(), MmError> {
     anon::fork(child, parent)?;
-    imap::clone(child, parent);
+    if knobs::on(Knob::ForkLinked) {
+        link_file(child, parent);
+    }
     Ok(())
+}
+
+/// The file's half of [`fork`]: the child's area comes after the parent's in the tree. A fork copies from one to the other
+/// while a truncation goes through both: what it takes from the parent's area last was copied before, and is taken from
+/// the child's after that.
+pub(crate) fn link_file(child: u32, parent: u32) {
+    imap::clone(child, parent);
+    if !knobs::on(Knob::ChildAfter) {
+        // What goes in last comes after its equals.
+        imap::adjust(&[parent], || ());
+    }
 }
 
 /// Takes an area out of every reverse map: its tables may be freed afterwards.

@@ -3,7 +3,7 @@
 //!
 //! Interrupts are off wherever a CPU changes its own record; no other CPU does. Takes no lock.
 
-use super::{Change, Counted, EVERYTHING, Machine, NO_SPACE, Shootdown, Space};
+use super::{Change, Counted, EVERYTHING, Machine, NO_SPACE, Order, Shootdown, Space};
 use crate::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::irq::IrqGuard;
 use crate::point::{self, AccessKind, PointKind, class};
@@ -88,7 +88,9 @@ impl Holder {
         }
         let missed_none_before = change.generation == local + 1 || broken(Twin::MissedBefore);
         let is_last = change.generation == now || broken(Twin::MissedAfter);
-        if missed_none_before && is_last {
+        // (A request for everything has no range.)
+        let believed = change.generation != 0 && !machine.keeps(Order::Missed);
+        if missed_none_before && is_last || believed {
             machine.flush_range(&change.addresses);
         } else {
             machine.flush_all();

@@ -79,6 +79,20 @@ pub trait Machine {
     fn kick(&self, cpu: usize);
     /// It happened `n` times.
     fn count(&self, what: Counted, n: u64);
+    /// Whether an order is kept: tests of what lies above break one on purpose.
+    #[inline(always)]
+    fn keeps(&self, _: Order) -> bool {
+        true
+    }
+}
+
+/// What relies on others' flushes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// A CPU that has missed more than one request flushes everything.
+    Missed,
+    /// Others hear of a flush only once every CPU has acknowledged it.
+    Acknowledged,
 }
 
 /// What translations changed, and the generation that says so.
@@ -132,6 +146,9 @@ impl Shootdown {
             addresses,
             generation,
         };
+        if !machine.keeps(Order::Acknowledged) {
+            space.note_flushed(generation);
+        }
         let me = machine.cpu();
         let remote = self.targets(machine, space, me, freed_tables);
         if !remote.is_empty() {

@@ -2,11 +2,14 @@
 //! and 14).
 
 use arch::upcall::Access;
-use arch::{PAGE_SIZE, Pfn, VirtAddr};
+use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
 use mm::{Advice, MmError, Prot};
 
-use super::play::{self, FEW_STOPS, HOME, Play, dont_need, free, must, one_space, page};
+use super::play::{
+    self, FEW_STOPS, HOME, Play, dont_need, family, free, must, one_space, page, page_on_disk,
+    remember_frame, remembered,
+};
 use crate::race::disk::PAGES as DISK_PAGES;
 use crate::race::stage::Stage;
 
@@ -14,30 +17,7 @@ use crate::race::stage::Stage;
 fn shared_page(stage: &Stage) -> Result<(), MmError> {
     one_space(stage, 1)?;
     stage.fill(0, HOME, 1)?;
-    fork(stage)
-}
-
-/// The parent's page is on the disk and nowhere else.
-fn page_on_disk(stage: &Stage) -> Result<(), MmError> {
-    one_space(stage, 1)?;
-    stage.fill(0, HOME, 1)?;
-    stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut)
-}
-
-fn fork(stage: &Stage) -> Result<(), MmError> {
-    stage.put(1, stage.space(0).fork()?);
-    stage.forked(0, 1);
-    Ok(())
-}
-
-/// The frame that the parent maps, for those who look for it by number.
-fn remember_frame(stage: &Stage) {
-    let pfn = stage.frame_of(0, HOME);
-    stage.set(0, pfn.map_or(0, |p| u64::from(p.0)));
-}
-
-fn frame(stage: &Stage) -> Pfn {
-    Pfn(stage.get(0) as u32)
+    family(stage, 0, 1)
 }
 
 /// The parent gives the page up.
@@ -58,22 +38,22 @@ pub(super) static HALF_UNMAPPED: Play = Play {
         page_on_disk(stage)?;
         let faulted = stage.space(0).fault(HOME, Access::Read);
         faulted.map_err(|_| MmError::NotMapped)?;
-        fork(stage)?;
-        remember_frame(stage);
+        family(stage, 0, 1)?;
+        remember_frame(stage, HOME);
         Ok(())
     },
     enter: |stage, me| match me {
         0 => must(stage, "load", stage.load(HOME)),
         // The translation stays; to reclaim, the page looks unused.
-        1 => mm::reclaim::age(frame(stage)),
+        1 => mm::reclaim::age(remembered(stage)),
         _ => {}
     },
     run: |stage, me| match me {
         0 => {}
-        1 => mm::reclaim::one_if_unused(frame(stage)),
+        1 => mm::reclaim::one_if_unused(remembered(stage)),
         _ => {
             must(stage, "store", stage.store(HOME, 20));
-            mm::reclaim::one_if_unused(frame(stage));
+            mm::reclaim::one_if_unused(remembered(stage));
         }
     },
     ..Play::NEW
@@ -87,7 +67,7 @@ pub(super) static TWO_RECLAIMERS: Play = Play {
     is_small: false,
     run: |stage, me| match me {
         0 => {}
-        1 | 2 => mm::reclaim::one_if_unused(frame(stage)),
+        1 | 2 => mm::reclaim::one_if_unused(remembered(stage)),
         _ => must(stage, "store", stage.store(HOME, 20)),
     },
     ..HALF_UNMAPPED
@@ -102,7 +82,7 @@ pub(super) static SWAPIN_VS_ZAP: Play = Play {
     spaces: &[Some(0), Some(0), Some(1)],
     setup: |stage| {
         page_on_disk(stage)?;
-        fork(stage)
+        family(stage, 0, 1)
     },
     enter: |stage, me| {
         if me == 1 {
@@ -224,7 +204,7 @@ const ALL_BUT_ONE: u64 = DISK_PAGES as u64 - 2;
 pub(super) static SLOT_USED_AGAIN: Play = Play {
     name: "slot-used-again",
     about: "A drops a page that B brings back from the disk, and swaps another one out to the same slot",
-    fixes: &[],
+    fixes: &[Knob::SlotRecheck],
     spaces: &[Some(0), Some(0)],
     stops: FEW_STOPS,
     setup: |stage| {

@@ -6,7 +6,9 @@ use arch::upcall::FaultError;
 use mm::knobs::Knob;
 use mm::{MapFlags, MmError, MmRef, Prot};
 
-use super::play::{FEW_STOPS, HOME, Play, dont_need, move_to, must, page, told, unmap, whatever};
+use super::play::{
+    FEW_STOPS, HOME, Play, dont_need, move_to, must, page, sync_twice, told, unmap, whatever,
+};
 use crate::race::stage::Stage;
 
 /// One page of a file, mapped in the space at place 0. A second one keeps the table, whose end would be a flush of its own.
@@ -41,12 +43,6 @@ const VARIANTS: &[Knob] = &[
     Knob::LateDirtyPending,
     Knob::ImmediateGather,
 ];
-
-fn sync_twice(stage: &Stage) {
-    for _ in 0..2 {
-        must(stage, "sync", stage.sync_file(0));
-    }
-}
 
 /// What a sync promises, of writes.
 pub(super) static WRITE_VS_SYNC: Play = Play {
@@ -297,7 +293,7 @@ pub(super) static TRUNCATE_VS_MPROTECT: Play = Play {
 pub(super) static DROP_VS_DROP: Play = Play {
     name: "drop-vs-drop",
     about: "A drops a page that B has in its TLB; B drops it as well and looks",
-    fixes: &[Knob::TlbFlush],
+    fixes: &[Knob::TlbFlush, Knob::GatheredPending],
     variants: &[],
     spaces: &[Some(0), Some(0)],
     is_small: true,
@@ -376,7 +372,7 @@ pub(super) static REAP_VS_AROUND: Play = Play {
 pub(super) static MREMAP_VS_MKCLEAN: Play = Play {
     name: "mremap-vs-mkclean",
     about: "A moves a page of a file that C stores to, where it was, while it can; B makes the file durable",
-    fixes: &[],
+    fixes: &[Knob::MoveFlush],
     variants: &[],
     // Between the locks and the flush as well.
     stops: Play::NEW.stops,

@@ -1,10 +1,15 @@
 //! The scenarios by name.
 
 mod alone;
+mod areas;
 mod damage;
+mod family;
 mod files;
+mod flushes;
 mod looks;
 mod memory;
+mod moves;
+mod msync;
 mod opening;
 mod planted;
 mod play;
@@ -104,10 +109,41 @@ pub static ALL: &[&dyn Scenario] = &[
     &opening::EXTENTS_VS_READ,
     &opening::FORGET_VS_READ,
     &opening::MKSWAP_VS_SWAPON,
+    &areas::MPROTECT_CUTS,
+    &areas::MPROTECT_JOINS,
+    &areas::MUNMAP_MIDDLE,
+    &areas::SHRINK_AND_GROW,
+    &areas::MPROTECT_VS_TWO,
+    &areas::FIXED_VS_TWO,
+    &areas::STACK_VS_STACK,
+    &areas::STACK_VS_MMAP,
+    &moves::MREMAP_OVER,
+    &moves::MREMAP_TABLE,
+    &moves::MREMAP_TWICE,
+    &moves::MREMAP_VS_TWO,
+    &family::FORK_VS_FIRST_STORE,
+    &family::FORK_VS_LAZY_STORE,
+    &family::LAZY_VS_ZAP,
+    &family::LAZY_VS_RECLAIM,
+    &family::GRANDCHILD,
+    &family::FORK_OF_FORK,
+    &family::TRUNCATE_VS_FORK,
+    &family::TRUNCATE_VS_FORK_VS_COPY,
+    &family::EXIT_VS_RECLAIM,
+    &family::EXIT_VS_TRUNCATE,
+    &family::EXIT_VS_LAZY,
+    &family::LOOKS_VS_MUNMAP,
+    &flushes::FLUSH_BESIDE_BATCH,
+    &flushes::FLUSH_AFTER_BATCH,
+    &flushes::WILLNEED_VS_DROP,
+    &flushes::COLD_VS_RECLAIM,
+    &msync::MSYNC_VS_STORE,
+    &msync::MSYNC_VS_ZAP,
+    &msync::MSYNC_VS_TRUNCATE,
 ];
 
-/// Those that want more CPUs than the usual machine has (`--cpus 5`): by name only.
-pub static WIDE: &[&dyn Scenario] = &[&alone::TWO_RECLAIMERS];
+/// Those that want more CPUs than the usual machine has (`--cpus 5`), or more time than the others: by name only.
+pub static WIDE: &[&dyn Scenario] = &[&alone::TWO_RECLAIMERS, &family::FORK_VS_STORE_VS_RECLAIM];
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
 pub static PLANTED: &[(&dyn Scenario, &str)] = &[

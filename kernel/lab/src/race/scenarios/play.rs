@@ -2,8 +2,8 @@
 
 use alloc::string::String;
 
-use arch::upcall::FaultError;
-use arch::{PAGE_SIZE, VirtAddr};
+use arch::upcall::{Access, FaultError};
+use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::knobs::Knob;
 use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags};
 use sync::point::PointKind;
@@ -29,6 +29,14 @@ pub(super) const FEW_STOPS: Kinds = Kinds::USUAL
 
 /// Where those stop that touch very many things: not where references are counted, either.
 pub(super) const FEWER_STOPS: Kinds = FEW_STOPS.without(PointKind::Count);
+
+/// As [`FEWER_STOPS`], nor at changes of cells: for what locks and waits decide.
+pub(super) const LOCK_STOPS: Kinds = FEWER_STOPS.without(PointKind::CellWrite);
+
+/// Where actors stop that walk through tables which another takes away.
+pub(super) const WALK_STOPS: Kinds = Kinds::USUAL
+    .without(PointKind::Space)
+    .without(PointKind::IpiSend);
 
 /// See the module text; the fields are those of [`Scenario`].
 pub(super) struct Play {
@@ -168,6 +176,70 @@ pub(super) fn fork(stage: &Stage) {
     match stage.forking(&stage.space(0)) {
         Some(child) => stage.put(1, child),
         None => stage.violated("refused", "fork".into()),
+    }
+}
+
+/// Before a run: the child at place `child` is a copy of the space at place `parent`.
+pub(super) fn family(stage: &Stage, parent: usize, child: usize) -> Result<(), MmError> {
+    stage.put(child, stage.space(parent).fork()?);
+    stage.forked(parent, child);
+    Ok(())
+}
+
+/// The frame of the page at `va` in the space at place 0 is what [`remembered`] says: in the scenario's own word 0.
+pub(super) fn remember_frame(stage: &Stage, va: VirtAddr) {
+    let pfn = stage.frame_of(0, va);
+    stage.set(0, pfn.map_or(0, |p| u64::from(p.0)));
+}
+
+/// The frame of [`remember_frame`].
+pub(super) fn remembered(stage: &Stage) -> Pfn {
+    Pfn(stage.get(0) as u32)
+}
+
+/// Reclaim comes to the frame by itself, without a lock of a space.
+pub(super) fn reclaim_remembered(stage: &Stage) {
+    mm::reclaim::one(remembered(stage));
+}
+
+/// One filled page at [`HOME`] in the space at place 0, on the disk and nowhere else.
+pub(super) fn page_on_disk(stage: &Stage) -> Result<(), MmError> {
+    one_space(stage, 1)?;
+    stage.fill(0, HOME, 1)?;
+    stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut)
+}
+
+/// As [`page_on_disk`], brought back for a load: the page is in memory as well, and clean.
+pub(super) fn page_in_both(stage: &Stage) -> Result<(), MmError> {
+    page_on_disk(stage)?;
+    let faulted = stage.space(0).fault(HOME, Access::Read);
+    faulted.map_err(|_| MmError::NotMapped)
+}
+
+/// One page at [`HOME`] in the space at place 0 that was filled, and given up to whoever reclaims it first.
+pub(super) fn lazy_page(stage: &Stage) -> Result<(), MmError> {
+    one_space(stage, 1)?;
+    stage.fill(0, HOME, 1)?;
+    free(stage, 0, HOME);
+    Ok(())
+}
+
+/// The file at place 0, of `pages` pages that hold 1 on the disk, mapped shared at [`HOME`] in the space at place 0.
+pub(super) fn mapped_file(stage: &Stage, pages: u32) -> Result<(), MmError> {
+    stage.open_file(0, pages)?;
+    for i in 0..u64::from(pages) {
+        stage.on_disk(0, i * PAGE_SIZE, 1);
+    }
+    let space = MmRef::new()?;
+    stage.map_file(&space, HOME, u64::from(pages), 0, 0, MapFlags::SHARED)?;
+    stage.put(0, space);
+    Ok(())
+}
+
+/// The file at place 0 is made durable, twice.
+pub(super) fn sync_twice(stage: &Stage) {
+    for _ in 0..2 {
+        must(stage, "sync", stage.sync_file(0));
     }
 }
 

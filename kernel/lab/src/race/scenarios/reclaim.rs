@@ -6,7 +6,8 @@ use mm::knobs::Knob;
 use mm::{Advice, MmError, Prot};
 
 use super::play::{
-    FEW_STOPS, HOME, Play, fork, free, map, move_to, must, one_space, page, told, unmap,
+    FEW_STOPS, HOME, Play, fork, free, map, move_to, must, one_space, page, page_on_disk,
+    reclaim_remembered, remember_frame, told, unmap,
 };
 use crate::race::model::Fresh;
 use crate::race::stage::Stage;
@@ -16,26 +17,9 @@ fn page_out(stage: &Stage) {
     must(stage, "madvise", out);
 }
 
-/// For [`reclaim_remembered`].
-fn remember_frame(stage: &Stage) {
-    let pfn = stage.frame_of(0, HOME);
-    stage.set(0, pfn.map_or(0, |p| u64::from(p.0)));
-}
-
-/// Reclaim comes to the frame by itself, without a lock of the space.
-fn reclaim_remembered(stage: &Stage) {
-    mm::reclaim::one(arch::Pfn(stage.get(0) as u32));
-}
-
 fn one_filled_page(stage: &Stage) -> Result<(), MmError> {
     one_space(stage, 1)?;
     stage.fill(0, HOME, 1)
-}
-
-/// The page is on the disk and nowhere else.
-fn one_page_on_disk(stage: &Stage) -> Result<(), MmError> {
-    one_filled_page(stage)?;
-    stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut)
 }
 
 /// A word that is stored once, beside the one that the actors write.
@@ -97,7 +81,7 @@ pub(super) static MUNMAP_VS_RECLAIM: Play = Play {
     enter: |stage, me| {
         if me == 0 {
             must(stage, "store", stage.store(HOME, 1));
-            remember_frame(stage);
+            remember_frame(stage, HOME);
         }
     },
     run: |stage, me| {
@@ -119,7 +103,7 @@ pub(super) static SWAPIN_VS_SWAPIN: Play = Play {
     name: "swapin-vs-swapin",
     about: "A and B use a page that is on the disk",
     fixes: &[Knob::SwapinWait],
-    setup: one_page_on_disk,
+    setup: page_on_disk,
     run: |stage, me| {
         must(stage, "load", stage.load(HOME));
         let va = VirtAddr(HOME.0 + 8 * (1 + me as u64));
@@ -155,7 +139,7 @@ pub(super) static EMPTIED_VS_FAULT: Play = Play {
     stops: FEW_STOPS,
     setup: |stage| {
         one_filled_page(stage)?;
-        remember_frame(stage);
+        remember_frame(stage, HOME);
         free(stage, 0, HOME);
         Ok(())
     },
@@ -182,7 +166,7 @@ pub(super) static MPROTECT_VS_RECLAIM: Play = Play {
     spaces: &[None, Some(0)],
     enter: |stage, me| {
         b_wrote(stage, me);
-        remember_frame(stage);
+        remember_frame(stage, HOME);
     },
     run: |stage, me| {
         if me == 0 {
