@@ -65,4 +65,6 @@ point_kinds! {
     UserWrite = "user-write", "About to store through the MMU.";
     Wake = "wake", "About to wake a sleeper, or to go on after a sleep.";
     Mark = "mark", "A place that a scenario named itself.";
+    DiskHalf = "disk-half", "About to move the second half of a request's data.";
+    DiskFail = "disk-fail", "About to fail a request.";
 }

@@ -39,6 +39,7 @@ knobs! {
         PteRecheck = "pte_recheck", rule 4, "a fault looks at the entry again under its lock";
         SwapinWait = "swapin_wait", rule 7, "a page is mapped only after it was read from the disk";
         FreeAfterWrite = "free_after_write", rule 7, "a frame is freed only after its swap write has succeeded";
+        FailedDirty = "failed_dirty", rule 7, "a page whose write failed stays dirty and in memory";
         DelayRmap = "delay_rmap", rule 2, "a zapped dirty file entry counts as mapped until every CPU has been flushed";
         FlushBeforeUnlock = "flush_before_unlock", rule 2, "dirty file entries are flushed before their table is unlocked";
         MkcleanSync = "mkclean_sync", rule 2, "cleaning a folio's entries takes the lock of each, whatever a look without it says";
@@ -47,6 +48,7 @@ knobs! {
         CleanFirst = "clean_first", rule 9, "a page is made read-only everywhere before its content goes to the disk";
         SyncWait = "sync_wait", rule 9, "a sync waits for every write of its range, whoever began it";
         SyncFlush = "sync_flush", rule 9, "a sync flushes the disk's cache after the writes and before it returns";
+        FailedTold = "failed_told", rule 9, "a failed write or flush is noted for every opener before its waiters go on";
         TruncateSize = "truncate_size", rule 10, "truncation sets the size before it unmaps and removes pages";
         TruncateUnmap = "truncate_unmap", rule 10, "truncation unmaps a page once more under its folio lock before it leaves the cache";
         TruncateCopies = "truncate_copies", rule 10, "truncation takes away what private areas have copied meanwhile";

@@ -3,8 +3,9 @@
 use super::{ObjectId, Point};
 use core::fmt;
 
-/// Most actors of a run. By convention 0 to 7 (`A` to `H`) are threads and 8 to 15 (`I` to `P`) deliver the
-/// interrupts of their CPUs, in the same order.
+/// Most actors of a run. By convention threads have the first numbers (`A` on), and 8 on (`I`)
+/// deliver the interrupts of their CPUs, in the same order; what else goes on beside the threads
+/// has the rest of either half.
 pub const MAX_ACTORS: usize = 16;
 
 /// An actor, printed as a letter from `A` to `P`.
@@ -170,6 +171,8 @@ pub enum ActorState {
         on: ObjectId,
     },
     /// Has nothing to do and may get something (a mailbox without mail, a disk without requests).
+    /// Another actor's step may lead here from [`ActorState::Ready`], where the two are ways to go
+    /// on of which one is taken.
     Idle,
     /// Has ended.
     Done,

@@ -33,6 +33,9 @@ pub(super) struct Node {
     pub(super) backtrack: ActorSet,
     /// The state that its step left the chosen one in.
     after: ActorState,
+    /// Who could have gone on instead, and has nothing to do after the step: it took another way of
+    /// the same choice.
+    pub(super) withdrawn: ActorSet,
     /// Who has been explored from here, the chosen one excluded.
     explored: ActorSet,
     /// Who may be chosen at all.
@@ -58,6 +61,7 @@ impl Node {
             clock: Clock::START,
             backtrack: ActorSet::EMPTY,
             after: ActorState::Done,
+            withdrawn: ActorSet::EMPTY,
             explored: ActorSet::EMPTY,
             candidates: ActorSet::EMPTY,
             last: None,
@@ -213,6 +217,9 @@ impl DepthFirst {
     fn note_after(&mut self, view: &View<'_>) {
         if let Some(node) = self.step.checked_sub(1).and_then(|i| self.nodes.get_mut(i)) {
             node.after = view.state(node.chosen);
+            let others = node.enabled.without(ActorSet::single(node.chosen));
+            let has_nothing = |a: &ActorId| view.state(*a) == ActorState::Idle;
+            node.withdrawn = others.iter().filter(has_nothing).collect();
         }
     }
 

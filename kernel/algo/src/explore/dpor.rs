@@ -4,6 +4,10 @@
 //! Two steps race if they are dependent, nothing else orders them, and both could have been next at the same time. For
 //! the latest step of each other actor that a step races with, the search has to try a run that has the later
 //! one first. Order is kept in vector clocks.
+//!
+//! A step that leaves another actor without anything to do, which could have gone on instead, races
+//! with what that one would have done, though it never does: from the same state it goes first,
+//! too. The races of its step with earlier ones are those of that run.
 
 use super::dfs::Node;
 use super::{Access, AccessKind, ActorId, ActorSet, ActorState, Footprint, MAX_ACTORS, View};
@@ -43,6 +47,7 @@ pub(super) fn races(path: &mut [Node], fresh: usize, end: &View<'_>) {
     for k in fresh..path.len() {
         let (before, now) = path.split_at_mut(k);
         let (actor, footprint) = (now[0].chosen, now[0].footprint);
+        now[0].backtrack = now[0].backtrack.union(now[0].withdrawn);
         now[0].clock = race(before, actor, &footprint, Which::Latest);
         now[0].clock.0[actor.index()] = k as u32 + 1;
     }

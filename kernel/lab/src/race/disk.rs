@@ -1,22 +1,33 @@
-//! The disks of scenarios, one to swap to and one for files: in memory, and what each does are steps of an actor of its own.
+//! The disks of scenarios, one to swap to and one for files: in memory, and what each does are
+//! steps of actors of its own.
 //!
-//! A request of an actor waits until the explorer lets the disk move the data, and again until it lets it report
-//! the end, in that order; memory written in between is as undefined as with DMA. Requests of others (swapon) are
-//! served at once. First come, first served. The disk for files has a cache: what was written to it lasts only
-//! once a flush has been done.
+//! A request of an actor waits until the explorer lets the disk move the data, and again until it
+//! lets it report the end; memory written in between is as undefined as with DMA. Requests of
+//! others (swapon) are served at once. The disk for files has a cache: what was written to it lasts
+//! only once a flush has been done. Where the scenario asks for it ([`Disks`]), requests fail,
+//! overtake each other, and move their data in halves; docs/explorer.md has the steps and what they
+//! touch.
 //!
-//! Locks: a spinning leaf of its own, never held over a call. Never sleeps.
+//! Locks: spinning leaves of its own, never held over a call. Never sleeps.
+
+mod places;
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use algo::explore::{Access, AccessKind, Footprint, PointKind};
 use arch::block::{Bio, BlockDevice, Busy, IoError, Op, SECTOR};
 use arch::upcall::upcalls;
 use sync::point::{self, class, object};
+
+pub(super) use places::PLACES;
+use places::{Next, Places};
+
+use super::scenario::Disks;
 
 /// Pages on it, the header's included.
 pub(super) const PAGES: usize = 64;
@@ -25,9 +36,11 @@ const SECTORS_PER_PAGE: u64 = arch::PAGE_SIZE / SECTOR;
 /// Requests that it takes at a time.
 const QUEUE: usize = 16;
 
-struct Request {
-    bio: &'static Bio,
-    moved: bool,
+/// A request that failed.
+struct Failed {
+    op: Op,
+    /// Pages of the disk, counted from its first.
+    pages: Range<u64>,
 }
 
 /// See the module text.
@@ -42,7 +55,8 @@ pub(super) struct RaceDisk {
     words: Words,
     /// What lasts, if that is not all that was written.
     lasting: Option<Words>,
-    queue: spin::Mutex<VecDeque<Request>>,
+    requests: spin::Mutex<Places<&'static Bio>>,
+    failed: spin::Mutex<Vec<Failed>>,
     completed: AtomicU64,
     /// One bit per page that was written since the last [`RaceDisk::wipe`].
     written: AtomicU64,
@@ -54,6 +68,11 @@ pub(super) static SWAP: RaceDisk = RaceDisk::new("race0", 0, 0, 1, None);
 /// The disk for files.
 pub(super) static DATA: RaceDisk =
     RaceDisk::new("race1", 1, DATA_FIRST as u64, 0, Some(spin::Once::new()));
+
+/// What the disks may do in this run.
+static DISKS: spin::Mutex<Disks> = spin::Mutex::new(Disks::TAME);
+/// Requests, of either, that may still fail.
+static FAILURES: AtomicU8 = AtomicU8::new(0);
 
 /// Actors swap to [`SWAP`], also after one has put an end to that.
 ///
@@ -74,6 +93,47 @@ pub(super) const WIPED: u64 = 0x4e4f_5448_494e_4721;
 
 type Words = spin::Once<Box<[AtomicU64]>>;
 
+/// A run begins: the disks are empty, and may do what `disks` says.
+pub(super) fn start_run(disks: Disks) {
+    *DISKS.lock() = disks;
+    FAILURES.store(disks.failures, Relaxed);
+    let places = if disks.overtake { PLACES } else { 1 };
+    for disk in [&DATA, &SWAP] {
+        disk.requests.lock().clear(places);
+        disk.failed.lock().clear();
+        disk.wipe();
+    }
+}
+
+/// No request fails any more in this run.
+pub(super) fn obey() {
+    FAILURES.store(0, Relaxed);
+}
+
+/// Requests of either disk that have failed in this run.
+pub(super) fn failed_requests() -> usize {
+    touch_failures();
+    [&DATA, &SWAP].iter().map(|d| d.failed.lock().len()).sum()
+}
+
+/// The failures that are left and were, in footprints.
+fn failures() -> u32 {
+    object(class::DISK, 1 << 32)
+}
+
+/// The running actor looks at what has failed.
+fn touch_failures() {
+    if DISKS.lock().failures > 0 {
+        point::touch(AccessKind::Read, failures);
+    }
+}
+
+/// Requests are worked on at the same time: what is more than the queue tells them apart in
+/// footprints.
+fn overtake() -> bool {
+    DISKS.lock().overtake
+}
+
 fn wiped() -> Box<[AtomicU64]> {
     (0..PAGES * WORDS).map(|_| AtomicU64::new(WIPED)).collect()
 }
@@ -88,6 +148,13 @@ fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
     for (f, t) in from.iter().zip(to) {
         t.store(f.load(Relaxed), Relaxed);
     }
+}
+
+/// The words of page `n` that lie in part `part` of `parts` of a request for `pages` pages.
+fn share(n: usize, pages: usize, part: u8, parts: u8) -> Range<usize> {
+    let edge = |part: u8| pages * WORDS * usize::from(part) / usize::from(parts);
+    let in_page = |word: usize| word.clamp(n * WORDS, (n + 1) * WORDS) - n * WORDS;
+    in_page(edge(part))..in_page(edge(part + 1))
 }
 
 impl RaceDisk {
@@ -105,7 +172,8 @@ impl RaceDisk {
             kept,
             words: spin::Once::new(),
             lasting,
-            queue: spin::Mutex::new(VecDeque::new()),
+            requests: spin::Mutex::new(Places::new()),
+            failed: spin::Mutex::new(Vec::new()),
             completed: AtomicU64::new(0),
             written: AtomicU64::new(0),
         }
@@ -117,18 +185,43 @@ impl RaceDisk {
         if let Some(lasting) = &self.lasting {
             lasting.call_once(wiped);
         }
-        self.queue.lock().reserve(QUEUE);
+        self.requests.lock().reserve(QUEUE);
+        self.failed.lock().reserve(usize::from(u8::MAX));
     }
 
     /// The queue, in footprints.
-    pub(super) fn object(&self) -> u32 {
+    fn queue(&self) -> u32 {
         object(class::DISK, self.number)
     }
 
-    /// Forgets what was written: a run must not find on the disk what an earlier one left there. Requests that a run
-    /// left behind are forgotten as well.
-    pub(super) fn wipe(&self) {
-        self.queue.lock().clear();
+    /// What a step of `place` begins with, in footprints.
+    pub(super) fn object(&self, place: usize) -> u32 {
+        match overtake() {
+            true => object(class::DISK, self.number | (1 + place as u64) << 8),
+            false => self.queue(),
+        }
+    }
+
+    /// What lasts, and what was moved and need not last, in footprints.
+    fn cache(&self) -> u32 {
+        object(class::DISK, self.number | 1 << 16)
+    }
+
+    /// Page `n`, in footprints.
+    fn page_object(&self, n: u64) -> u32 {
+        object(class::DISK, self.number | 1 << 24 | n << 40)
+    }
+
+    /// The running actor looks at what lasts.
+    pub(super) fn touch_lasting(&self) {
+        point::touch(AccessKind::Read, || self.queue());
+        if overtake() {
+            point::touch(AccessKind::Read, || self.cache());
+        }
+    }
+
+    /// Forgets what was written: a run must not find on the disk what an earlier one left there.
+    fn wipe(&self) {
         let written = self.written.swap(0, Relaxed) & !self.kept;
         for n in (0..PAGES as u64).filter(|n| written & 1 << n != 0) {
             let both = [Some(&self.words), self.lasting.as_ref()];
@@ -137,41 +230,76 @@ impl RaceDisk {
         }
     }
 
-    /// What the disk would do next, if it has anything to do.
-    pub(super) fn next(&self) -> Option<PointKind> {
-        let first = self.queue.lock().front().map(|r| r.moved)?;
-        Some(if first {
-            PointKind::DiskDone
-        } else {
-            PointKind::DiskStart
+    /// What the disk would do next at a place, if it has anything to do there.
+    pub(super) fn next(&self, place: usize) -> Option<PointKind> {
+        let (_, next) = self.requests.lock().at(place)?;
+        Some(match next {
+            Next::Move { part: 0, .. } => PointKind::DiskStart,
+            Next::Move { .. } => PointKind::DiskHalf,
+            Next::End => PointKind::DiskDone,
         })
     }
 
-    /// Does it. The caller is where an interrupt handler may run.
-    pub(super) fn step(&self, touched: &mut Footprint) {
-        touched.add(Access::new(AccessKind::Write, self.object()));
-        let mut queue = self.queue.lock();
-        let Some(first) = queue.front_mut() else {
-            return;
-        };
-        let bio = first.bio;
-        if !first.moved {
-            first.moved = true;
-            drop(queue);
-            self.transfer(bio, touched);
-            return;
-        }
-        queue.pop_front();
-        drop(queue);
-        self.finish(bio);
+    /// The request at a place could fail now.
+    pub(super) fn may_fail(&self, place: usize) -> bool {
+        FAILURES.load(Relaxed) > 0 && self.requests.lock().at(place).is_some()
     }
 
-    fn finish(&self, bio: &'static Bio) {
+    /// Does what is next at a place. The caller is where an interrupt handler may run.
+    pub(super) fn step(&self, place: usize, touched: &mut Footprint) {
+        touched.add(Access::new(AccessKind::Write, self.object(place)));
+        let Some((bio, next)) = self.requests.lock().at(place) else {
+            return;
+        };
+        if let Next::Move { part, parts } = next {
+            self.requests.lock().moved(place);
+            return self.transfer(bio, part, parts, touched);
+        }
+        touched.add(Access::new(AccessKind::Write, self.queue()));
+        self.requests.lock().take(place);
+        self.finish(bio, Ok(()));
+    }
+
+    /// The request at a place fails, as it is. The caller is where an interrupt handler may run.
+    pub(super) fn fail(&self, place: usize, touched: &mut Footprint) {
+        for object in [self.object(place), self.queue(), failures()] {
+            touched.add(Access::new(AccessKind::Write, object));
+        }
+        let Some(bio) = self.requests.lock().take(place) else {
+            return;
+        };
+        FAILURES.fetch_sub(1, Relaxed);
+        let first = self.first_page(bio);
+        self.failed.lock().push(Failed {
+            op: bio.op(),
+            pages: first..first + bio.len() as u64,
+        });
+        self.finish(bio, Err(IoError));
+    }
+
+    /// Writes of any of `pages` that have failed in this run.
+    pub(super) fn failed_writes(&self, pages: &Range<u64>) -> usize {
+        touch_failures();
+        let among = |f: &&Failed| {
+            f.op == Op::Write && f.pages.start < pages.end && pages.start < f.pages.end
+        };
+        self.failed.lock().iter().filter(among).count()
+    }
+
+    /// Flushes that have failed in this run.
+    pub(super) fn failed_flushes(&self) -> usize {
+        touch_failures();
+        let failed = self.failed.lock();
+        failed.iter().filter(|f| f.op == Op::Flush).count()
+    }
+
+    fn finish(&self, bio: &'static Bio, result: Result<(), IoError>) {
         let end = bio.sector() + bio.len() as u64 * SECTORS_PER_PAGE;
         let fits = end <= self.sectors();
         self.completed.fetch_add(1, Relaxed);
-        // SAFETY: the request was taken off the queue, or never in it; its data was moved.
-        unsafe { bio.complete(if fits { Ok(()) } else { Err(IoError) }) };
+        // SAFETY: the request was taken off the queue, or never in it; nothing moves its data any
+        // more.
+        unsafe { bio.complete(if fits { result } else { Err(IoError) }) };
         if let Some(up) = upcalls() {
             up.bio_done(bio);
         }
@@ -180,31 +308,55 @@ impl RaceDisk {
     /// The whole request, at once.
     fn serve(&self, bio: &'static Bio) {
         bio.start();
-        self.transfer(bio, &mut Footprint::default());
+        self.transfer(bio, 0, 1, &mut Footprint::default());
         let irq = sync::irq::disable();
         let handler = sync::irq::handler();
-        self.finish(bio);
+        self.finish(bio, Ok(()));
         drop(handler);
         drop(irq);
     }
 
-    fn transfer(&self, bio: &Bio, touched: &mut Footprint) {
+    /// The first page of a request, counted from the first of the disk.
+    fn first_page(&self, bio: &Bio) -> u64 {
+        (bio.sector() / SECTORS_PER_PAGE).wrapping_sub(self.base)
+    }
+
+    fn transfer(&self, bio: &Bio, part: u8, parts: u8, touched: &mut Footprint) {
+        let apart = overtake();
+        let mut touch = |access, object| touched.add(Access::new(access, object));
         if bio.op() == Op::Flush {
+            if apart {
+                touch(AccessKind::Write, self.cache());
+            }
             return self.make_last();
         }
-        let first = (bio.sector() / SECTORS_PER_PAGE).wrapping_sub(self.base);
-        for (n, frame) in (first..).zip((0..bio.len()).map(|i| bio.frame(i))) {
-            let content = object(class::CONTENT, u64::from(frame.0));
+        let writes = bio.op() == Op::Write;
+        if apart && writes {
+            touch(AccessKind::Read, self.cache());
+        }
+        let first = self.first_page(bio);
+        for (n, i) in (first..).zip(0..bio.len()) {
+            let (frame, share) = (bio.frame(i), share(i, bio.len(), part, parts));
             let Some(on_disk) = page_of(&self.words, n) else {
                 return;
             };
-            if bio.op() == Op::Write {
-                touched.add(Access::new(AccessKind::Read, content));
+            if share.is_empty() {
+                continue;
+            }
+            let (of_memory, of_disk) = match writes {
+                true => (AccessKind::Read, AccessKind::Write),
+                false => (AccessKind::Write, AccessKind::Read),
+            };
+            touch(of_memory, object(class::CONTENT, u64::from(frame.0)));
+            if apart {
+                touch(of_disk, self.page_object(n));
+            }
+            let (memory, on_disk) = (&mm::explore::words(frame)[share.clone()], &on_disk[share]);
+            if writes {
                 self.written.fetch_or(1 << n, Relaxed);
-                copy(mm::explore::words(frame), on_disk);
+                copy(memory, on_disk);
             } else {
-                touched.add(Access::new(AccessKind::Write, content));
-                copy(on_disk, mm::explore::words(frame));
+                copy(on_disk, memory);
             }
         }
     }
@@ -226,6 +378,15 @@ impl RaceDisk {
     pub(super) fn word(&self, page: usize, index: usize) -> Option<u64> {
         let words = page_of(&self.words, page as u64)?;
         Some(words.get(index)?.load(Relaxed))
+    }
+
+    /// The running actor looks at a word, in a step of its own; see [`RaceDisk::word`].
+    pub(super) fn look(&self, page: usize, index: usize) -> Option<u64> {
+        point::at(PointKind::Mark, AccessKind::Read, || match overtake() {
+            true => self.page_object(page as u64),
+            false => self.queue(),
+        });
+        self.word(page, index)
     }
 
     /// The same as it is after a loss of power.
@@ -260,23 +421,51 @@ impl BlockDevice for RaceDisk {
             self.serve(bio);
             return Ok(());
         }
-        point::at(PointKind::DiskStart, AccessKind::Write, || self.object());
-        if bio.op() == Op::Flush {
+        point::at(PointKind::DiskStart, AccessKind::Write, || self.queue());
+        let disks = *DISKS.lock();
+        let flush = bio.op() == Op::Flush;
+        if flush && disks == Disks::TAME {
             // No memory is moved, so that nobody can tell when it happens.
             let _handler = point::Delivery::begin();
             self.serve(bio);
             return Ok(());
         }
-        let mut queue = self.queue.lock();
-        if queue.len() == QUEUE {
+        let mut requests = self.requests.lock();
+        if requests.len() == QUEUE {
             return Err(Busy);
         }
         bio.start();
-        queue.push_back(Request { bio, moved: false });
+        let parts = if disks.halves && !flush { 2 } else { 1 };
+        let place = requests.put(bio, parts);
+        drop(requests);
+        if let Some(place) = place {
+            point::touch(AccessKind::Write, || self.object(place));
+        }
         Ok(())
     }
 
     fn completed(&self) -> u64 {
         self.completed.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_those_of_the_whole_request() {
+        for pages in 1..=3 {
+            let shares = |part| (0..pages).map(move |n| share(n, pages, part, 2).len());
+            let (first, second) = (shares(0).sum::<usize>(), shares(1).sum::<usize>());
+            assert_eq!((first, second), (pages * WORDS / 2, pages * WORDS / 2));
+            for n in 0..pages {
+                let (a, b) = (share(n, pages, 0, 2), share(n, pages, 1, 2));
+                assert_eq!((a.start, a.end, b.end), (0, b.start, WORDS));
+                assert_eq!(share(n, pages, 0, 1), 0..WORDS);
+            }
+        }
+        assert_eq!(share(0, 2, 0, 2), 0..WORDS);
+        assert_eq!(share(1, 3, 1, 2), WORDS / 2..WORDS);
     }
 }

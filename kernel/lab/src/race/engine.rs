@@ -7,6 +7,7 @@
 //! Locks: the engine's own, a spinning leaf that is never held over a suspend, a resume or an upcall.
 
 mod caught;
+mod disks;
 mod heard;
 mod reach;
 mod view;
@@ -31,13 +32,12 @@ use sync::{CpuMask, MAX_CPUS, TaskId};
 #[cfg(not(target_os = "none"))]
 pub use caught::is_verdict;
 
-use super::disk::{self, RaceDisk};
-use super::scenario::{Kinds, Scenario};
+use super::disk;
+use super::scenario::{Disks, Kinds, Scenario};
 use super::shadow::{Outcome, Shadow};
 use super::stage::STAGE;
+use disks::Role;
 
-/// The disks, each with its number among the actors of a run.
-pub(super) static DISKS: [(usize, &RaceDisk); 2] = [(6, &disk::DATA), (7, &disk::SWAP)];
 /// The delivery to the CPU of actor 0; the others follow.
 pub(super) const DELIVERY: usize = 8;
 /// Steps by which everyone who is brought to an end has come there.
@@ -272,11 +272,11 @@ impl Engine {
         *self.scenario.lock() = Some(scenario);
     }
 
-    /// The state at the start of a run.
-    pub(super) fn start_run(&self) {
+    /// The state at the start of a run, in which the disks may do what `disks` says.
+    pub(super) fn start_run(&self, disks: Disks) {
         self.ending.store(false, Ordering::Relaxed);
         reach::start();
-        DISKS.iter().for_each(|(_, disk)| disk.wipe());
+        disk::start_run(disks);
         let mut s = self.state();
         s.shadow.reset();
         s.log.clear();
@@ -288,6 +288,7 @@ impl Engine {
     /// A run is being brought to its end: actors hardly stop but where they have to wait.
     pub(super) fn start_end(&self) {
         self.ending.store(true, Ordering::Relaxed);
+        disk::obey();
         self.state().ending = true;
     }
 
@@ -309,6 +310,11 @@ impl Engine {
         to.extend_from_slice(&self.state().log);
     }
 
+    /// The number of the actor that runs, if one does.
+    pub(super) fn running(&self) -> Option<usize> {
+        me()
+    }
+
     /// Accesses that the real MMU was asked to make as well, and in how many it agreed.
     pub(super) fn confirmed(&self) -> (u64, u64) {
         let s = self.state();
@@ -326,16 +332,16 @@ impl Engine {
         let n = who.index();
         self.begin_step(who);
         let counting = reach::step(n, self.is_ending());
-        if let Some(disk) = disk_of(n) {
+        if let Some(role) = Role::of(n) {
             let _actor = Acting::begin();
-            self.disk_step(disk);
+            self.disk_step(role);
         } else if n >= DELIVERY {
             self.deliver(n - DELIVERY);
         } else {
             self.resume(actors, n);
         }
         let mut s = self.state();
-        let ended = n < DISKS[0].0 && s.actors[n].at == Where::Ended;
+        let ended = n < actor::MAX_ACTORS && s.actors[n].at == Where::Ended;
         counting.over(ended);
         s.step.take().unwrap_or(Footprint::EVERYTHING)
     }
@@ -343,11 +349,9 @@ impl Engine {
     fn begin_step(&self, who: ActorId) {
         let n = who.index();
         let mut s = self.state();
-        let (kind, access) = match disk_of(n) {
-            Some(disk) => {
-                let kind = disk.next().unwrap_or(PointKind::DiskStart);
-                (kind, Access::new(AccessKind::Write, disk.object()))
-            }
+        let delivers = n >= DELIVERY && Role::of(n).is_none();
+        let (kind, access) = match Role::of(n) {
+            Some(role) => role.point(),
             None if n >= DELIVERY => {
                 let mailbox = self.mailbox(n - DELIVERY);
                 (PointKind::IpiServe, Access::new(AccessKind::Write, mailbox))
@@ -355,7 +359,7 @@ impl Engine {
             None => (s.actors[n].kind, s.actors[n].access),
         };
         let mut touched = Footprint::of(access);
-        if n >= DELIVERY {
+        if delivers {
             touched.add(Access::new(AccessKind::Read, irq_object(n - DELIVERY)));
         }
         s.step = Some(touched);
@@ -407,19 +411,6 @@ impl Engine {
     fn handle(&self, f: impl FnOnce()) {
         if let Err(message) = caught::catch(f) {
             self.state().note_violation("panic", message);
-        }
-    }
-
-    /// A disk does what it does next, in an interrupt on this CPU.
-    pub(super) fn disk_step(&self, disk: &RaceDisk) {
-        let mut touched = Footprint::EMPTY;
-        self.handle(|| {
-            let _handler = sync::point::Delivery::begin();
-            disk.step(&mut touched);
-        });
-        let mut s = self.state();
-        if let Some(step) = &mut s.step {
-            touched.accesses().iter().for_each(|a| step.add(*a));
         }
     }
 
@@ -484,11 +475,6 @@ impl State {
 
 fn id(n: usize) -> ActorId {
     ActorId::new(n).expect("engine numbers are actor numbers")
-}
-
-/// The disk that actor `n` is.
-fn disk_of(n: usize) -> Option<&'static RaceDisk> {
-    DISKS.iter().find(|d| d.0 == n).map(|d| d.1)
 }
 
 /// The interrupt flag of the CPU of actor `n`, in footprints.

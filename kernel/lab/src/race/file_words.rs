@@ -18,6 +18,7 @@ use mm::file::Opener;
 
 use super::disk;
 use super::held::{Before, Maybe, Moment};
+use super::openings::Openings;
 
 /// Most pages of a file.
 pub(super) const MOST_PAGES: u32 = 16;
@@ -178,6 +179,7 @@ pub(super) struct Files {
     files: Vec<File>,
     words: Vec<(FileWord, Maybe<u64>)>,
     ops: Vec<Op>,
+    pub(super) openings: Openings,
 }
 
 impl Files {
@@ -187,6 +189,7 @@ impl Files {
             files: Vec::new(),
             words: Vec::new(),
             ops: Vec::new(),
+            openings: Openings::new(),
         }
     }
 
@@ -202,10 +205,11 @@ impl Files {
 
     /// There is a file.
     pub(super) fn open(&mut self, place: usize, opener: Opener, in_memory: bool) {
-        let first_size = opener.size();
+        let (first_size, opener) = (opener.size(), Arc::new(opener));
+        self.openings.add(place, None, Arc::clone(&opener));
         self.files.push(File {
             place,
-            opener: Arc::new(opener),
+            opener,
             in_memory,
             first_size,
             size: Maybe::new(first_size),

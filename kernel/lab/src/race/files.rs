@@ -12,10 +12,12 @@ use mm::file::{Extent, Opener};
 use mm::{MapFlags, MmError, MmRef, Prot, Sync, explore};
 use sync::point::{self, AccessKind, Aside, class, object};
 
-use super::disk::{DATA, DATA_FIRST};
+use super::disk::{self, DATA, DATA_FIRST, PAGES, SWAP};
+use super::engine::ENGINE;
 use super::file_words::{Change, FileWord, Files, MOST_PAGES, Size, Wrote};
 use super::held::Moment;
 use super::model::Fresh;
+use super::openings::Failures;
 use super::stage::Stage;
 use crate::shown::Maybe;
 
@@ -79,14 +81,22 @@ impl Stage {
         Ok(())
     }
 
-    /// The file at place `file`.
+    /// Before a run: actor `me` has an opening of the file at place `file` for itself.
+    ///
+    /// # Errors
+    /// As [`Opener::again`].
+    pub fn open_again(&self, file: usize, me: usize) -> Result<(), MmError> {
+        let opener = Arc::new(self.file(file).again()?);
+        self.files().openings.add(file, Some(me), opener);
+        Ok(())
+    }
+
+    /// The file at place `file`, in the opening that the running actor uses.
     ///
     /// # Panics
     /// If there is none.
     pub fn file(&self, file: usize) -> Arc<Opener> {
-        let files = self.files();
-        let mut found = files.openers().filter(|o| o.0 == file);
-        Arc::clone(found.next().expect("the scenario opened a file here").1)
+        self.files().openings.of(file, ENGINE.running())
     }
 
     /// Before a run: the word at byte `at` of a file holds `value`, on the disk.
@@ -94,6 +104,27 @@ impl Stage {
         let word = FileWord { file, at };
         DATA.set_word(word.disk_page(), word.index(), value);
         self.files().begin_with(word, value);
+    }
+
+    /// The running actor looks past memory at the disk's word at byte `at` of a file: a step.
+    pub fn look_at_disk(&self, file: usize, at: u64) -> Option<u64> {
+        let word = FileWord { file, at };
+        DATA.look(word.disk_page(), word.index())
+    }
+
+    /// Requests that the disks have failed in this run.
+    pub fn failed_requests(&self) -> usize {
+        disk::failed_requests()
+    }
+
+    /// Writes of the file at place `file` that have failed in this run.
+    pub fn failed_writes(&self, file: usize) -> usize {
+        failures(file).writes
+    }
+
+    /// Writes to swap that have failed in this run.
+    pub fn failed_swap_writes(&self) -> usize {
+        SWAP.failed_writes(&(0..PAGES as u64))
     }
 
     /// Before a run: the word at byte `at` of a file holds `value`, in memory.
@@ -238,8 +269,18 @@ impl Stage {
     /// As [`Opener::sync`].
     pub fn sync_file(&self, file: usize) -> Result<(), MmError> {
         let promise = self.promise(file);
-        self.file(file).sync()?;
-        point::touch(AccessKind::Read, || DATA.object());
+        let before = failures(file);
+        let done = self.file(file).sync();
+        let now = failures(file);
+        let mut files = self.files();
+        let told = files.openings.told(file, ENGINE.running());
+        let wrong = told.and_then(|t| t.sync(before, now, done.is_err()));
+        drop(files);
+        if let Some(text) = wrong {
+            self.violated("promise", text);
+        }
+        done?;
+        DATA.touch_lasting();
         point::touch(AccessKind::Read, || file_object(file));
         if let Some(text) = self.broken(&promise) {
             self.violated("promise", text);
@@ -261,7 +302,7 @@ impl Stage {
         if how == Sync::Start {
             return Ok(());
         }
-        point::touch(AccessKind::Read, || DATA.object());
+        DATA.touch_lasting();
         point::touch(AccessKind::Read, || super::stage::space_object(mm));
         let shown: Vec<(usize, u32)> = self.known(|model, _| {
             let each = first..first + pages;
@@ -388,6 +429,16 @@ impl Stage {
         }
         drop(old);
         explore::forget_closed();
+    }
+}
+
+/// What has failed so far of the file at place `file`.
+fn failures(file: usize) -> Failures {
+    let first = u64::from(file as u32 * MOST_PAGES);
+    let pages = first..first + u64::from(MOST_PAGES);
+    Failures {
+        writes: DATA.failed_writes(&pages),
+        flushes: DATA.failed_flushes(),
     }
 }
 

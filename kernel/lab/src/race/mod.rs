@@ -10,6 +10,7 @@ mod files;
 mod fuzz;
 mod held;
 mod model;
+mod openings;
 mod oracles;
 pub mod repeat;
 pub mod run;

@@ -32,6 +32,39 @@ impl Kinds {
     }
 }
 
+/// What the disks of a scenario do that good ones do not, each time that the search chooses so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Disks {
+    /// Requests that fail in a run, at most.
+    pub failures: u8,
+    /// A request may be served before one that came earlier.
+    pub overtake: bool,
+    /// A request moves its data in two steps.
+    pub halves: bool,
+}
+
+impl Disks {
+    /// Nothing of that.
+    pub const TAME: Self = Self {
+        failures: 0,
+        overtake: false,
+        halves: false,
+    };
+
+    /// What a seed says of them; of one in four nothing.
+    pub(super) fn of_seed(seed: u64) -> Self {
+        if seed % 8 >= 6 {
+            return Self::TAME;
+        }
+        let mut dice = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 99);
+        Self {
+            failures: dice.u8(0..3),
+            overtake: dice.bool(),
+            halves: dice.bool(),
+        }
+    }
+}
+
 /// A race to be explored. Its methods run with the explorer's rules: `setup` on the controller and `enter` on the
 /// actor's CPU are not explored (nobody is stopped in them), `run` is.
 pub trait Scenario: Sync {
@@ -60,6 +93,10 @@ pub trait Scenario: Sync {
     fn stops(&self) -> Kinds {
         Kinds::USUAL
     }
+    /// What the disks may do.
+    fn disks(&self, _stage: &'static Stage) -> Disks {
+        Disks::TAME
+    }
     /// Makes the address spaces and what they map.
     ///
     /// # Errors
@@ -79,5 +116,24 @@ pub trait Scenario: Sync {
     /// A sentence saying what does not.
     fn check(&self, _stage: &'static Stage) -> Result<(), String> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_says_the_same_again_and_others_something_else() {
+        let all = || (0..100).map(Disks::of_seed);
+        assert!(all().eq(all()));
+        for part in [
+            |d: Disks| d == Disks::TAME,
+            |d: Disks| d.failures == 2,
+            |d: Disks| d.overtake && d.failures == 0,
+            |d: Disks| d.halves && !d.overtake,
+        ] {
+            assert!(all().any(part));
+        }
     }
 }

@@ -247,7 +247,7 @@ impl World for Theatre {
     fn reset(&mut self) {
         // What the last run left over was that run's violation; a run that was given up half-way has no verdict.
         drop(self.clear_up());
-        ENGINE.start_run();
+        ENGINE.start_run(self.scenario.disks(&STAGE));
         self.set_up();
         self.look();
     }

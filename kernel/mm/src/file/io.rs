@@ -9,6 +9,7 @@ use crate::content::Kept;
 use crate::error::MmError;
 use crate::folio;
 use crate::frame::{flag, frame};
+use crate::knobs::{self, Knob};
 use crate::pagecache::{File, file_of};
 use crate::stats::{Event, Use, count_n};
 use algo::merge;
@@ -143,7 +144,12 @@ fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
     if result.is_err() {
         of.note_error();
     }
-    of.tree.end_write(pfn, result);
+    let kept = if knobs::on(Knob::FailedDirty) {
+        result
+    } else {
+        Ok(())
+    };
+    of.tree.end_write(pfn, kept);
     if result.is_err() {
         super::flusher::note_dirty();
     }

@@ -17,6 +17,7 @@ pub(crate) mod tree;
 use crate::arena::{Arena, Slot};
 use crate::error::MmError;
 use crate::frame::{NIL, flag, frame};
+use crate::knobs::{self, Knob};
 use algo::errseq::ErrSeq;
 use alloc::vec::Vec;
 use arch::Pfn;
@@ -158,7 +159,9 @@ impl File {
     /// A write failed: every opener is told once.
     pub(crate) fn note_error(&self) {
         self.touch(AccessKind::Write, &self.errors);
-        self.errors.set(EIO);
+        if knobs::on(Knob::FailedTold) {
+            self.errors.set(EIO);
+        }
     }
 
     /// See [`set_dirty`]. True when the file had no dirty page before.

@@ -12,6 +12,7 @@ use super::area;
 use crate::bio::{self, Pool, Whose};
 use crate::folio;
 use crate::frame::{flag, frame};
+use crate::knobs::{self, Knob};
 use crate::stats::{Event, count_n};
 use algo::merge;
 use arch::Pfn;
@@ -93,6 +94,10 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
 /// The result of one folio's I/O, `Err` with the flags that say so. It is in the flags before the waiters
 /// are let go.
 fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
+    let result = match op {
+        Op::Write if !knobs::on(Knob::FailedDirty) => Ok(()),
+        _ => result,
+    };
     if op == Op::Read {
         folio::end_read(pfn, result);
         return;

@@ -136,8 +136,22 @@ fn block() -> impl Strategy<Value = Vec<Op>> {
     ]
 }
 
+/// Requests, which are answered in one of several ways, and little else.
+fn asking() -> impl Strategy<Value = Vec<Op>> {
+    prop_oneof![
+        2 => prop::collection::vec(plain_op(), 1..2),
+        1 => (0..2u8).prop_map(|v| vec![Op::Ask(v), Op::AwaitAnswer]),
+        1 => (0..2u8).prop_map(|v| vec![Op::Ask(v)]),
+        1 => (0..2u8, 0..2u8).prop_map(|(l, v)| vec![Op::Lock(l), Op::Ask(v), Op::Unlock(l)]),
+    ]
+}
+
 fn thread(most: usize) -> impl Strategy<Value = Vec<Op>> {
-    prop::collection::vec(block(), 1..3).prop_map(move |blocks| {
+    thread_of(block(), most)
+}
+
+fn thread_of(block: impl Strategy<Value = Vec<Op>>, most: usize) -> impl Strategy<Value = Vec<Op>> {
+    prop::collection::vec(block, 1..3).prop_map(move |blocks| {
         let mut ops: Vec<Op> = Vec::new();
         for b in blocks {
             // Whole blocks only, so that pairs stay pairs.
@@ -194,6 +208,28 @@ proptest! {
         prop_assert!(seen.progress.schedules + seen.progress.redundant <= runs);
         prop_assert!(seen.most_preemptions <= bound);
         prop_assert_eq!(seen.ends, ends);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(100))]
+
+    /// Where the step of one actor takes away what another one could have done, that is tried as
+    /// well.
+    #[test]
+    fn reductions_take_every_way_of_a_choice(
+        p in prop::collection::vec(thread_of(asking(), 4), 2),
+        bound in 0..3u32,
+    ) {
+        let (all, _) = enumerate(&p, None);
+        for search in [DepthFirst::sleep(None), DepthFirst::dpor()] {
+            let seen = found(&p, search);
+            prop_assert_eq!(&seen.ends, &all);
+            prop_assert!(seen.classes.values().all(|&n| n == 1));
+        }
+        let (within, _) = enumerate(&p, Some(bound));
+        let seen = found(&p, DepthFirst::sleep(Some(bound)));
+        prop_assert_eq!(seen.ends, within);
     }
 }
 
@@ -254,5 +290,19 @@ fn dpor_counts_the_waits_of_runs_it_gives_up() {
         vec![Op::WaitWhile(2, 1), Op::Write(0, 1)],
     ];
     let (ends, _) = enumerate(&p, None);
+    assert_eq!(found(&p, DepthFirst::dpor()).ends, ends);
+}
+
+/// A way that is never taken in a run, because another one was, is tried all the same; and so is
+/// each order of it and what came before.
+#[test]
+fn dpor_tries_the_ways_that_a_run_withdrew() {
+    let p = vec![
+        vec![Op::Ask(0), Op::AwaitAnswer, Op::Read(0), Op::Write(2, 0)],
+        vec![Op::Read(0), Op::Write(1, 0)],
+    ];
+    let (ends, _) = enumerate(&p, None);
+    let answers = |n| ends.iter().any(|e| e.state.vars[2] == n);
+    assert!(answers(0) && answers(3), "it fails, or not");
     assert_eq!(found(&p, DepthFirst::dpor()).ends, ends);
 }

@@ -31,11 +31,21 @@ pub(super) enum Op {
     WaitWhile(u8, u8),
     /// Waits while the first variable is 1 and the second the number (Peterson's wait).
     WaitWhileBoth(u8, u8, u8),
+    /// Asks for the variable to be raised by 3, once nobody else's request is under way. That is
+    /// served in two steps, or fails at either, as long as failures are left.
+    Ask(u8),
+    /// Waits until no request is under way.
+    AwaitAnswer,
 }
 
 const VARS: usize = 4;
 const LOCKS: usize = 3;
 const THREADS: usize = 4;
+/// Serves requests, and fails them.
+const SERVANT: usize = 4;
+const SPOILER: usize = 5;
+/// Requests that fail, at most.
+const FAILURES: u8 = 1;
 /// The first delivery actor.
 const SERVE: usize = 8;
 
@@ -48,6 +58,9 @@ pub(super) struct State {
     /// By receiver: the senders whose interrupt waits.
     mail: [u8; THREADS],
     irq_off: [bool; THREADS],
+    /// The request under way: its variable, and whether that was raised.
+    asked: Option<(u8, bool)>,
+    failed: u8,
 }
 
 /// How a run ended.
@@ -71,6 +84,8 @@ const fn mailbox(cpu: usize) -> u32 {
 const fn irq_flag(cpu: usize) -> u32 {
     300 + cpu as u32
 }
+const REQUEST: u32 = 400;
+const FAILED: u32 = 401;
 
 impl State {
     fn op(&self, program: &Program, thread: usize) -> Option<Op> {
@@ -115,6 +130,10 @@ impl State {
             {
                 asleep(a)
             }
+            Some(Op::Ask(_) | Op::AwaitAnswer) if self.asked.is_some() => ActorState::Asleep {
+                on: ObjectId(REQUEST),
+            },
+            Some(Op::Ask(_) | Op::AwaitAnswer) => ready(PointKind::DiskStart, REQUEST),
             Some(Op::LoopUnless(v, ..) | Op::WaitWhile(v, _) | Op::WaitWhileBoth(v, ..)) => {
                 ready(PointKind::CellRead, var(v))
             }
@@ -132,6 +151,16 @@ impl State {
         }
     }
 
+    fn choice(&self, open: bool, kind: PointKind) -> ActorState {
+        match open && self.asked.is_some() {
+            true => ActorState::Ready(Point {
+                kind,
+                object: ObjectId(REQUEST),
+            }),
+            false => ActorState::Idle,
+        }
+    }
+
     fn fill(&self, program: &Program, actors: &mut Vec<ActorState>) {
         actors.clear();
         actors.resize(SERVE + program.len(), ActorState::Done);
@@ -139,11 +168,16 @@ impl State {
             actors[t] = self.thread_state(program, t);
             actors[SERVE + t] = self.server_state(t);
         }
+        actors[SERVANT] = self.choice(true, PointKind::DiskDone);
+        actors[SPOILER] = self.choice(self.failed < FAILURES, PointKind::DiskFail);
     }
 
     fn step(&mut self, program: &Program, actor: usize) -> Footprint {
-        if actor >= SERVE {
-            return self.serve(actor - SERVE);
+        match actor {
+            SERVE.. => return self.serve(actor - SERVE),
+            SERVANT => return self.answer(),
+            SPOILER => return self.spoil(),
+            _ => {}
         }
         let t = actor;
         let op = self.op(program, t).expect("a thread with steps left");
@@ -191,12 +225,38 @@ impl State {
                 touch(AccessKind::Read, var(v))
             }
             Op::WaitWhile(v, _) => touch(AccessKind::Read, var(v)),
+            Op::Ask(v) => {
+                self.asked = Some((v, false));
+                touch(AccessKind::Write, REQUEST)
+            }
+            Op::AwaitAnswer => touch(AccessKind::Read, REQUEST),
             Op::WaitWhileBoth(a, b, _) => {
                 let mut f = touch(AccessKind::Read, var(a));
                 f.add(Access::new(AccessKind::Read, var(b)));
                 f
             }
         }
+    }
+
+    fn answer(&mut self) -> Footprint {
+        let mut f = Footprint::of(Access::new(AccessKind::Write, REQUEST));
+        match self.asked {
+            Some((v, false)) => {
+                self.vars[v as usize] = self.vars[v as usize].wrapping_add(3);
+                self.asked = Some((v, true));
+                f.add(Access::new(AccessKind::Write, var(v)));
+            }
+            _ => self.asked = None,
+        }
+        f
+    }
+
+    fn spoil(&mut self) -> Footprint {
+        self.asked = None;
+        self.failed += 1;
+        let mut f = Footprint::of(Access::new(AccessKind::Write, REQUEST));
+        f.add(Access::new(AccessKind::Write, FAILED));
+        f
     }
 
     fn serve(&mut self, cpu: usize) -> Footprint {

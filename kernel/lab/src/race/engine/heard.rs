@@ -3,6 +3,7 @@
 //! Locks: the engine's own. What an actor in a quiet section waits for is done at once, by itself: interrupts are
 //! delivered, the disks work.
 
+use super::disks::ROLES;
 use super::*;
 
 /// The code under test has panicked and is being unwound: nobody can be stopped now.
@@ -24,8 +25,8 @@ impl Engine {
             };
             if let Some(i) = waiting {
                 self.deliver(i);
-            } else if let Some((_, disk)) = DISKS.iter().find(|d| d.1.next().is_some()) {
-                self.disk_step(disk);
+            } else if let Some(role) = ROLES.iter().find(|r| r.is_busy()) {
+                self.disk_step(*role);
             } else {
                 panic!("a step that is not explored waits for what nobody will do");
             }

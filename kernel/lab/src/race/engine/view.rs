@@ -8,7 +8,8 @@ use alloc::string::String;
 use algo::explore::{ActorSet, ActorState, ObjectId, Point, PointKind};
 use mm::frame::flag;
 
-use super::{AccessKind, Actor, DELIVERY, DISKS, Engine, Ordering, Use, Wait, Where, frame, id};
+use super::disks::ROLES;
+use super::{AccessKind, Actor, DELIVERY, Engine, Ordering, Use, Wait, Where, frame, id};
 use crate::race::shadow::letter;
 
 impl Engine {
@@ -49,14 +50,8 @@ impl Engine {
                 },
             };
         }
-        for (n, disk) in DISKS {
-            states[n] = match disk.next() {
-                None => ActorState::Idle,
-                Some(kind) => ActorState::Ready(Point {
-                    kind,
-                    object: ObjectId(disk.object()),
-                }),
-            };
+        for role in ROLES {
+            states[role.actor] = role.state();
         }
     }
 

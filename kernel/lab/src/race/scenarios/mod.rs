@@ -3,6 +3,7 @@
 mod alone;
 mod areas;
 mod damage;
+mod disks;
 mod family;
 mod files;
 mod flushes;
@@ -140,10 +141,25 @@ pub static ALL: &[&dyn Scenario] = &[
     &msync::MSYNC_VS_STORE,
     &msync::MSYNC_VS_ZAP,
     &msync::MSYNC_VS_TRUNCATE,
+    &disks::SWAPOUT_FAILING,
+    &disks::SHMEM_OUT_FAILING,
+    &disks::WRITE_FAILING,
+    &disks::SYNC_FAILING,
 ];
 
 /// Those that want more CPUs than the usual machine has (`--cpus 5`), or more time than the others: by name only.
-pub static WIDE: &[&dyn Scenario] = &[&alone::TWO_RECLAIMERS, &family::FORK_VS_STORE_VS_RECLAIM];
+pub static WIDE: &[&dyn Scenario] = &[
+    &alone::TWO_RECLAIMERS,
+    &family::FORK_VS_STORE_VS_RECLAIM,
+    &disks::SWAPIN_FAILING,
+    &disks::SWAPIN_UNREADABLE,
+    &disks::SHMEM_IN_FAILING,
+    &disks::MKWRITE_FAILING,
+    &disks::MKWRITE_HALVES,
+    &disks::ZAP_FAILING,
+    &disks::SWAPOUT_OVERTAKING,
+    &disks::SYNC_OVERTAKING,
+];
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
 pub static PLANTED: &[(&dyn Scenario, &str)] = &[
@@ -153,6 +169,9 @@ pub static PLANTED: &[(&dyn Scenario, &str)] = &[
     (&planted::STARVED, "livelock: "),
     #[cfg(not(target_os = "none"))]
     (&planted::PANIC, "panic: the word changed on the way"),
+    (&planted::DISK_FAILS, "refused: sync: Io"),
+    (&planted::DISK_OVERTAKES, "came before byte 0"),
+    (&planted::DISK_HALVES, "half of the page is on the disk"),
     (&damage::LEAK, "accounting: "),
     (&damage::MISCOUNT, "accounting: "),
     (&damage::TOTAL_VM, "pages in areas; counted are"),

@@ -7,7 +7,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use sync::point::{self, AccessKind, PointKind, class};
 use sync::{Rank, RawSpin};
 
-use super::play::Play;
+use super::play::{Play, must};
+use crate::race::scenario::Disks;
+use crate::race::stage::Stage;
 
 /// A point before the running actor touches word `i` of the stage.
 fn mark(access: AccessKind, i: usize) {
@@ -113,4 +115,80 @@ pub(super) static PANIC: Play = Play {
         assert!(before == after, "the word changed on the way");
     },
     ..BARE
+};
+
+/// Pages of the file of the disk that is no good one.
+const FILE_PAGES: u32 = 3;
+/// A word of the second half of its first page, and one of a page that does not follow that.
+const SECOND_HALF: u64 = 2048 + 8;
+const LAST_PAGE: u64 = 2 * arch::PAGE_SIZE;
+
+/// A file whose words are 1 on the disk and 2 in memory.
+fn written_file(stage: &Stage) -> Result<(), mm::MmError> {
+    stage.open_file(0, FILE_PAGES)?;
+    for at in [0, SECOND_HALF, LAST_PAGE] {
+        stage.on_disk(0, at, 1);
+        stage.fill_file(0, at, 2)?;
+    }
+    Ok(())
+}
+
+/// B looks at the disk: the word at `later` is not the new one as long as that at 0 is the old one.
+fn in_order(stage: &Stage, later: u64) {
+    let new = stage.look_at_disk(0, later) == Some(2);
+    if new && stage.look_at_disk(0, 0) != Some(2) {
+        stage.violated("scenario", format!("byte {later:#x} came before byte 0"));
+    }
+}
+
+/// A disk that fails, which the sync has to tell.
+pub(super) static DISK_FAILS: Play = Play {
+    name: "planted-failure",
+    about: "A makes a file durable and takes it that the disk does not fail",
+    disks: |_| Disks {
+        failures: 1,
+        ..Disks::TAME
+    },
+    setup: written_file,
+    run: |stage, me| {
+        if me == 0 {
+            must(stage, "sync", stage.sync_file(0));
+        }
+    },
+    ..BARE
+};
+
+/// A disk that serves a request before one that came earlier.
+pub(super) static DISK_OVERTAKES: Play = Play {
+    name: "planted-overtaking",
+    about: "A writes two pages of a file, and B takes it that the first comes to the disk first",
+    disks: |_| Disks {
+        overtake: true,
+        ..Disks::TAME
+    },
+    run: |stage, me| match me {
+        0 => must(stage, "sync", stage.sync_file(0)),
+        _ => in_order(stage, LAST_PAGE),
+    },
+    ..DISK_FAILS
+};
+
+/// A disk that has written half of a page.
+pub(super) static DISK_HALVES: Play = Play {
+    name: "planted-halves",
+    about: "A writes a page of a file, and B takes it that it comes to the disk whole",
+    disks: |_| Disks {
+        halves: true,
+        ..Disks::TAME
+    },
+    run: |stage, me| match me {
+        0 => must(stage, "sync", stage.sync_file(0)),
+        _ => {
+            let first = stage.look_at_disk(0, 0);
+            if first == Some(2) && stage.look_at_disk(0, SECOND_HALF) != Some(2) {
+                stage.violated("scenario", "half of the page is on the disk".into());
+            }
+        }
+    },
+    ..DISK_FAILS
 };

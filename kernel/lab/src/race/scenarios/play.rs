@@ -9,7 +9,7 @@ use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags};
 use sync::point::PointKind;
 
 use crate::race::model::Fresh;
-use crate::race::scenario::{Kinds, Scenario};
+use crate::race::scenario::{Disks, Kinds, Scenario};
 use crate::race::stage::Stage;
 
 /// Where the scenarios' pages lie.
@@ -49,6 +49,7 @@ pub(super) struct Play {
     /// For each actor, the place of its address space.
     pub(super) spaces: &'static [Option<usize>],
     pub(super) stops: Kinds,
+    pub(super) disks: fn(&'static Stage) -> Disks,
     pub(super) setup: fn(&'static Stage) -> Result<(), MmError>,
     pub(super) enter: fn(&'static Stage, usize),
     pub(super) run: fn(&'static Stage, usize),
@@ -67,6 +68,7 @@ impl Play {
         watches_rmap: false,
         spaces: &[Some(0), Some(0)],
         stops: Kinds::USUAL,
+        disks: |_| Disks::TAME,
         setup: |stage| one_space(stage, 1),
         enter: |_, _| (),
         run: |_, _| (),
@@ -99,6 +101,9 @@ impl Scenario for Play {
     }
     fn stops(&self) -> Kinds {
         self.stops
+    }
+    fn disks(&self, stage: &'static Stage) -> Disks {
+        (self.disks)(stage)
     }
     fn setup(&self, stage: &'static Stage) -> Result<(), MmError> {
         (self.setup)(stage)
@@ -250,6 +255,36 @@ pub(super) fn whatever<T, E>(_: Result<T, E>) {}
 pub(super) fn must<T>(stage: &Stage, what: &str, done: Result<T, impl core::fmt::Debug>) {
     if let Err(e) = done {
         stage.violated("refused", alloc::format!("{what}: {e:?}"));
+    }
+}
+
+/// Errors of which some are a disk's.
+pub(super) trait Failing: core::fmt::Debug {
+    /// It is one.
+    fn is_disks(&self) -> bool;
+}
+
+impl Failing for MmError {
+    fn is_disks(&self) -> bool {
+        *self == Self::Io
+    }
+}
+
+impl Failing for FaultError {
+    fn is_disks(&self) -> bool {
+        *self == Self::Bus
+    }
+}
+
+/// An operation of an actor that must succeed unless the disk has failed a request; whether it did.
+pub(super) fn must_or_io<T>(stage: &Stage, what: &str, done: Result<T, impl Failing>) -> bool {
+    match done {
+        Ok(_) => true,
+        Err(e) if e.is_disks() && stage.failed_requests() > 0 => false,
+        Err(e) => {
+            stage.violated("refused", alloc::format!("{what}: {e:?}"));
+            false
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use mm::{Advice, MmError, Prot, RemapFlags};
 
 use super::play::{Play, one_space, page, whatever};
 use crate::race::model::Fresh;
+use crate::race::scenario::Disks;
 use crate::race::stage::Stage;
 
 /// Pages that the actors use.
@@ -30,6 +31,7 @@ pub(super) static RANDOM: Play = Play {
     name: "random",
     about: "A and B do what the seed says to three pages (see race fuzz)",
     spaces: &[Some(0), Some(1)],
+    disks: |stage| Disks::of_seed(stage.seed()),
     setup,
     enter: |stage, me| {
         let mut dice = dice(stage, 10 + me as u64);
@@ -54,6 +56,7 @@ pub(super) static RANDOM_FAMILY: Play = Play {
     name: "random-family",
     about: "A, B and C, of whom two share an address space, do what the seed says to three pages (see race fuzz)",
     spaces: &[Some(0), Some(1), Some(2)],
+    disks: RANDOM.disks,
     setup: |stage| {
         setup(stage)?;
         stage.put(2, stage.space(0).clone());

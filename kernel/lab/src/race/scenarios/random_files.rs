@@ -8,7 +8,7 @@ use arch::PAGE_SIZE;
 use mm::{Advice, MapFlags, MmError, MmRef, Prot};
 
 use super::play::{HOME, Play, page, whatever};
-use super::random::{dice, reclaim};
+use super::random::{RANDOM, dice, reclaim};
 use crate::race::model::Fresh;
 use crate::race::stage::Stage;
 
@@ -23,6 +23,7 @@ pub(super) static RANDOM_FILES: Play = Play {
     name: "random-files",
     about: "A, B and C do what the seed says to three pages of a file (see race fuzz)",
     spaces: &[Some(0), Some(1), Some(2)],
+    disks: RANDOM.disks,
     setup,
     enter: |stage, me| {
         let mut dice = dice(stage, 10 + me as u64);
@@ -47,6 +48,8 @@ pub(super) static RANDOM_FILES: Play = Play {
 fn setup(stage: &'static Stage) -> Result<(), MmError> {
     let mut dice = dice(stage, 0);
     stage.open_file(0, PAGES as u32)?;
+    // What failed is told to each opening once.
+    (0..3).try_for_each(|me| stage.open_again(0, me))?;
     let space = MmRef::new()?;
     stage.map_file(&space, HOME, PAGES, 0, 0, MapFlags::SHARED)?;
     stage.put(0, space.clone());
