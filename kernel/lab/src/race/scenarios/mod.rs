@@ -145,20 +145,20 @@ pub static ALL: &[&dyn Scenario] = &[
     &disks::SHMEM_OUT_FAILING,
     &disks::WRITE_FAILING,
     &disks::SYNC_FAILING,
+    &disks::SYNC_OVERTAKING,
+    &disks::MKWRITE_HALVES,
+    &disks::SHMEM_IN_FAILING,
+    &disks::SWAPIN_UNREADABLE,
+    &disks::SWAPIN_FAILING,
 ];
 
 /// Those that want more CPUs than the usual machine has (`--cpus 5`), or more time than the others: by name only.
 pub static WIDE: &[&dyn Scenario] = &[
     &alone::TWO_RECLAIMERS,
     &family::FORK_VS_STORE_VS_RECLAIM,
-    &disks::SWAPIN_FAILING,
-    &disks::SWAPIN_UNREADABLE,
-    &disks::SHMEM_IN_FAILING,
     &disks::MKWRITE_FAILING,
-    &disks::MKWRITE_HALVES,
     &disks::ZAP_FAILING,
     &disks::SWAPOUT_OVERTAKING,
-    &disks::SYNC_OVERTAKING,
 ];
 
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
