@@ -17,6 +17,7 @@ pub(super) static SUITE: Suite = Suite {
         a_part_that_moves_and_comes_back_is_healed,
         pages_move_within_one_table,
         pages_that_could_only_be_read_are_forgotten_where_they_were,
+        a_store_outlives_the_right_to_it,
         whole_tables_move,
         a_moved_table_is_forgotten,
         tables_go_with_their_last_area,
@@ -237,6 +238,27 @@ fn pages_that_could_only_be_read_are_forgotten_where_they_were(_: &mut TestCtx<'
     for n in -2..2 {
         check_eq!(user::load(page(n)), Err(FaultError::Unmapped));
         check_eq!(user::load(page(102 + n))?, n as u64);
+    }
+    Ok(())
+}
+
+/// A page that came from the disk clean and was stored to is dirty, whatever becomes of its rights.
+fn a_store_outlives_the_right_to_it(_: &mut TestCtx<'_>) -> Outcome {
+    let mm = numbered(4)?;
+    let (all, len) = (page(-2), bytes(4));
+    mm.madvise(all, len, Advice::PageOut)?;
+    let _adopted = mm.adopt();
+    for n in -2..2 {
+        check_eq!(user::load(page(n))?, n as u64);
+        user::store(page(n), 100)?;
+    }
+    for prot in [Prot::NONE, Prot::RW] {
+        mm.mprotect(all, len, prot)?;
+    }
+    mm.madvise(all, len, Advice::PageOut)?;
+    check_eq!(mm.rss(), 0);
+    for n in -2..2 {
+        check_eq!(user::load(page(n))?, 100);
     }
     Ok(())
 }
