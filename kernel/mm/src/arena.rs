@@ -132,6 +132,9 @@ impl<T: Slot> Arena<T> {
 
     /// As [`Arena::alloc`], if there is one without more memory. Never sleeps.
     pub(crate) fn alloc_ready(&self) -> Option<u32> {
+        if scarce::is_refused() {
+            return None;
+        }
         self.pop(&mut self.free.lock())
     }
 

@@ -66,7 +66,7 @@ pub mod flag {
     pub const WORKINGSET: u32 = 1 << 16;
     /// Reclaim's laundry has a reference, and does nothing with the content but under the folio lock. Changes under that.
     pub const LAUNDRY: u32 = 1 << 17;
-    /// With REFERENCED: was used again since reclaim looked, so that reclaim makes it active when it comes to it.
+    /// Was used again since reclaim looked, so that reclaim makes it active when it comes to it.
     pub const USED: u32 = 1 << 18;
     /// The signs of use.
     pub const SIGNS: u32 = REFERENCED | USED;

@@ -126,8 +126,7 @@ impl AtomicCpuMask {
     pub fn store(&self, mask: CpuMask, order: Ordering) {
         self.0.store(mask.0, order);
     }
-    /// Adds `cpu`; true if it was not there. A full barrier with `SeqCst`: what a CPU does before it
-    /// loads a root, so that a later shootdown sees it.
+    /// Adds `cpu`; true if it was not there.
     #[inline]
     pub fn insert(&self, cpu: usize, order: Ordering) -> bool {
         let bit = CpuMask::single(cpu).0;

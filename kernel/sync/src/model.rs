@@ -1,4 +1,4 @@
-//! The primitives under loom (feature `loom`; for `tests/loom.rs` alone): [`check`] runs a small program in every order
+//! The primitives under loom (feature `loom`; for `tests/loom` alone): [`check`] runs a small program in every order
 //! of its atomic operations, and with every value that a load may return under the C++11 memory model.
 //!
 //! Loom's objects belong to one run and cannot be made by a `const fn`, ours are often static. [`PerRun`] finds a

@@ -381,7 +381,9 @@ fn slow(order: u8, usage: Use, gfp: Gfp) -> Result<Pfn, Oom> {
         if let Some(pfn) = take(order, usage, gfp) {
             return Ok(pfn);
         }
-        if gfp != Gfp::RECLAIM {
+        // The looks of an actor of the explorer are at its pocket: what that does not serve is refused.
+        let unserved = sync::point::exploring() && !pocket::serves(order, usage);
+        if gfp != Gfp::RECLAIM || unserved {
             return Err(Oom);
         }
         match SLOW_PATH.get().map(|f| f(order)) {

@@ -35,6 +35,9 @@ impl Reads<'_> {
         }
         let page = buddy::alloc(0, Use::File, gfp)?;
         if !reserve.is_ready() {
+            if gfp == Gfp::NOWAIT {
+                return Err(MmError::NoMemory);
+            }
             // Growing a pool may sleep for memory: not with pages that look as if the disk had them.
             self.submit();
             reserve.fill()?;

@@ -83,6 +83,7 @@ impl Copy<'_> {
                 .add(((end - start) >> PAGE_SHIFT) as i64);
             if area.has(vm::SHARED) {
                 // All of it is in the page cache: the child's faults find it there.
+                self.link_late(copy, id);
                 continue;
             }
             for span in Tables::new(self.parent, start, end) {
@@ -92,11 +93,17 @@ impl Copy<'_> {
                 }
                 self.table(&span)?;
             }
-            if !knobs::on(Knob::ForkLinked) {
-                links::link_file(copy, id);
-            }
+            self.link_late(copy, id);
         }
         Ok(())
+    }
+
+    /// Where the rule is off by which [`links::fork`] does it before the entries are copied.
+    #[inline(always)]
+    fn link_late(&self, copy: u32, id: u32) {
+        if !knobs::on(Knob::ForkLinked) {
+            links::link_file(copy, id);
+        }
     }
 
     /// Copies the entries of one PTE table.

@@ -150,6 +150,8 @@ fn decide() -> Progress {
     if let Some(id) = victim() {
         return wait_for(id);
     }
+    // What another thread freed may lie in its CPU's list.
+    buddy::pcp::drain();
     if buddy::free_pages() > buddy::watermarks().0 {
         // Another thread has decided since this one looked, and its victim's memory is back.
         return Progress::Retry;

@@ -70,12 +70,14 @@ pub(crate) fn cut(set: &mut VmaSet, at: u64) -> Result<(), MmError> {
     if !knobs::on(Knob::CutOverlap) {
         links::set_end(id, at);
     }
-    let linked = links::clone(upper, id);
-    links::set_end(id, if linked.is_ok() { at } else { end });
-    if let Err(e) = linked {
+    if let Err(e) = links::clone(upper, id) {
+        if !knobs::on(Knob::CutOverlap) {
+            links::set_end(id, end);
+        }
         pool().free(upper);
         return Err(e);
     }
+    links::set_end(id, at);
     set.moved(id);
     set.insert(upper);
     Ok(())
