@@ -109,17 +109,6 @@ fn a_cancelled_stress_ends() {
     );
 }
 
-/// They are verdicts, a hundred of each: their backtraces would hide what failed.
-#[cfg(feature = "lab")]
-fn without_planted_panics() {
-    let others = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if !lab::race::is_verdict(info) {
-            others(info);
-        }
-    }));
-}
-
 #[test]
 fn the_laboratory_on_the_simulator() {
     let machine = Machine {
@@ -131,7 +120,7 @@ fn the_laboratory_on_the_simulator() {
         evict: 0,
     };
     #[cfg(feature = "lab")]
-    without_planted_panics();
+    lab::race::hide_verdicts();
     host::run(&machine, &Silent, || {
         every_self_test();
         model_walks_repeat();

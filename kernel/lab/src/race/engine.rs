@@ -30,7 +30,7 @@ use sync::point::{Aside, Explorer, Go, Note, PointKind, Quiet, Slot, Stop, Until
 use sync::{CpuMask, MAX_CPUS, TaskId};
 
 #[cfg(not(target_os = "none"))]
-pub use caught::is_verdict;
+pub use caught::{hide_verdicts, is_verdict};
 
 use super::disk;
 use super::scenario::{Disks, Kinds, Scenario};

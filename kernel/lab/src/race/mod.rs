@@ -25,4 +25,4 @@ pub mod theatre;
 mod toy;
 
 #[cfg(not(target_os = "none"))]
-pub use engine::is_verdict;
+pub use engine::{hide_verdicts, is_verdict};

@@ -26,6 +26,17 @@ mod machine {
         caught
     }
 
+    /// From now on the panic hook says nothing of a panic that is a verdict: a search may make
+    /// hundreds, whose backtraces would hide everything else.
+    pub fn hide_verdicts() {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !is_verdict(info) {
+                others(info);
+            }
+        }));
+    }
+
     /// The message, and where it came from if the panic hook has asked [`is_verdict`].
     pub(crate) fn with_place(message: String) -> String {
         let place = PLACE.take();
@@ -61,9 +72,9 @@ mod machine {
     }
 }
 
-#[cfg(not(target_os = "none"))]
-pub use machine::is_verdict;
 pub(super) use machine::{catch, with_place};
+#[cfg(not(target_os = "none"))]
+pub use machine::{hide_verdicts, is_verdict};
 
 #[cfg(test)]
 mod tests {

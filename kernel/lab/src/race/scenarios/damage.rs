@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::MapFlags;
+use sync::point::{self, AccessKind, class, object};
 
 use super::play::{HOME, Play, dont_need, must, one_space, whatever};
 use crate::race::stage::Stage;
@@ -126,6 +127,10 @@ fn set_listed(stage: &Stage, listed: bool) {
 /// Past everything: the word of the page that is mapped at `va` becomes `value`.
 fn scribble(stage: &Stage, va: VirtAddr, value: u64) {
     if let Some(pfn) = stage.glance(0, va) {
+        // Others see it: the search has to know.
+        point::touch(AccessKind::Write, || {
+            object(class::CONTENT, u64::from(pfn.0))
+        });
         mm::explore::words(pfn)[(va.0 % PAGE_SIZE) as usize / 8].store(value, Relaxed);
     }
 }
