@@ -155,7 +155,7 @@ fn order(mut args: Args, mut fixes: Fixes) -> Result<Order, UsageError> {
     };
     args.done()?;
     let scenarios = match name.as_str() {
-        "all" => scenarios::ALL.to_vec(),
+        "all" => scenarios::all().collect(),
         name => alloc::vec![scenario(name)?],
     };
     if broken && scenarios.iter().all(|s| s.fixes().is_empty()) {
