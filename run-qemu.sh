@@ -40,7 +40,7 @@ The machine:
   --pid-file FILE    keep QEMU's process id in this file while it runs
   --gdb              wait for a debugger on port 1234
   --display          show the VGA screen
-  --timeout SECS     give up after SECS (default: 600 with --exec and --bench, 1800 for each machine of --test; 0: never)
+  --timeout SECS     give up after SECS (default: 600 with --exec and --bench, 3600 for each machine of --test; 0: never)
   -- QEMU-ARGS       everything after -- goes to QEMU
 
 Exit status: 0 all passed; 1 a test, command or oracle failed; 2 wrong usage; 3 kernel panic, or the machine
@@ -199,7 +199,7 @@ check_combination() {
     [[ -z $data_slow || -n $data_image || $(bytes "$data") != 0 ]] || wrong "--data-slow needs a data disk"
     if [[ -z $timeout ]]; then
         timeout=600
-        [[ $mode == test ]] && timeout=1800
+        [[ $mode == test ]] && timeout=3600
         [[ $mode == console || $gdb == yes ]] && timeout=0
     fi
 }
