@@ -37,6 +37,7 @@ mod tasklist;
 mod threads;
 pub mod tlb;
 mod twin;
+mod unwind;
 mod waitqueue;
 
 pub use check::{held, held_by, lock_acquired, lock_released, might_sleep, might_wait_for_ipi};
@@ -56,6 +57,7 @@ pub use task::TaskId;
 pub use threads::{Threads, set_threads, threads, threads_ready};
 #[cfg(feature = "loom")]
 pub use twin::Twin;
+pub use unwind::unwinding;
 pub use waitqueue::WaitQueue;
 
 /// Most CPUs of either machine (the real one uses at most 16).

@@ -269,8 +269,7 @@ mod imp {
         if quiet & ASIDE != 0 || irq::in_handler() && quiet & DELIVERY == 0 {
             return None;
         }
-        #[cfg(not(target_os = "none"))]
-        if std::thread::panicking() {
+        if crate::unwinding() {
             return None;
         }
         EXPLORER.get().copied()

@@ -6,15 +6,6 @@
 use super::disks::ROLES;
 use super::*;
 
-/// The code under test has panicked and is being unwound: nobody can be stopped now.
-fn unwinding() -> bool {
-    #[cfg(not(target_os = "none"))]
-    let yes = std::thread::panicking();
-    #[cfg(target_os = "none")]
-    let yes = false;
-    yes
-}
-
 impl Engine {
     /// In a quiet section: makes true what is waited for.
     fn wait_quietly(&self, cond: &(dyn Fn() -> bool + Sync)) {
@@ -80,7 +71,7 @@ impl Explorer for Engine {
             Until::Acks(c) => (Wait::Acks, Some(c)),
             Until::Woken(c) => (Wait::Wake, Some(c)),
         };
-        let quiet = Quiet::is_on() || unwinding();
+        let quiet = Quiet::is_on() || sync::unwinding();
         let Some(me) = me().filter(|_| !quiet) else {
             if let Some(c) = cond {
                 self.wait_quietly(c);
