@@ -2,7 +2,9 @@
 //!
 //! Non-present entries that are not zero are ours to define: a swap entry has bit 1 set ([`SWAP_MARK`])
 //! and the slot in bits 12 and up; an entry of an area without any permission has bit 8 set
-//! ([`PROT_NONE`]), never bit 1, and keeps its frame. Source: Intel SDM vol. 3, 4.5.
+//! ([`PROT_NONE`]), never bit 1, and keeps its frame. At PMD level [`HUGE`] stays set where a huge page is mapped
+//! without a permission ([`PROT_NONE`]) or is being split; without it, [`SWAP_MARK`] tells that one is being
+//! moved. Source: Intel SDM vol. 3, 4.5.
 
 use crate::addr::Pfn;
 
@@ -30,6 +32,21 @@ pub const PROT_NONE: u64 = 1 << 8;
 pub const SWAP_MARK: u64 = 1 << 1;
 /// The frame-number field.
 pub const ADDR_MASK: u64 = 0x000f_ffff_ffff_f000;
+
+/// What an entry above the PTE tables says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Upper {
+    /// Nothing.
+    None,
+    /// The table in this frame is next on the way down.
+    Table(Pfn),
+    /// A huge page, which the MMU may use or not ([`PROT_NONE`]).
+    Huge,
+    /// A huge page that is being moved.
+    Migration,
+    /// A huge page that is being split.
+    Invalid,
+}
 
 /// One page-table entry, as a value (a snapshot of a cell).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,6 +121,31 @@ impl Entry {
     #[inline]
     pub const fn is_huge(self) -> bool {
         self.0 & (PRESENT | HUGE) == PRESENT | HUGE
+    }
+    /// What an entry above the PTE tables says.
+    #[inline]
+    pub const fn upper(self) -> Upper {
+        if let Some(table) = self.table() {
+            return Upper::Table(table);
+        }
+        if self.is_none() {
+            Upper::None
+        } else if self.0 & (HUGE | SWAP_MARK) == SWAP_MARK {
+            Upper::Migration
+        } else if self.0 & (PRESENT | PROT_NONE) != 0 {
+            Upper::Huge
+        } else {
+            Upper::Invalid
+        }
+    }
+    /// The table that an entry above the PTE tables names, if it does.
+    #[inline]
+    pub const fn table(self) -> Option<Pfn> {
+        if self.0 & (PRESENT | HUGE) == PRESENT {
+            Some(self.pfn())
+        } else {
+            None
+        }
     }
     /// Has no folio behind it.
     #[inline]

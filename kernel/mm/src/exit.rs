@@ -26,7 +26,7 @@ pub(crate) fn reap(id: u32, mm: &Mm) -> bool {
     if mm.users.load(Ordering::Acquire) > 0 && mm.is_killed() {
         let mut gather = Gather::new(id, mm);
         for (_, vma) in set.iter() {
-            zap::range(&mut gather, vma.start(), vma.end());
+            zap::all(&mut gather, vma.start(), vma.end());
         }
         drop(gather);
         mm.note_reaped();
@@ -39,7 +39,7 @@ pub(crate) fn teardown(id: u32, mm: &Mm) {
     let mut set = mm.mmap_lock.write();
     let mut gather = Gather::new(id, mm);
     for (_, area) in set.iter() {
-        zap::range(&mut gather, area.start(), area.end());
+        zap::all(&mut gather, area.start(), area.end());
     }
     // From the lowest area up: a table goes with the last area that it covers some of.
     while let Some(vma_id) = set.pop() {

@@ -38,6 +38,12 @@
 //! fn forged(mm: &mm::Mm, va: arch::VirtAddr) { mm::pt::PmdRef::lookup(mm, va); }
 //! ```
 //! ```compile_fail,E0603
+//! fn forged(old: mm::pt::Unhooked) -> arch::pte::Entry { old.noted() }
+//! ```
+//! ```compile_fail,E0624
+//! fn torn_out(pte: &mut mm::pt::PteLocked) { pte.unhook(arch::pte::Entry::NONE); }
+//! ```
+//! ```compile_fail,E0603
 //! fn forged(slot: u32) { mm::swap::free_entry(slot); }
 //! ```
 #![feature(rust_cold_cc)]

@@ -9,7 +9,7 @@ use crate::folio::{self, FolioGuard};
 use crate::frame::{Frame, flag, frame};
 use crate::lru;
 use crate::mm::{Mm, by_id};
-use crate::pt::PmdRef;
+use crate::pt;
 use crate::vma::set::VmaSet;
 use crate::vma::{Vma, anon, imap};
 use arch::addr::{ENTRIES, PAGE_SIZE};
@@ -42,7 +42,7 @@ impl Areas<'_> {
     /// Calls `f` with the entry of `va` under the lock of its table, so that what the entry maps
     /// stays mapped meanwhile. `None` where there is no table.
     pub fn with_entry<R>(&self, va: VirtAddr, f: impl FnOnce(Entry) -> R) -> Option<R> {
-        let pte = PmdRef::lookup(self.mm, va)?.lock(va)?;
+        let pte = pt::lock_at(self.mm, va)?;
         Some(f(pte.get()))
     }
 
@@ -58,7 +58,7 @@ impl Areas<'_> {
             into.len()
         );
         into.fill(Entry::NONE);
-        let Some(mut pte) = PmdRef::lookup(self.mm, va).and_then(|pmd| pmd.lock(va)) else {
+        let Some(mut pte) = pt::lock_at(self.mm, va) else {
             return;
         };
         for (i, entry) in (0..).zip(into) {
@@ -122,8 +122,7 @@ impl LockedFolio {
         let mut each = |area: &'static Vma| {
             if let Some(va) = area.address_of(index) {
                 let mm = area.mm();
-                let pmd = PmdRef::lookup(by_id(mm), va);
-                let entry = pmd.and_then(|pmd| Some(pmd.lock(va)?.get()));
+                let entry = pt::lock_at(by_id(mm), va).map(|pte| pte.get());
                 f(&Mapping {
                     mm,
                     area,

@@ -1,6 +1,6 @@
 //! Zapping: taking a range's entries, then its tables, out of an address space.
 //!
-//! [`range`] needs `mmap_lock` (shared is enough) and takes one PTL at a time; [`tables`] needs it
+//! [`all`] needs `mmap_lock` (shared is enough) and takes one PTL at a time; [`tables`] needs it
 //! exclusively, with every area of the range out of its reverse maps, so that neither faults nor reverse walks
 //! are on their way into a table. Both only fill the [`Gather`]; its flush frees. No allocation; sleeps
 //! never; interrupts on (a full batch is flushed). [`file_range`] finds the areas by itself and needs no `mmap_lock`: it holds
@@ -13,16 +13,18 @@ use crate::folio;
 use crate::frame::{Frame, flag, frame};
 use crate::lru;
 use crate::mm::by_id;
-use crate::pt::gather::{Gather, Room, Unflushed, Unhooking, Written};
-use crate::pt::{PmdRef, UpperRef, tlb};
+use crate::pt::gather::{Gather, Room, Unhooking};
+use crate::pt::range::{self, Leaf};
+use crate::pt::{PteLocked, Unhooked, UpperRef, tlb};
 use crate::swap;
 use crate::vma::{imap, vm};
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE, PMD_SIZE};
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
+use core::ops::ControlFlow::{Break, Continue};
 
 /// Takes every entry of `start..end` out. What was mapped goes to the gather, swap slots are given back.
-pub(crate) fn range(gather: &mut Gather<'_>, start: u64, end: u64) {
+pub(crate) fn all(gather: &mut Gather<'_>, start: u64, end: u64) {
     entries::<true>(gather, start, end);
 }
 
@@ -50,52 +52,45 @@ pub(crate) fn file_range(file: u32, first: u32, last: u32, even_cows: bool) {
 
 /// Takes the entries of `start..end` out: all of them, or (without `COWS`) those that map pages of files.
 fn entries<const COWS: bool>(gather: &mut Gather<'_>, start: u64, end: u64) {
-    let mut va = start;
-    while va < end {
-        let table_end = ((va & !(PMD_SIZE - 1)) + PMD_SIZE).min(end);
-        match PmdRef::lookup(gather.mm(), VirtAddr(va)) {
-            Some(pmd) => va = one_table::<COWS>(gather, pmd, va, table_end),
-            None => va = skip_hole(gather, va, end),
-        }
-    }
-}
-
-/// The end of the hole at `va`: without an upper table nothing below it exists.
-fn skip_hole(gather: &Gather<'_>, va: u64, end: u64) -> u64 {
-    let level = UpperRef::missing_level(gather.mm(), VirtAddr(va));
-    let size = PAGE_SIZE << (9 * level);
-    ((va & !(size - 1)).saturating_add(size)).min(end)
-}
-
-/// Zaps `va..end` within one PTE table; returns how far it came before the batch was full.
-fn one_table<const COWS: bool>(gather: &mut Gather<'_>, pmd: PmdRef, mut va: u64, end: u64) -> u64 {
-    let Some(pte) = pmd.lock(VirtAddr(va)) else {
-        return end;
-    };
-    tlb::flush_batched_pending(gather.mm_id(), gather.mm());
-    let mut gone = Gone::default();
-    let mut room = Room::Left;
-    gather.in_table(pte, |table| {
-        while va < end && room == Room::Left {
-            table.pte.seek(VirtAddr(va));
-            let seen = table.pte.get();
-            if !seen.is_none() && (COWS || maps_file(seen)) {
-                let old = table.pte.clear();
-                room = unhook(table, VirtAddr(va), old, &mut gone);
-            }
-            va += PAGE_SIZE;
-        }
+    range::locked(gather.mm(), start, end, |pte, start, end| {
+        one_table::<COWS>(gather, pte, start, end)
     });
+}
+
+/// Zaps `start..end` within one PTE table; returns how far it came before the batch was full.
+fn one_table<const COWS: bool>(
+    gather: &mut Gather<'_>,
+    pte: PteLocked,
+    start: u64,
+    end: u64,
+) -> u64 {
     let mm = gather.mm();
+    tlb::flush_batched_pending(gather.mm_id(), mm);
+    let mut gone = Gone::default();
+    let full = gather.in_table(pte, |table| {
+        range::entries(table, start, end, |table, va, seen| {
+            if !COWS && !maps_file(seen) {
+                return Continue(());
+            }
+            let old = table.pte.unhook(Entry::NONE);
+            match take(table, va, old, &mut gone) {
+                Room::Left => Continue(()),
+                Room::Full => Break(()),
+            }
+        })
+    });
     mm.anon_pages.add(-gone.anon);
     mm.swap_entries.add(-gone.slots);
     if gone.file > 0 {
         mm.file_pages.add(-gone.file);
     }
-    if room == Room::Full {
-        gather.flush();
+    match full {
+        Continue(()) => end,
+        Break((va, ())) => {
+            gather.flush();
+            va + PAGE_SIZE
+        }
     }
-    va
 }
 
 /// What one table has lost.
@@ -108,44 +103,48 @@ struct Gone {
 
 /// The entry maps a page of a file's cache.
 fn maps_file(entry: Entry) -> bool {
-    entry.is_mapped() && !entry.is_special() && frame(entry.pfn()).is_file()
+    matches!(Leaf::of(entry), Leaf::Page(pfn) if frame(pfn).is_file())
 }
 
 /// Hands what `old` mapped to the gather. It is gone from its locked table for good.
 #[inline(always)]
-fn unhook(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &mut Gone) -> Room {
-    if old.is_present() && !old.is_special() {
-        let f = frame(old.pfn());
+fn take(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked, gone: &mut Gone) -> Room {
+    let entry = old.entry();
+    if entry.is_present() && !entry.is_special() {
+        let f = frame(entry.pfn());
         if f.is_plain_anon() {
             gone.anon += 1;
             f.map_dec();
-            return table.add(va, Unflushed::new(old.pfn()));
+            return table.add(va, old);
         }
     }
-    unhook_other(table, va, old, gone)
+    take_other(table, va, old, gone)
 }
 
-/// As [`unhook`], for everything but an anonymous page in use that only entries know: apart, as those are the most.
+/// As [`take`], for everything but an anonymous page in use that only entries know: apart, as those are the most.
 #[inline(never)]
-fn unhook_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &mut Gone) -> Room {
-    if old.is_swap() {
-        swap::free_entry(old.swap_slot());
-        gone.slots += 1;
-        return Room::Left;
-    }
-    if old.is_special() {
-        table.note(va);
-        return Room::Left;
-    }
-    let pfn = old.pfn();
+fn take_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked, gone: &mut Gone) -> Room {
+    let pfn = match Leaf::of(old.entry()) {
+        Leaf::Page(pfn) => pfn,
+        Leaf::Special => {
+            table.add_special(va, old);
+            return Room::Left;
+        }
+        Leaf::Swap(slot) => {
+            let _ = old.never_used();
+            swap::free_entry(slot);
+            gone.slots += 1;
+            return Room::Left;
+        }
+    };
     let f = frame(pfn);
     if f.is_file() {
         gone.file += 1;
-        return unhook_file(table, va, old);
+        return take_file(table, va, old);
     }
     gone.anon += 1;
     let cached = f.has(flag::SWAPCACHE);
-    if cached && old.is_dirty() {
+    if cached && old.entry().is_dirty() {
         f.flags_point();
         f.set(flag::DIRTY);
     }
@@ -153,22 +152,22 @@ fn unhook_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry, gone: &
     if cached {
         drop_slot(f, pfn);
     }
-    table.add(va, Unflushed::new(pfn))
+    table.add(va, old)
 }
 
-/// As [`unhook`], for a page of a file.
-fn unhook_file(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Entry) -> Room {
-    let pfn = old.pfn();
-    let f = frame(pfn);
-    if old.is_accessed() {
+/// As [`take`], for a page of a file.
+fn take_file(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked) -> Room {
+    let entry = old.entry();
+    let f = frame(entry.pfn());
+    if entry.is_accessed() {
         // What the entry knew of its use goes with it.
         lru::sign_used(f);
     }
-    if old.is_dirty() {
-        return table.add_written(va, Written::new(pfn));
+    if entry.is_dirty() {
+        return table.add_written(va, old);
     }
     f.map_dec();
-    table.add(va, Unflushed::new(pfn))
+    table.add(va, old)
 }
 
 /// The slot of a folio in the swap cache is of no use once nobody maps the folio; where the folio is busy, reclaim finds it.

@@ -102,12 +102,10 @@ fn actors_pass_points_and_nobody_else_does() {
         assert_eq!((seen.kinds, seen.largest), (vec![], 0), "not an actor");
 
         let fault = as_actor(|| store(1));
-        // mmap_lock; the PMD for its table, the PMD and the PTE for what to do, the PMD for the lock; PTL, PTE.
+        // mmap_lock; the PMD, the PTE for what to do; PTL, PTE.
         assert_eq!(
             fault.kinds,
-            [
-                Lock, CellRead, CellRead, CellRead, CellRead, Lock, CellWrite, Unlock, Unlock
-            ]
+            [Lock, CellRead, CellRead, Lock, CellWrite, Unlock, Unlock]
         );
         let zapped = as_actor(zap);
         // mmap_lock; the PMD, PTL; the entry, the mapcount; the generation, the CPUs, what is flushed; the frame.

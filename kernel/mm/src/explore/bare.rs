@@ -1,5 +1,5 @@
 //! What is private to the memory manager without the lab, for its own tests: the lock of the areas,
-//! a reference without a holder, a wrong count, a gather that takes nothing out, a folio on no list, the swap
+//! an entry and a PMD as one likes, a reference without a holder, a wrong count, a gather that takes nothing out, a folio on no list, the swap
 //! area that comes and goes while the flusher is kept still. No locks of their own.
 
 use crate::frame::frame;
@@ -7,8 +7,7 @@ use crate::handle::MmRef;
 use crate::lru;
 use crate::mm::Mm;
 use crate::ops::swapoff::swapoff_at_once;
-use crate::pt::PmdRef;
-use crate::pt::gather::Gather;
+use crate::pt::{self, gather::Gather};
 use crate::swap::{SwapOpError, swapon_at_once};
 use crate::vma::set::VmaSet;
 use arch::addr::ENTRIES;
@@ -35,8 +34,17 @@ pub fn words(pfn: Pfn) -> &'static [AtomicU64; ENTRIES] {
 /// # Panics
 /// If there is no table for it.
 pub fn set_entry(mm: &Mm, va: VirtAddr, entry: Entry) {
-    let pte = PmdRef::lookup(mm, va).and_then(|pmd| pmd.lock(va));
-    pte.expect("a table").set(entry);
+    let mut pte = pt::lock_at(mm, va).expect("a table");
+    let _ = pte.unhook(entry).noted();
+}
+
+/// Makes `entry` the PMD of `va`, whatever was there.
+///
+/// # Panics
+/// If a level above is missing.
+pub fn set_pmd(mm: &Mm, va: VirtAddr, entry: Entry) {
+    let pmd = pt::PmdRef::lookup(mm, va).expect("a PMD table");
+    pmd.overwrite(entry);
 }
 
 /// Takes a reference on `pfn` that nobody gives up.

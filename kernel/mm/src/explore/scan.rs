@@ -4,7 +4,7 @@
 use crate::frame::{flag, frame};
 use crate::lru;
 use crate::mm::{Mm, by_id, id_limit};
-use crate::pt::{PmdRef, tlb};
+use crate::pt::{Pmd, PmdRef, tlb};
 use crate::reclaim;
 use crate::rmap::walk;
 use crate::stats::Use;
@@ -28,7 +28,11 @@ pub fn each_space(f: &mut dyn FnMut(u32, &'static Mm)) {
 
 /// The entry of `va`, as it is.
 pub fn entry(mm: &Mm, va: VirtAddr) -> Option<Entry> {
-    PmdRef::lookup(mm, va)?.peek(va)
+    match PmdRef::read_at(mm, va) {
+        Pmd::Table(table) => Some(table.peek(va)),
+        Pmd::None => None,
+        huge => huge.unmet(),
+    }
 }
 
 /// Calls `f` with every entry of a PTE table of `mm` that is not empty, whether an area covers it or not.
@@ -106,7 +110,7 @@ pub fn mapped_by_rmap(pfn: Pfn) -> usize {
     let mut look = |area: &Vma| {
         let entry = area
             .address_of(f.index())
-            .and_then(|va| PmdRef::lookup(by_id(area.mm()), va)?.peek(va));
+            .and_then(|va| self::entry(by_id(area.mm()), va));
         found += usize::from(entry.is_some_and(|e| walk::maps(e, pfn)));
     };
     match f.usage() {

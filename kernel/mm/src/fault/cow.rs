@@ -10,15 +10,14 @@ use crate::buddy::{self, Gfp, Page};
 use crate::content::{HasContent, Kept};
 use crate::folio;
 use crate::frame::{flag, frame};
-use crate::knobs::{self, Knob};
-use crate::pt::{PteLocked, tlb};
+use crate::knobs::Knob;
+use crate::pt::PteLocked;
 use crate::rmap::sole;
 use crate::stats::{Event, Use, count};
 use crate::swap;
 use crate::vma::vm;
-use arch::addr::PAGE_SIZE;
+use arch::Pfn;
 use arch::pte::{self, Entry};
-use arch::{Pfn, VirtAddr};
 
 impl Fault<'_> {
     pub(super) fn write_protected(&self, seen: Entry) -> Result<Step, Stop> {
@@ -77,7 +76,7 @@ impl Fault<'_> {
     /// Gives the entry the write bit. An upgrade: no other CPU needs to forget anything, the weaker
     /// translation that it may hold only faults once more.
     pub(super) fn take_over(&self, pte: &mut PteLocked) {
-        pte.set_bits(pte::WRITE | pte::DIRTY | pte::ACCESSED);
+        pte.strengthen(pte::WRITE | pte::DIRTY | pte::ACCESSED);
         arch::invlpg(self.va);
         count(Event::CowReuse);
         count(Event::TlbAvoided);
@@ -115,12 +114,9 @@ impl Fault<'_> {
     /// Unhooks the old frame, makes every CPU forget it, drops its rmap, then maps the new one: no CPU may
     /// read the old frame after another has written the new.
     fn swap_frames(&self, pte: &mut PteLocked, page: Page) {
-        let old = pte.clear();
-        let VirtAddr(start) = self.va;
+        let old = pte.unhook(Entry::NONE);
         count(Event::TlbFlushPages);
-        if knobs::on(Knob::CowFlush) {
-            tlb::flush_range(self.mm_id, self.mm, start, start + PAGE_SIZE, false);
-        }
+        let old = old.flush_at_once(self.mm_id, self.mm, self.va, Knob::CowFlush);
         if !old.is_special() {
             frame(old.pfn()).map_dec();
         }

@@ -18,7 +18,7 @@ use crate::frame::NIL;
 use crate::handle::MmRef;
 use crate::knobs::{self, Knob};
 use crate::mm::{Mm, by_id};
-use crate::pt::{PmdRef, PteLocked, same};
+use crate::pt::{Pmd, PmdRef, PteLocked, TableRef, same};
 use crate::rounds::Rounds;
 use crate::stats::{Event, count};
 use crate::vma::{Vma, vm};
@@ -45,7 +45,8 @@ pub(crate) struct Fault<'a> {
     /// The page's first byte.
     pub(crate) va: VirtAddr,
     pub(crate) write: bool,
-    pub(crate) pmd: PmdRef,
+    /// The PTE table of the page, kept by `mmap_lock`.
+    pub(crate) table: TableRef,
 }
 
 /// Resolves a fault of the running thread in the address space it has adopted.
@@ -146,15 +147,17 @@ fn attempt(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<Step, St
     if !allowed {
         return Err(Stop::Signal(FaultError::Protection));
     }
-    let pmd = PmdRef::lookup_or_alloc(mm, va)?;
-    pmd.alloc_pte_table(mm)?;
+    let table = match PmdRef::lookup_or_alloc(mm, va)?.table_or_alloc(mm)? {
+        Pmd::Table(table) => table,
+        huge => huge.unmet(),
+    };
     let fault = Fault {
         mm_id,
         mm,
         vma,
         va: va.page(),
         write: access == Access::Write,
-        pmd,
+        table,
     };
     fault.resolve()
 }
@@ -162,9 +165,7 @@ fn attempt(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<Step, St
 impl Fault<'_> {
     fn resolve(&self) -> Result<Step, Stop> {
         // Without the lock: a hint what to prepare. Each branch looks again under the PTL.
-        let Some(entry) = self.pmd.peek(self.va) else {
-            return Ok(Step::Retry);
-        };
+        let entry = self.table.peek(self.va);
         if entry.is_none() {
             if self.vma.file() != NIL {
                 self.file_page()
@@ -182,10 +183,10 @@ impl Fault<'_> {
         }
     }
 
-    /// The PTL of the fault's entry; `None` when the table is gone.
+    /// The PTL of the fault's entry; `None` when the PMD names another table now: look again from there.
     #[inline]
     pub(crate) fn lock(&self) -> Option<PteLocked> {
-        self.pmd.lock(self.va)
+        self.table.lock(self.va).ok()
     }
 
     /// The PTL, if the entry still is what it was but for the MMU's own bits.
@@ -204,7 +205,7 @@ impl Fault<'_> {
             return Ok(Step::Retry);
         };
         count(Event::SpuriousFault);
-        pte.set_bits(pte::ACCESSED | if self.write { pte::DIRTY } else { 0 });
+        pte.strengthen(pte::ACCESSED | if self.write { pte::DIRTY } else { 0 });
         // Hardware may keep the weaker translation that faulted; it is this CPU's alone to forget.
         arch::invlpg(self.va);
         Ok(Step::Done)

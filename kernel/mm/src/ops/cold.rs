@@ -10,71 +10,59 @@ use crate::handle::MmRef;
 use crate::lru;
 use crate::pt::PteLocked;
 use crate::pt::gather::Room;
-use crate::pt::tables::{Span, Tables};
+use crate::pt::range::{self, Leaf};
 use crate::reclaim::advice::{self, Pages};
+use arch::Pfn;
 use arch::addr::PAGE_SIZE;
-use arch::pte;
-use arch::{Pfn, VirtAddr};
+use arch::pte::Entry;
+use core::ops::ControlFlow::{Break, Continue};
 
 /// Puts the range's pages where reclaim looks next.
 pub(super) fn deactivate(mm: &MmRef, range: Range) {
-    for span in Tables::new(mm, range.start, range.end) {
-        let Some(mut pte) = span.pmd.lock(VirtAddr(span.start)) else {
-            continue;
-        };
-        let mut va = span.start;
-        while va < span.end {
-            pte.seek(VirtAddr(va));
-            if let Some(pfn) = make_old(&mut pte) {
+    range::locked(mm, range.start, range.end, |mut pte, start, end| {
+        range::every_entry(&mut pte, start, end, |pte, _, entry| {
+            if let Some(pfn) = make_old(pte, entry) {
                 lru::deactivate(pfn);
             }
-            va += PAGE_SIZE;
-        }
-    }
+        });
+        end
+    });
 }
 
 /// The folio at the cursor, if this is its only entry, with its signs of use cleared.
-fn make_old(pte: &mut PteLocked) -> Option<Pfn> {
-    let entry = pte.get();
-    if !entry.is_mapped() || entry.is_special() {
+fn make_old(pte: &mut PteLocked, entry: Entry) -> Option<Pfn> {
+    let Leaf::Page(pfn) = Leaf::of(entry) else {
         return None;
-    }
-    let f = frame(entry.pfn());
+    };
+    let f = frame(pfn);
     if f.mapcount() != 1 {
         return None;
     }
     if entry.is_accessed() {
-        pte.clear_bits(pte::ACCESSED);
+        pte.clear_accessed();
     }
     f.clear(flag::SIGNS);
-    Some(entry.pfn())
+    Some(pfn)
 }
 
 /// Reclaims the range's pages; those that stay are in use otherwise. Waits for the disk.
 pub(super) fn page_out(mm: &MmRef, range: Range) {
     let mut pages = Pages::new();
-    for span in Tables::new(mm, range.start, range.end) {
-        let mut va = span.start;
-        while va < span.end {
-            va = collect(&span, va, &mut pages);
-            pages.evict();
-        }
-    }
+    range::locked(mm, range.start, range.end, |pte, start, end| {
+        let va = collect(pte, start, end, &mut pages);
+        pages.evict();
+        va
+    });
     advice::finish();
 }
 
-/// Isolates pages from `va` on until the batch is full; returns how far it came.
-fn collect(span: &Span, mut va: u64, pages: &mut Pages) -> u64 {
-    let Some(mut pte) = span.pmd.lock(VirtAddr(va)) else {
-        return span.end;
-    };
-    let mut room = Room::Left;
-    while va < span.end && room == Room::Left {
-        pte.seek(VirtAddr(va));
-        if let Some(pfn) = make_old(&mut pte) {
-            room = pages.isolate(pfn);
+/// Isolates pages of `start..end` until the batch is full; returns how far it came.
+fn collect(mut pte: PteLocked, start: u64, end: u64, pages: &mut Pages) -> u64 {
+    let full = range::entries(&mut pte, start, end, |pte, _, entry| {
+        match make_old(pte, entry).map(|pfn| pages.isolate(pfn)) {
+            Some(Room::Full) => Break(()),
+            Some(Room::Left) | None => Continue(()),
         }
-        va += PAGE_SIZE;
-    }
-    va
+    });
+    full.break_value().map_or(end, |(va, ())| va + PAGE_SIZE)
 }

@@ -18,14 +18,14 @@ use crate::frame::{flag, frame};
 use crate::handle::MmRef;
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
-use crate::pt::tables::{Span, Tables};
-use crate::pt::{PmdRef, PteLocked, tlb};
+use crate::pt::range::{self, Leaf, Span, Tables};
+use crate::pt::{Pmd, PmdRef, PteLocked, TableRef, tlb};
 use crate::swap::area;
 use crate::vma::set::VmaSet;
 use crate::vma::{edit, links, pool, vm};
-use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
 use arch::{PAGE_SHIFT, VirtAddr};
+use core::ops::ControlFlow::{Break, Continue};
 use core::ops::Range;
 
 impl MmRef {
@@ -109,8 +109,10 @@ impl Copy<'_> {
     /// Copies the entries of one PTE table.
     fn table(&mut self, span: &Span) -> Result<(), MmError> {
         let va = VirtAddr(span.start);
-        let to = PmdRef::lookup_or_alloc(self.child, va)?;
-        to.alloc_pte_table(self.child)?;
+        let to = match PmdRef::lookup_or_alloc(self.child, va)?.table_or_alloc(self.child)? {
+            Pmd::Table(table) => table,
+            huge => huge.unmet(),
+        };
         let mut done = Counts::default();
         let mut result = Ok(());
         let mut at = span.start;
@@ -129,29 +131,37 @@ impl Copy<'_> {
         &mut self,
         range: Range<u64>,
         span: &Span,
-        to: PmdRef,
+        to: TableRef,
         done: &mut Counts,
     ) -> Result<(), Full> {
-        let mut va = range.start;
-        let (Some(mut from), Some(mut to)) =
-            (span.pmd.lock(VirtAddr(va)), to.lock_nested(VirtAddr(va)))
-        else {
-            unreachable!("a table went away under mmap_lock");
+        let va = VirtAddr(range.start);
+        let (Ok(mut from), Ok(mut to)) = (span.table.lock(va), to.lock_nested(va)) else {
+            unreachable!("a table went away under mmap_lock held exclusively");
         };
         tlb::flush_batched_pending(self.parent.id(), self.parent);
-        while va < range.end {
-            from.seek(VirtAddr(va));
-            let entry = from.get();
-            if !entry.is_none() {
-                to.seek(VirtAddr(va));
-                to.set(self.entry(&mut from, VirtAddr(va), entry, done)?);
-            }
-            va += PAGE_SIZE;
+        let full = range::entries(
+            &mut from,
+            range.start,
+            range.end,
+            |from, va, entry| match self.entry(from, va, entry, done) {
+                Ok(copy) => {
+                    to.seek(va);
+                    to.set(copy);
+                    Continue(())
+                }
+                Err(slot) => Break(slot),
+            },
+        );
+        match full {
+            Continue(()) => Ok(()),
+            Break((va, slot)) => Err(Full { va, slot }),
         }
-        Ok(())
     }
 
     /// What the child gets for the parent's `entry`, which becomes read-only.
+    ///
+    /// # Errors
+    /// The slot that cannot count one more.
     #[inline]
     fn entry(
         &mut self,
@@ -159,17 +169,17 @@ impl Copy<'_> {
         va: VirtAddr,
         entry: Entry,
         done: &mut Counts,
-    ) -> Result<Entry, Full> {
-        if entry.is_swap() {
-            let slot = entry.swap_slot();
-            area::dup(slot).map_err(|area::NoRoom| Full { va: va.0, slot })?;
-            done.swapped += 1;
-            return Ok(entry);
-        }
-        if entry.is_special() {
-            return Ok(entry);
-        }
-        let f = frame(entry.pfn());
+    ) -> Result<Entry, u32> {
+        let pfn = match Leaf::of(entry) {
+            Leaf::Page(pfn) => pfn,
+            Leaf::Special => return Ok(entry),
+            Leaf::Swap(slot) => {
+                area::dup(slot).map_err(|area::NoRoom| slot)?;
+                done.swapped += 1;
+                return Ok(entry);
+            }
+        };
+        let f = frame(pfn);
         if f.has(flag::EXCLUSIVE) {
             f.clear(flag::EXCLUSIVE);
         } else if f.is_file() {
@@ -179,10 +189,11 @@ impl Copy<'_> {
         f.get();
         f.map_inc();
         let entry = if entry.is_write() {
-            self.weak.note(va);
+            let old = from.weaken(pte::WRITE);
             // As it was at this very moment: a store that was faster than us has set D, which the child must
             // have too, for its copy may be the one that outlives the other.
-            let then = from.clear_bits(pte::WRITE);
+            let then = old.before();
+            self.weak.note(va, old);
             if knobs::on(Knob::ForkDirty) {
                 then
             } else {

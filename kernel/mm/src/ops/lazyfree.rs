@@ -15,11 +15,10 @@ use crate::frame::{flag, frame};
 use crate::handle::MmRef;
 use crate::knobs::Knob;
 use crate::lru;
-use crate::pt::tables::{Span, Tables};
+use crate::pt::range::{self, Leaf};
 use crate::pt::{PteLocked, tlb};
 use crate::rmap::sole;
 use crate::swap;
-use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
 use arch::{Pfn, VirtAddr};
 
@@ -40,35 +39,31 @@ pub(super) fn with<R>(mm: &MmRef, f: impl FnOnce(&mut Lazy<'_>) -> R) -> R {
 impl Lazy<'_> {
     /// Makes the pages of the range lazily freeable; slots on disk are given back.
     pub(super) fn range(&mut self, range: Range) {
-        for span in Tables::new(self.mm, range.start, range.end) {
-            self.table(&span);
-        }
+        range::locked(self.mm, range.start, range.end, |mut pte, start, end| {
+            tlb::flush_batched_pending(self.mm.id(), self.mm);
+            range::every_entry(&mut pte, start, end, |pte, va, entry| {
+                self.entry(pte, va, entry);
+            });
+            end
+        });
     }
 
-    fn table(&mut self, span: &Span) {
-        let Some(mut pte) = span.pmd.lock(VirtAddr(span.start)) else {
-            return;
-        };
-        tlb::flush_batched_pending(self.mm.id(), self.mm);
-        let mut va = span.start;
-        while va < span.end {
-            pte.seek(VirtAddr(va));
-            let entry = pte.get();
-            if entry.is_swap() {
+    fn entry(&mut self, pte: &mut PteLocked, va: VirtAddr, entry: Entry) {
+        match Leaf::of(entry) {
+            Leaf::Swap(slot) => {
                 pte.set(Entry::NONE);
-                swap::free_entry(entry.swap_slot());
+                swap::free_entry(slot);
                 self.mm.swap_entries.add(-1);
-            } else if entry.is_mapped() && !entry.is_special() && make_clean(entry.pfn()) {
-                self.clean_entry(&mut pte, VirtAddr(va), entry);
             }
-            va += PAGE_SIZE;
+            Leaf::Page(pfn) if make_clean(pfn) => self.clean_entry(pte, va, entry),
+            Leaf::Page(_) | Leaf::Special => {}
         }
     }
 
     fn clean_entry(&mut self, pte: &mut PteLocked, va: VirtAddr, entry: Entry) {
         if entry.is_present() {
-            pte.clear_bits(pte::ACCESSED | pte::DIRTY);
-            self.cleaned.note(va);
+            self.cleaned
+                .note(va, pte.weaken(pte::ACCESSED | pte::DIRTY));
         } else {
             pte.set(entry.without(pte::ACCESSED | pte::DIRTY));
         }

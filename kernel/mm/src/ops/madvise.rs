@@ -10,7 +10,7 @@ use crate::file;
 use crate::frame::NIL;
 use crate::handle::MmRef;
 use crate::pt::gather::Gather;
-use crate::pt::tables::Tables;
+use crate::pt::range::Tables;
 use crate::swap::readahead;
 use crate::vma::set::VmaSet;
 use crate::vma::vma;
@@ -32,7 +32,7 @@ impl MmRef {
             Advice::DontNeed => {
                 let mut gather = Gather::new(self.id(), self);
                 each_part(&set, range, |part| {
-                    zap::range(&mut gather, part.start, part.end)
+                    zap::all(&mut gather, part.start, part.end)
                 })
             }
             Advice::Free => {
@@ -92,7 +92,7 @@ fn swapped(mm: &MmRef, range: Range) -> impl Iterator<Item = u32> + '_ {
     Tables::new(mm, range.start, range.end).flat_map(|span| {
         (span.start..span.end)
             .step_by(PAGE_SIZE as usize)
-            .filter_map(move |va| span.pmd.peek(VirtAddr(va)))
+            .map(move |va| span.table.peek(VirtAddr(va)))
             .filter(|entry| entry.is_swap())
             .map(|entry| entry.swap_slot())
     })

@@ -12,14 +12,13 @@ use crate::error::MmError;
 use crate::frame::frame;
 use crate::handle::MmRef;
 use crate::knobs::Knob;
-use crate::pt::tables::{Span, Tables};
-use crate::pt::{KEPT, tlb};
+use crate::pt::range::{self, Leaf};
+use crate::pt::{KEPT, PteLocked, tlb};
 use crate::rmap::sole;
 use crate::vma::set::VmaSet;
 use crate::vma::{Vma, edit, vm, vma};
-use arch::VirtAddr;
-use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
+use arch::{Pfn, VirtAddr};
 
 impl MmRef {
     /// Sets the protection of `len` bytes (rounded up to pages) from `va` on.
@@ -147,9 +146,15 @@ fn change(mm: &MmRef, weak: &mut Weakened<'_>, area: &Vma, range: Range) {
         bits: area.entry_bits(),
         write: area.has(vm::WRITE),
     };
-    for span in Tables::new(mm, range.start, range.end) {
-        change_table(mm, weak, &span, rights);
-    }
+    range::locked(mm, range.start, range.end, |mut pte, start, end| {
+        tlb::flush_batched_pending(mm.id(), mm);
+        // A file that is cut off meanwhile needs no `mmap_lock` to empty entries here.
+        tlb::flush_gathered_pending(mm.id(), mm);
+        range::every_entry(&mut pte, start, end, |pte, va, old| {
+            change_entry(weak, pte, va, old, rights);
+        });
+        end
+    });
 }
 
 /// What an area allows.
@@ -161,11 +166,11 @@ struct Rights {
 }
 
 impl Rights {
-    /// The bits for an entry: writable only if the folio belongs to this address space alone.
+    /// The bits for an entry that maps `pfn`: writable only if the folio belongs to this address space
+    /// alone.
     #[inline]
-    fn of(self, entry: Entry) -> u64 {
-        let write = self.write && !entry.is_special() && sole::is_exclusive(frame(entry.pfn()));
-        if write {
+    fn of_page(self, pfn: Pfn) -> u64 {
+        if self.write && sole::is_exclusive(frame(pfn)) {
             self.bits | pte::WRITE
         } else {
             self.bits
@@ -173,41 +178,27 @@ impl Rights {
     }
 }
 
-fn change_table(mm: &MmRef, weak: &mut Weakened<'_>, span: &Span, rights: Rights) {
-    let Some(mut pte) = span.pmd.lock(VirtAddr(span.start)) else {
-        return;
-    };
-    tlb::flush_batched_pending(mm.id(), mm);
-    // A file that is cut off meanwhile needs no `mmap_lock` to empty entries here.
-    tlb::flush_gathered_pending(mm.id(), mm);
-    let mut va = span.start;
-    while va < span.end {
-        pte.seek(VirtAddr(va));
-        let old = pte.get();
-        // Swap entries carry no rights; the fault that brings them back asks the area.
-        if old.is_mapped() {
-            let bits = rights.of(old);
-            if old.is_present() {
-                if old.0 & !KEPT != bits {
-                    pte.set_rights(bits);
-                    note(weak, VirtAddr(va), old.0, bits);
-                }
-            } else {
-                // Not present: no TLB has it, and the MMU leaves it alone.
-                pte.set(Entry(old.0 & KEPT | bits));
-            }
-        }
-        va += PAGE_SIZE;
-    }
-}
-
-/// Notes what a present entry lost or gained.
 #[inline]
-fn note(weak: &mut Weakened<'_>, va: VirtAddr, old: u64, new: u64) {
-    let lost = old & !new & (pte::PRESENT | pte::WRITE) | !old & new & pte::NX;
-    if lost != 0 {
-        weak.note(va);
-    } else {
-        weak.upgraded();
+fn change_entry(
+    weak: &mut Weakened<'_>,
+    pte: &mut PteLocked,
+    va: VirtAddr,
+    old: Entry,
+    rights: Rights,
+) {
+    let bits = match Leaf::of(old) {
+        Leaf::Page(pfn) => rights.of_page(pfn),
+        Leaf::Special => rights.bits,
+        // Carries no rights; the fault that brings the page back asks the area.
+        Leaf::Swap(_) => return,
+    };
+    if !old.is_present() {
+        // No TLB has it, and the MMU leaves it alone.
+        pte.set(Entry(old.0 & KEPT | bits));
+    } else if old.0 & !KEPT != bits {
+        match pte.set_rights(bits) {
+            Some(weaker) => weak.note(va, weaker),
+            None => weak.upgraded(),
+        }
     }
 }

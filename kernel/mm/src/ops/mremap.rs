@@ -15,11 +15,12 @@ use crate::error::MmError;
 use crate::handle::MmRef;
 use crate::knobs::{self, Knob};
 use crate::pt::gather::Gather;
-use crate::pt::tables::{Span, Tables};
-use crate::pt::{PmdRef, PteLocked, tlb};
+use crate::pt::range::{self, Span, Tables};
+use crate::pt::{Changed, Pmd, PmdRef, PteLocked, TableRef, tlb};
 use crate::vma::set::VmaSet;
 use crate::vma::{edit, links, vm, vma};
 use arch::addr::{PAGE_SIZE, PMD_SIZE, USER_MIN, USER_TOP, page_align_up};
+use arch::pte::Entry;
 use arch::{PAGE_SHIFT, VirtAddr};
 
 impl MmRef {
@@ -236,7 +237,10 @@ impl Remap<'_> {
             }
             let last = at + (span.end - span.start) - 1;
             for va in [at, last] {
-                PmdRef::lookup_or_alloc(self.mm, VirtAddr(va))?.alloc_pte_table(self.mm)?;
+                match PmdRef::lookup_or_alloc(self.mm, VirtAddr(va))?.table_or_alloc(self.mm)? {
+                    Pmd::Table(_) => {}
+                    huge => huge.unmet(),
+                }
             }
         }
         Ok(())
@@ -279,7 +283,7 @@ fn move_table(gather: &mut Gather<'_>, span: &Span, distance: u64) {
         let to = va.wrapping_add(distance);
         let room = PMD_SIZE - (to & (PMD_SIZE - 1));
         let end = span.end.min(va + room);
-        move_entries(gather, span.pmd, va, end, to);
+        move_entries(gather, span.table, va, end, to);
         va = end;
     }
 }
@@ -288,59 +292,51 @@ fn move_table(gather: &mut Gather<'_>, span: &Span, distance: u64) {
 fn move_whole(gather: &mut Gather<'_>, span: &Span, to: u64) -> bool {
     let mm = gather.mm();
     let dest = PmdRef::lookup(mm, VirtAddr(to));
-    let moved = dest.is_some_and(|dest| span.pmd.move_table(dest));
+    let moved = dest.is_some_and(|dest| span.table.move_to(dest));
     if moved {
         // Reclaim cannot add to the batch now: it would need the anon_vma lock that is held here.
         tlb::flush_batched_pending(gather.mm_id(), mm);
-        gather.note(VirtAddr(span.start));
-        gather.note(VirtAddr(span.end - PAGE_SIZE));
+        gather.note_range(span.start, span.end);
     }
     moved
 }
 
 /// Moves the entries of `va..end`, all in one table, to `to` and on, all in one table.
-fn move_entries(gather: &mut Gather<'_>, from: PmdRef, va: u64, end: u64, to: u64) {
+fn move_entries(gather: &mut Gather<'_>, from: TableRef, va: u64, end: u64, to: u64) {
     let mm = gather.mm();
-    let Some(dest) = PmdRef::lookup(mm, VirtAddr(to)) else {
-        unreachable!("the tables were made before");
+    let dest = match PmdRef::read_at(mm, VirtAddr(to)) {
+        Pmd::Table(table) => table,
+        Pmd::None => unreachable!("the tables were made before"),
+        huge => huge.unmet(),
     };
-    let Some((mut src, mut other)) = lock_both(from, VirtAddr(va), dest, VirtAddr(to)) else {
-        unreachable!("a table went away under mmap_lock");
+    let Ok((mut src, mut other)) = lock_both(from, VirtAddr(va), dest, VirtAddr(to)) else {
+        unreachable!("a table went away under mmap_lock held exclusively");
     };
     tlb::flush_batched_pending(gather.mm_id(), mm);
-    let mut at = va;
-    while at < end {
-        src.seek(VirtAddr(at));
-        if !src.get().is_none() {
-            let entry = src.clear();
-            if entry.is_present() {
-                gather.note(VirtAddr(at));
-            }
-            let dst = other.as_mut().unwrap_or(&mut src);
-            dst.seek(VirtAddr(to + (at - va)));
-            dst.set(entry);
-        }
-        at += PAGE_SIZE;
-    }
+    range::every_entry(&mut src, va, end, |src, at, _| {
+        let entry = gather.note_moved(at, src.unhook(Entry::NONE));
+        let dst = other.as_mut().unwrap_or(src);
+        dst.seek(VirtAddr(to + (at.0 - va)));
+        dst.set(entry);
+    });
 }
 
 /// Locks both tables, the lower frame number first; one lock when they are the same table.
 fn lock_both(
-    a: PmdRef,
+    a: TableRef,
     a_va: VirtAddr,
-    b: PmdRef,
+    b: TableRef,
     b_va: VirtAddr,
-) -> Option<(PteLocked, Option<PteLocked>)> {
-    let (a_table, b_table) = (a.table()?, b.table()?);
-    if a_table == b_table {
-        return Some((a.lock(a_va)?, None));
+) -> Result<(PteLocked, Option<PteLocked>), Changed> {
+    if a.pfn() == b.pfn() {
+        return Ok((a.lock(a_va)?, None));
     }
-    if a_table < b_table {
+    if a.pfn() < b.pfn() {
         let first = a.lock(a_va)?;
-        Some((first, Some(b.lock_nested(b_va)?)))
+        Ok((first, Some(b.lock_nested(b_va)?)))
     } else {
         let first = b.lock(b_va)?;
-        Some((a.lock_nested(a_va)?, Some(first)))
+        Ok((a.lock_nested(a_va)?, Some(first)))
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn unmap(
         return Ok(());
     };
     let (taken, Range { start, end }) = span;
-    zap::range(&mut gather, start, end);
+    zap::all(&mut gather, start, end);
     let mut late = None;
     if knobs::on(Knob::UnlinkFirst) {
         taken.discard();
@@ -109,7 +109,7 @@ fn detach(
         let stays = high - low < area.end() - area.start();
         if area.file() != NIL && stays && knobs::on(Knob::ZapFirst) {
             // An entry that may be written to must be found by whoever cleans the folio.
-            zap::range(gather, low, high);
+            zap::all(gather, low, high);
         }
         if low > area.start() {
             edit::trim(set, at, area.start(), low);

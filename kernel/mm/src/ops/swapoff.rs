@@ -11,7 +11,7 @@ use crate::fault::{Fault, Step, Stop};
 use crate::file::memory;
 use crate::handle::MmRef;
 use crate::mm::{Mm, id_limit};
-use crate::pt::tables::Tables;
+use crate::pt::range::Tables;
 use crate::rounds::Rounds;
 use crate::swap::{self, SwapOpError, area, cache};
 use arch::VirtAddr;
@@ -102,7 +102,7 @@ fn bring_back(mm_id: u32, mm: &Mm) -> Result<(), SwapOpError> {
                     vma,
                     va,
                     write: false,
-                    pmd: span.pmd,
+                    table: span.table,
                 })?;
             }
         }
@@ -115,15 +115,16 @@ fn one_page(fault: &Fault<'_>) -> Result<(), SwapOpError> {
         // Somebody needed memory so badly that reclaim may swap again.
         return Err(SwapOpError::NoMemory);
     }
-    while let Some(entry) = fault.pmd.peek(fault.va)
-        && entry.is_swap()
-    {
+    loop {
+        let entry = fault.table.peek(fault.va);
+        if !entry.is_swap() {
+            return Ok(());
+        }
         match fault.swap_in_with(entry, Gfp::NOWAIT) {
-            Ok(Step::Done | Step::Dirtied) => break,
+            Ok(Step::Done | Step::Dirtied) => return Ok(()),
             Ok(Step::Retry) => sync::threads().yield_now(),
             Err(Stop::Oom) => return Err(SwapOpError::NoMemory),
             Err(_) => return Err(SwapOpError::Io),
         }
     }
-    Ok(())
 }

@@ -5,10 +5,9 @@
 
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
-use crate::pt::tlb;
+use crate::pt::{Weaker, tlb};
 use crate::stats::{Event, count, count_n};
 use arch::VirtAddr;
-use arch::addr::PAGE_SIZE;
 
 /// The smallest range around all entries of one address space that an operation weakened.
 pub(crate) struct Weakened<'a> {
@@ -38,9 +37,9 @@ impl<'a> Weakened<'a> {
 
     /// The present entry of `va` lost a right, or its dirty bit.
     #[inline]
-    pub(crate) fn note(&mut self, va: VirtAddr) {
+    pub(crate) fn note(&mut self, va: VirtAddr, old: Weaker) {
         self.start = self.start.min(va.0);
-        self.end = self.end.max(va.0 + PAGE_SIZE);
+        self.end = self.end.max(va.0 + old.noted());
         self.nr += 1;
     }
 

@@ -49,6 +49,12 @@ fn load(cell: &AtomicU64) -> Entry {
     Entry(cell.load(Ordering::Acquire))
 }
 
+/// For assertions: not a step of any actor.
+#[inline]
+pub(super) fn is_present(cell: &AtomicU64) -> bool {
+    load(cell).is_present()
+}
+
 /// Reads a cell of which only the MMU can change bits meanwhile, or on the way down to one.
 #[inline]
 pub(super) fn read(cell: &AtomicU64) -> Entry {

@@ -1,8 +1,8 @@
 //! mmu_gather: frames and tables that were unhooked, on their way to being free.
 //!
 //! The order is unhook the entry → flush every CPU that may cache it → drop the rmap → free (rule 1). It is kept by types:
-//! taking a frame out of an entry yields an [`Unflushed`] or a [`Written`]; only a [`Gather`] accepts one, and only while the
-//! table is locked ([`Gather::in_table`]); only the gather's flush frees. One flush per batch. Tables go the same way, and are
+//! taking an entry out yields an [`Unhooked`]; a [`Gather`] accepts one only while the table is locked
+//! ([`Gather::in_table`]), and only its flush frees. One flush per batch. Tables go the same way, and are
 //! freed after the shootdown IPI, which lockless walkers hold off by keeping interrupts off (rule 5). Two that run in
 //! one address space at a time each flush for the other as well.
 //!
@@ -13,16 +13,6 @@
 //!
 //! Adding takes no lock but a file's tree lock and runs under the PTL; [`Gather::flush`] runs with no spin lock held and
 //! interrupts on. Never sleeps, never allocates.
-//!
-//! There is no way out of an [`Unflushed`] or a [`Written`]: their frames are private to this
-//! module.
-//!
-//! ```compile_fail,E0616
-//! fn free_too_early(page: mm::pt::gather::Unflushed) -> arch::Pfn { page.pfn }
-//! ```
-//! ```compile_fail,E0616
-//! fn drop_too_early(page: mm::pt::gather::Written) -> arch::Pfn { page.pfn }
-//! ```
 
 mod written;
 
@@ -30,34 +20,19 @@ use crate::folio;
 use crate::frame::{NIL, frame};
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
-use crate::pt::{PteLocked, free_table, tlb};
+use crate::pt::{PteLocked, Unhooked, free_table, tlb};
 use crate::stats::{Event, count_n};
-use arch::addr::{PAGE_SIZE, USER_TOP};
+use arch::addr::USER_TOP;
+use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use core::sync::atomic::Ordering;
 use sync::point::AccessKind;
 use written::Rule;
 
-pub use written::Written;
-
 /// Frames in one batch: a whole PTE table's worth.
 const BATCH: usize = 512;
 /// How long a broken rule 2 stays visible. A disk has to write a page meanwhile.
 const BROKEN_NS: u64 = 5_000_000;
-
-/// A frame whose entry is gone but which a TLB may still translate to. Holds the entry's reference.
-#[must_use = "an unhooked frame must go to a gather"]
-pub struct Unflushed {
-    pfn: Pfn,
-}
-
-impl Unflushed {
-    /// The frame of an entry that was just taken out, with the reference that the entry held. It counts as mapped no more.
-    #[inline]
-    pub(crate) fn new(pfn: Pfn) -> Self {
-        Self { pfn }
-    }
-}
 
 /// Whether a batch has room for more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,28 +70,37 @@ pub(crate) struct Unhooking<'t, 'a> {
     gather: &'t mut Gather<'a>,
 }
 
-impl Unhooking<'_, '_> {
-    /// The entry of `va` was present, had no folio, and is gone.
+impl AsMut<PteLocked> for Unhooking<'_, '_> {
     #[inline]
-    pub(crate) fn note(&mut self, va: VirtAddr) {
-        self.gather.note(va);
+    fn as_mut(&mut self) -> &mut PteLocked {
+        self.pte
+    }
+}
+
+impl Unhooking<'_, '_> {
+    /// Takes the entry of `va`, which had no folio.
+    #[inline]
+    pub(crate) fn add_special(&mut self, va: VirtAddr, old: Unhooked) {
+        self.gather.note(va, old);
     }
 
-    /// Takes the frame that was mapped at `va`.
+    /// Takes the entry of `va`, and the folio that it mapped, which counts as mapped by it no more.
     #[inline]
-    pub(crate) fn add(&mut self, va: VirtAddr, page: Unflushed) -> Room {
+    pub(crate) fn add(&mut self, va: VirtAddr, old: Unhooked) -> Room {
         let gather = &mut *self.gather;
-        gather.note(va);
-        gather.pages[gather.nr] = page.pfn;
+        let entry = gather.note(va, old);
+        gather.pages[gather.nr] = entry.pfn();
         gather.nr += 1;
         self.added()
     }
 
-    /// Takes the file folio that was mapped at `va`, and written through that entry.
-    pub(crate) fn add_written(&mut self, va: VirtAddr, page: Written) -> Room {
+    /// Takes the entry of `va`, and the file folio that was written through it. It counts as mapped until
+    /// the flush.
+    pub(crate) fn add_written(&mut self, va: VirtAddr, old: Unhooked) -> Room {
         let gather = &mut *self.gather;
-        gather.note(va);
-        let pfn = gather.rule.taken_out(page);
+        let entry = gather.note(va, old);
+        let pfn = entry.pfn();
+        gather.rule.taken_out(pfn);
         if knobs::on(Knob::DelayRmap) {
             gather.written -= 1;
             gather.pages[gather.written] = pfn;
@@ -217,17 +201,33 @@ impl<'a> Gather<'a> {
         self.written = BATCH;
     }
 
-    /// The entry of `va` was present and is gone or weaker: the range to flush covers it.
+    /// The range to flush covers what `old` mapped at `va`.
     #[inline]
-    pub(crate) fn note(&mut self, va: VirtAddr) {
-        self.start = self.start.min(va.0);
-        self.end = self.end.max(va.0 + PAGE_SIZE);
+    fn note(&mut self, va: VirtAddr, old: Unhooked) -> Entry {
+        self.note_range(va.0, va.0 + old.size());
+        old.noted()
+    }
+
+    /// Translations of `start..end` are to be flushed.
+    #[inline]
+    pub(crate) fn note_range(&mut self, start: u64, end: u64) {
+        self.start = self.start.min(start);
+        self.end = self.end.max(end);
+    }
+
+    /// Takes note of an entry that moves from `va` elsewhere, with its reference, and gives it back.
+    #[inline]
+    pub(crate) fn note_moved(&mut self, va: VirtAddr, old: Unhooked) -> Entry {
+        if old.entry().is_present() {
+            self.note(va, old)
+        } else {
+            old.never_used()
+        }
     }
 
     /// Takes a table that was unhooked and covered `start..end`.
     pub(crate) fn add_table(&mut self, table: Pfn, start: u64, end: u64) {
-        self.start = self.start.min(start);
-        self.end = self.end.max(end);
+        self.note_range(start, end);
         frame(table).set_next(self.tables);
         self.tables = table.0;
         self.mm.tables.add(-1);

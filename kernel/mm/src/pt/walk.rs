@@ -12,11 +12,12 @@
 //! on again. Each of those three waits for this CPU's acknowledgement before anybody can use the
 //! page another way.
 
-use super::{PmdRef, tlb};
+use super::{Pmd, PmdRef, tlb};
 use crate::content::HasContent;
 use crate::folio;
 use crate::frame::{flag, frame};
 use crate::mm::Mm;
+use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use core::marker::PhantomData;
 use sync::irq::IrqGuard;
@@ -93,8 +94,7 @@ fn walk(mm: &Mm, va: VirtAddr, write: bool) -> Option<Held> {
         tlb::holds_off_shootdown(mm),
         "lockless walk of an address space that this CPU does not run"
     );
-    let pmd = PmdRef::lookup(mm, va)?;
-    let entry = pmd.peek(va)?;
+    let entry = peek(mm, va)?;
     if !entry.is_present() || entry.is_special() || (write && !entry.is_write()) {
         return None;
     }
@@ -107,6 +107,14 @@ fn walk(mm: &Mm, va: VirtAddr, write: bool) -> Option<Held> {
         // Writeback cleans entries, not references: a store through one would go unnoticed.
         return None;
     }
-    let again = PmdRef::lookup(mm, va)?.peek(va)?;
+    let again = peek(mm, va)?;
     super::same(again, entry).then_some(held)
+}
+
+/// The entry of `va`. Where no table is, whatever else is there, a fault is the slow way.
+fn peek(mm: &Mm, va: VirtAddr) -> Option<Entry> {
+    match PmdRef::read_at(mm, va) {
+        Pmd::Table(table) => Some(table.peek(va)),
+        Pmd::None | Pmd::Huge(_) | Pmd::Migration(_) | Pmd::Invalid(_) => None,
+    }
 }

@@ -16,8 +16,9 @@
 use crate::folio::{self, FolioGuard};
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
-use crate::pt::tlb;
+use crate::pt::{Unhooked, tlb};
 use arch::Pfn;
+use arch::pte::Entry;
 use core::mem::ManuallyDrop;
 use sync::CpuMask;
 
@@ -70,14 +71,16 @@ impl<T: Copy> Batch<T> {
 
     /// An entry of `mm` that mapped a folio was taken out, under its PTL which is still held.
     #[inline]
-    pub(super) fn note(&mut self, mm: &Mm) {
+    pub(super) fn note(&mut self, mm: &Mm, old: Unhooked) -> Entry {
         mm.tlb.note_batched(&mut self.cpus);
+        old.noted()
     }
 
     /// As [`Batch::note`], when the entry is empty now.
     #[inline]
-    pub(super) fn note_emptied(&mut self, mm: &Mm) {
+    pub(super) fn note_emptied(&mut self, mm: &Mm, old: Unhooked) -> Entry {
         mm.tlb.note_emptied(&mut self.cpus);
+        old.noted()
     }
 
     /// Keeps a folio, locked, until the flush. (With rule 13 broken it is unlocked, and one that
@@ -113,7 +116,7 @@ impl<T: Copy> Batch<T> {
 impl<T> Drop for Batch<T> {
     fn drop(&mut self) {
         debug_assert!(
-            self.cpus.is_empty() && self.n == 0,
+            self.cpus.is_empty() && self.n == 0 || sync::unwinding(),
             "unmapped entries were not flushed"
         );
     }
@@ -152,6 +155,9 @@ impl<T: Copy> Iterator for Flushed<T> {
 
 impl<T> Drop for Flushed<T> {
     fn drop(&mut self) {
-        debug_assert!(self.next == self.n, "a folio stays locked for ever");
+        debug_assert!(
+            self.next == self.n || sync::unwinding(),
+            "a folio stays locked for ever"
+        );
     }
 }

@@ -13,9 +13,8 @@ use crate::folio::{self, FolioGuard};
 use crate::knobs::{self, Knob};
 use crate::mm::by_id;
 use crate::pagecache;
-use crate::pt::{PteLocked, tlb};
+use crate::pt::PteLocked;
 use crate::stats::{Event, count};
-use arch::addr::PAGE_SIZE;
 use arch::{Pfn, VirtAddr, pte};
 use core::sync::atomic::{Ordering, fence};
 
@@ -50,12 +49,11 @@ fn clean(mm: u32, va: VirtAddr, entry: &mut PteLocked, pfn: Pfn) {
     if !old.is_write() && !old.is_dirty() {
         return;
     }
-    if entry.clear_bits(pte::WRITE | pte::DIRTY).is_dirty() {
+    let old = entry.weaken(pte::WRITE | pte::DIRTY);
+    if old.before().is_dirty() {
         pagecache::set_dirty(pfn);
     }
     // Also where the entry was read-only: whoever took the write bit away may still owe the flush.
-    if knobs::on(Knob::CleanFlush) {
-        tlb::flush_range(mm, by_id(mm), va.0, va.0 + PAGE_SIZE, false);
-    }
+    old.flush_at_once(mm, by_id(mm), va, Knob::CleanFlush);
     count(Event::FileCleaned);
 }

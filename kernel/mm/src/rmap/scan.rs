@@ -6,7 +6,6 @@
 
 use super::walk::{Areas, Sync};
 use crate::folio::FolioGuard;
-use arch::pte;
 
 /// How many entries were used since the last look; `None` when the reverse map is busy.
 pub(crate) fn referenced(folio: &FolioGuard) -> Option<u32> {
@@ -18,7 +17,7 @@ pub(crate) fn referenced(folio: &FolioGuard) -> Option<u32> {
     areas.for_each_entry(folio, Sync::Hint, |_, _, entry| {
         left = left.saturating_sub(1);
         if entry.get().is_accessed() {
-            entry.clear_bits(pte::ACCESSED);
+            entry.clear_accessed();
             used += 1;
         }
         left > 0

@@ -59,7 +59,7 @@ pub(crate) fn try_to_unmap<T: Copy>(
 /// Accounts for an entry that was taken out. The batch must know of it before the PTL goes, also where the MMU
 /// could not use it any more: an mprotect that took the rights away may still owe the flush, and keeps no
 /// reverse walk out meanwhile.
-fn unhook(folio: &FolioGuard, mm: &Mm, old: Entry) {
+fn account(folio: &FolioGuard, mm: &Mm, old: Entry) {
     let f = folio.frame();
     if old.is_dirty() {
         match f.usage() {
@@ -87,18 +87,16 @@ fn to_slot<T: Copy>(
     }
     folio.frame().clear(flag::EXCLUSIVE);
     // One step: the MMU's last accessed and dirty bits come with the old entry.
-    let old = pte.exchange(Entry::swap(slot));
-    batch.note(mm);
+    let old = batch.note(mm, pte.unhook(Entry::swap(slot)));
     mm.swap_entries.add(1);
-    unhook(folio, mm, old);
+    account(folio, mm, old);
     true
 }
 
 /// Takes the entry of a page of a file out.
 fn empty<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch<T>) -> bool {
-    let old = pte.clear();
-    batch.note_emptied(mm);
-    unhook(folio, mm, old);
+    let old = batch.note_emptied(mm, pte.unhook(Entry::NONE));
+    account(folio, mm, old);
     true
 }
 
@@ -106,17 +104,17 @@ fn empty<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut 
 /// ordinary one again, if it was, or if somebody else refers to it and may be about to write.
 fn forget<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch<T>) -> bool {
     let f = folio.frame();
-    let old = pte.clear();
+    let old = pte.unhook(Entry::NONE);
     // The entry is gone before the counts are read: a lockless walker that took a reference through
     // it either is counted here or finds the entry changed. The counts are read before DIRTY: a
     // walker that wrote sets that before it gives its reference up.
     let ours = sole::is_ours(folio, f.mapcount(), 1);
-    if !ours || old.is_dirty() || f.has(flag::DIRTY) {
-        pte.set(old);
+    if !ours || old.entry().is_dirty() || f.has(flag::DIRTY) {
+        pte.put_back(old);
         f.set(flag::SWAPBACKED);
         return false;
     }
-    batch.note_emptied(mm);
-    unhook(folio, mm, old);
+    let old = batch.note_emptied(mm, old);
+    account(folio, mm, old);
     true
 }

@@ -10,7 +10,7 @@
 
 use crate::folio::FolioGuard;
 use crate::mm::{Mm, by_id};
-use crate::pt::{PmdRef, PteLocked};
+use crate::pt::{Changed, Pmd, PmdRef, PteLocked};
 use crate::vma::Vma;
 use crate::vma::anon::{self, AnonGuard};
 use crate::vma::imap::{self, IMapGuard};
@@ -104,19 +104,18 @@ pub(crate) fn maps(entry: Entry, pfn: Pfn) -> bool {
 /// One attempt.
 #[inline(always)]
 fn step(mm: &Mm, va: VirtAddr, pfn: Pfn, sync: Sync) -> Step {
-    let Some(pmd) = PmdRef::lookup(mm, va) else {
-        return Step::NotMapped;
+    let table = match PmdRef::read_at(mm, va) {
+        Pmd::Table(table) => table,
+        Pmd::None => return Step::NotMapped,
+        huge => huge.unmet(),
     };
-    let Some(seen) = pmd.peek(va) else {
-        return Step::NotMapped;
-    };
-    if sync == Sync::Hint && !maps(seen, pfn) {
+    if sync == Sync::Hint && !maps(table.peek(va), pfn) {
         return Step::NotMapped;
     }
-    match pmd.lock(va) {
-        None => Step::Again,
-        Some(pte) if maps(pte.get(), pfn) => Step::Mapped(pte),
-        Some(_) => Step::NotMapped,
+    match table.lock(va) {
+        Ok(pte) if maps(pte.get(), pfn) => Step::Mapped(pte),
+        Ok(_) => Step::NotMapped,
+        Err(Changed) => Step::Again,
     }
 }
 

@@ -12,7 +12,7 @@ use mm::{Advice, MapFlags, MmError, MmRef};
 use super::play::{
     FEW_STOPS, HOME, LOCK_STOPS, Play, WALK_STOPS, dont_need, family, fork, lazy_page, mapped_file,
     must, one_space, page, page_in_both, page_on_disk, reclaim_remembered, remember_frame,
-    remembered, unmap, whatever,
+    remembered, unless_kernel, unmap, whatever,
 };
 use crate::race::stage::Stage;
 use crate::shown::Maybe;
@@ -282,7 +282,11 @@ pub(super) static TRUNCATE_VS_FORK_VS_COPY: Play = Play {
 pub(super) static EXIT_VS_RECLAIM: Play = Play {
     name: "exit-vs-reclaim",
     about: "A ends the child of a space while B reclaims the page that they share and C, the parent, reads it",
-    fixes: &[Knob::UnlinkFirst, Knob::ReclaimFlush],
+    // Without the first, reclaim meets a freed table: a panic.
+    fixes: unless_kernel(
+        &[Knob::UnlinkFirst, Knob::ReclaimFlush],
+        &[Knob::ReclaimFlush],
+    ),
     spaces: &[None, None, Some(0)],
     stops: WALK_STOPS,
     setup: |stage| {
@@ -309,7 +313,11 @@ pub(super) static EXIT_VS_RECLAIM: Play = Play {
 pub(super) static EXIT_VS_TRUNCATE: Play = Play {
     name: "exit-vs-truncate",
     about: "A ends a space that maps a file, B cuts a page of the file off, C stores to it in another space",
-    fixes: &[Knob::UnlinkFirst, Knob::TruncateSize],
+    // As in `EXIT_VS_RECLAIM`.
+    fixes: unless_kernel(
+        &[Knob::UnlinkFirst, Knob::TruncateSize],
+        &[Knob::TruncateSize],
+    ),
     setup: |stage| {
         mapped_file(stage, 2)?;
         let other = MmRef::new()?;
@@ -367,7 +375,8 @@ pub(super) static EXIT_VS_LAZY: Play = Play {
 pub(super) static LOOKS_VS_MUNMAP: Play = Play {
     name: "looks-vs-munmap",
     about: "A unmaps a page and its table while B looks who maps the page, and C what is mapped there",
-    fixes: &[Knob::UnlinkFirst],
+    // As in `EXIT_VS_RECLAIM`.
+    fixes: unless_kernel(&[Knob::UnlinkFirst], &[]),
     is_small: true,
     spaces: &[Some(0), None, None],
     setup: |stage| {

@@ -202,9 +202,9 @@ pub static PLANTED: &[(&dyn Scenario, &str)] = &[
 /// Schedules that failed once with every fix on, and must pass: a search found them.
 pub static REGRESSIONS: &[(&str, &str)] = &[
     // B found the slot marked by A and no folio in the cache yet, and looked again and again.
-    ("slot-marked", "v1:swapin-vs-swapin:-:1:A8.B7"),
+    ("slot-marked", "v1:swapin-vs-swapin:-:1:A7.B6"),
     // B had given the slot up and not changed the entry yet; A faulted on it again and again.
-    ("slot-given-up", "v1:random:-:63:B32.I1.B14.H2.B5.A1"),
+    ("slot-given-up", "v1:random:-:63:B27.I1.B13.H2.B4.A1"),
 ];
 
 /// Scenarios that are others with each seed: of anonymous memory, the same with threads and a

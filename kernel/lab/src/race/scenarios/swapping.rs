@@ -6,7 +6,7 @@ use mm::knobs::Knob;
 use mm::swap::SwapOpError;
 use mm::{Advice, MapFlags, MmError, MmRef};
 
-use super::play::{FEWER_STOPS, HOME, Play, dont_need, fork, must, one_space, page};
+use super::play::{FEWER_STOPS, HOME, Play, dont_need, fork, must, one_space, page, unless_kernel};
 use crate::race::disk::SWAP;
 use crate::race::stage::Stage;
 
@@ -65,12 +65,8 @@ pub(super) static SWAPOFF_VS_FORK: Play = Play {
 pub(super) static SWAPOFF_VS_ZAP: Play = Play {
     name: "swapoff-vs-zap",
     about: "A takes the swap area away while B drops a page that is there, and stores to it anew",
-    // Without it an entry outlives its slot: a panic, which ends the machine in the kernel.
-    fixes: if cfg!(target_os = "none") {
-        &[]
-    } else {
-        &[Knob::PteRecheck]
-    },
+    // Without it an entry outlives its slot: a panic.
+    fixes: unless_kernel(&[Knob::PteRecheck], &[]),
     run: |stage, me| {
         if me == 0 {
             return swapoff(stage);

@@ -13,21 +13,6 @@ use crate::pagecache;
 use crate::stats::{Event, count};
 use arch::Pfn;
 
-/// A file folio whose entry, through which it was written, is gone, but which a TLB may still translate to. Holds the entry's
-/// reference, and counts as mapped.
-#[must_use = "an unhooked folio must go to a gather"]
-pub struct Written {
-    pfn: Pfn,
-}
-
-impl Written {
-    /// The folio of an entry that was just taken out.
-    #[inline]
-    pub(crate) fn new(pfn: Pfn) -> Self {
-        Self { pfn }
-    }
-}
-
 /// When such a folio becomes dirty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rule {
@@ -60,14 +45,13 @@ impl Rule {
     }
 
     /// The table is locked, and no CPU flushed yet. [`Rule::flushed`] follows.
-    pub(super) fn taken_out(self, page: Written) -> Pfn {
+    pub(super) fn taken_out(self, pfn: Pfn) {
         count(Event::ZapWritten);
         match self {
-            Self::AtOnce => pagecache::set_dirty(page.pfn),
+            Self::AtOnce => pagecache::set_dirty(pfn),
             Self::Late | Self::LateUnlocked => {}
-            Self::LatePending => folio::begin_pending(page.pfn),
+            Self::LatePending => folio::begin_pending(pfn),
         }
-        page.pfn
     }
 
     /// No CPU translates to it any more: it stops counting as mapped for one entry.
