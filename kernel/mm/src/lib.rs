@@ -10,14 +10,14 @@
 //! ```compile_fail,E0624
 //! fn forged(p: arch::Pfn) { drop(mm::buddy::Page::take_back(p, 0)); }
 //! ```
-//! ```compile_fail,E0603
-//! fn forged(p: arch::Pfn) { mm::folio::put(p); }
-//! ```
-//! ```compile_fail,E0603
-//! fn forged(p: arch::Pfn) { let _lock = mm::folio::lock(p); }
+//! ```compile_fail,E0624
+//! fn forged(p: arch::Pfn) { mm::folio::Folio::of(p).put(); }
 //! ```
 //! ```compile_fail,E0624
-//! fn forged(p: arch::Pfn) { drop(mm::folio::Ref::new(p)); }
+//! fn forged(p: arch::Pfn) { let _lock = mm::folio::Folio::of(p).lock(); }
+//! ```
+//! ```compile_fail,E0624
+//! fn forged(p: arch::Pfn) { drop(mm::folio::Ref::new(mm::folio::Folio::of(p))); }
 //! ```
 //! ```compile_fail,E0624
 //! fn forged(p: arch::Pfn) { mm::frame::frame(p).put_testzero(); }

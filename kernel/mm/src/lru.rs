@@ -8,7 +8,7 @@
 //! The age of the lists is the number of folios that left them by eviction or were moved to an active one: the difference
 //! between two moments is how far an inactive folio has moved towards its eviction (see `workingset`).
 
-use crate::frame::{Frame, FrameLinks, flag, frame};
+use crate::frame::{Folio, FrameLinks, flag};
 use algo::list::List;
 use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -136,30 +136,29 @@ impl Lists {
     }
     /// Puts a folio of this shard on a list, at the young end.
     #[inline]
-    pub(crate) fn add(&mut self, pfn: Pfn, active: bool) {
-        let f = frame(pfn);
-        let before = f.flags();
-        debug_assert!(before & flag::LRU == 0, "{pfn:?} is on a list already");
+    pub(crate) fn add(&mut self, folio: Folio, active: bool) {
+        let before = folio.flags();
+        debug_assert!(before & flag::LRU == 0, "{folio:?} is on a list already");
         if active {
-            f.set(flag::LRU | flag::ACTIVE);
+            folio.set(flag::LRU | flag::ACTIVE);
         } else {
             if before & flag::ACTIVE != 0 {
-                f.clear(flag::ACTIVE);
+                folio.clear(flag::ACTIVE);
             }
-            f.set(flag::LRU);
+            folio.set(flag::LRU);
         }
         let active = if active { flag::ACTIVE } else { 0 };
         self.list(before & !flag::ACTIVE | active)
-            .push_front(&FrameLinks, pfn.0);
+            .push_front(&FrameLinks, folio.pfn().0);
     }
     /// Takes a folio of this shard off its list; false when it is on none.
     #[inline]
-    pub(crate) fn del(&mut self, pfn: Pfn) -> bool {
-        let was = frame(pfn).clear(flag::LRU);
+    pub(crate) fn del(&mut self, folio: Folio) -> bool {
+        let was = folio.clear(flag::LRU);
         if was & flag::LRU == 0 {
             return false;
         }
-        self.list(was).remove(&FrameLinks, pfn.0);
+        self.list(was).remove(&FrameLinks, folio.pfn().0);
         true
     }
     /// Takes the oldest folio off a list, with a reference for the caller. A folio that is just being
@@ -167,14 +166,15 @@ impl Lists {
     ///
     /// # Errors
     /// `Err(())`: the oldest folio could not be had, look at the next.
-    pub(crate) fn isolate_oldest(&mut self, kind: Kind, active: bool) -> Option<Result<Pfn, ()>> {
+    pub(crate) fn isolate_oldest(&mut self, kind: Kind, active: bool) -> Option<Result<Folio, ()>> {
         let list = self.list(kind.flags(active));
-        let pfn = Pfn(list.pop_back(&FrameLinks)?);
-        if frame(pfn).try_get() {
-            frame(pfn).clear(flag::LRU);
-            Some(Ok(pfn))
+        let number = list.pop_back(&FrameLinks)?;
+        let folio = Folio::of(Pfn(number));
+        if folio.try_get() {
+            folio.clear(flag::LRU);
+            Some(Ok(folio))
         } else {
-            list.push_front(&FrameLinks, pfn.0);
+            list.push_front(&FrameLinks, number);
             Some(Err(()))
         }
     }
@@ -182,43 +182,40 @@ impl Lists {
 
 /// Puts a new folio on the inactive or active list of its shard.
 #[inline]
-pub(crate) fn add(pfn: Pfn, active: bool) {
-    lock(frame(pfn).shard()).add(pfn, active);
+pub(crate) fn add(folio: Folio, active: bool) {
+    lock(folio.shard()).add(folio, active);
 }
 
 /// Takes a folio off its list if it is on one. True when it was.
 #[inline]
-pub(crate) fn remove(pfn: Pfn) -> bool {
-    frame(pfn).has(flag::LRU) && lock(frame(pfn).shard()).del(pfn)
+pub(crate) fn remove(folio: Folio) -> bool {
+    folio.has(flag::LRU) && lock(folio.shard()).del(folio)
 }
 
 /// For the explorer: the folio is on the list that its flags name. O(n).
 #[cfg(feature = "lab")]
-pub(crate) fn is_listed(pfn: Pfn) -> bool {
-    let f = frame(pfn);
-    let mut lists = lock(f.shard());
-    let flags = f.flags();
-    flags & flag::LRU != 0 && lists.list(flags).iter(&FrameLinks).any(|i| i == pfn.0)
+pub(crate) fn is_listed(folio: Folio) -> bool {
+    let mut lists = lock(folio.shard());
+    let (flags, number) = (folio.flags(), folio.pfn().0);
+    flags & flag::LRU != 0 && lists.list(flags).iter(&FrameLinks).any(|i| i == number)
 }
 
 /// Moves a folio to the young end of its inactive list, if it is on the active one.
-pub(crate) fn deactivate(pfn: Pfn) {
-    let f = frame(pfn);
-    if f.has(flag::LRU | flag::ACTIVE) {
-        let mut lists = lock(f.shard());
-        if f.has(flag::ACTIVE) && lists.del(pfn) {
-            lists.add(pfn, false);
+pub(crate) fn deactivate(folio: Folio) {
+    if folio.has(flag::LRU | flag::ACTIVE) {
+        let mut lists = lock(folio.shard());
+        if folio.has(flag::ACTIVE) && lists.del(folio) {
+            lists.add(folio, false);
         }
     }
 }
 
 /// Moves a folio to the young end of its active list, if it is on the inactive one.
-pub(crate) fn activate(pfn: Pfn) {
-    let f = frame(pfn);
-    if f.flags() & (flag::LRU | flag::ACTIVE) == flag::LRU {
-        let mut lists = lock(f.shard());
-        if !f.has(flag::ACTIVE) && lists.del(pfn) {
-            lists.add(pfn, true);
+pub(crate) fn activate(folio: Folio) {
+    if folio.flags() & (flag::LRU | flag::ACTIVE) == flag::LRU {
+        let mut lists = lock(folio.shard());
+        if !folio.has(flag::ACTIVE) && lists.del(folio) {
+            lists.add(folio, true);
             drop(lists);
             grow_old(1);
         }
@@ -228,22 +225,21 @@ pub(crate) fn activate(pfn: Pfn) {
 /// The folio, which the caller has a reference or a mapping of, was used: the second time since
 /// reclaim looked, it becomes active (Linux: `folio_mark_accessed`). May be called under a PTL.
 #[inline]
-pub(crate) fn mark_used(pfn: Pfn) {
-    let f = frame(pfn);
-    if f.has(flag::ACTIVE) {
+pub(crate) fn mark_used(folio: Folio) {
+    if folio.has(flag::ACTIVE) {
         return;
     }
-    if f.set(flag::REFERENCED) & flag::REFERENCED != 0 {
-        f.clear(flag::SIGNS);
-        activate(pfn);
+    if folio.set(flag::REFERENCED) & flag::REFERENCED != 0 {
+        folio.clear(flag::SIGNS);
+        activate(folio);
     }
 }
 
 /// As [`mark_used`], of many pages at a time under a PTL: no list is touched, but reclaim finds the
 /// signs when it comes to the folio (as with Linux's multi-generational LRU).
 #[inline]
-pub(crate) fn sign_used(f: &Frame) {
-    let flags = f.flags();
+pub(crate) fn sign_used(folio: Folio) {
+    let flags = folio.flags();
     if flags & (flag::ACTIVE | flag::USED) != 0 {
         return;
     }
@@ -251,18 +247,17 @@ pub(crate) fn sign_used(f: &Frame) {
         0 => flag::REFERENCED,
         _ => flag::USED,
     };
-    f.set(sign);
+    folio.set(sign);
 }
 
 /// Makes a listed folio one that reclaim may drop without writing it: inactive, not SWAPBACKED. False when
 /// it is on no list. Under the folio lock.
-pub(crate) fn make_lazy(pfn: Pfn) -> bool {
-    let f = frame(pfn);
-    let mut lists = lock(f.shard());
-    if !lists.del(pfn) {
+pub(crate) fn make_lazy(folio: Folio) -> bool {
+    let mut lists = lock(folio.shard());
+    if !lists.del(folio) {
         return false;
     }
-    f.clear(flag::SWAPBACKED | flag::SIGNS);
-    lists.add(pfn, false);
+    folio.clear(flag::SWAPBACKED | flag::SIGNS);
+    lists.add(folio, false);
     true
 }

@@ -5,7 +5,7 @@
 
 use crate::arena::{Arena, Slot};
 use crate::buddy::KSWAPD;
-use crate::frame::{Frame, NIL};
+use crate::frame::{Folio, NIL};
 use crate::stats::Gauge;
 use crate::vma::set::VmaSet;
 use arch::Pfn;
@@ -230,10 +230,10 @@ impl Mm {
     pub fn rss(&self) -> u64 {
         self.anon_pages.get() + self.file_pages.get()
     }
-    /// Where a resident page is counted whose record is `f`.
+    /// Where a resident page is counted that lies in `folio`.
     #[inline]
-    pub(crate) fn resident(&self, f: &Frame) -> &Gauge {
-        if f.is_file() {
+    pub(crate) fn resident(&self, folio: Folio) -> &Gauge {
+        if folio.is_file() {
             &self.file_pages
         } else {
             &self.anon_pages

@@ -5,8 +5,8 @@
 //! Locks: `mmap_lock` shared for an address space; the folio lock and that of its reverse map for a
 //! folio. Sleeps.
 
-use crate::folio::{self, FolioGuard};
-use crate::frame::{Frame, flag, frame};
+use crate::folio::{self, Folio, FolioGuard};
+use crate::frame::flag;
 use crate::lru;
 use crate::mm::{Mm, by_id};
 use crate::pt;
@@ -93,31 +93,31 @@ pub fn lock_folio(pfn: Pfn) -> Option<LockedFolio> {
     if !crate::frame::valid(pfn) {
         return None;
     }
-    let f = frame(pfn);
+    let f = Folio::of(pfn);
     let shard = f.shard();
     let held = {
         let _list = lru::lock(shard);
         // Under the lock of its list a folio stays one: it leaves the list before it is freed.
         let listed = f.has(flag::LRU) && f.shard() == shard;
         // SAFETY: just counted, for a folio.
-        (listed && f.try_get()).then(|| unsafe { folio::Ref::new(pfn) })
+        (listed && f.try_get()).then(|| unsafe { folio::Ref::new(f) })
     }?;
     Some(LockedFolio {
-        guard: folio::lock(pfn),
+        guard: f.lock(),
         _held: held,
     })
 }
 
 impl LockedFolio {
-    /// Its record.
-    pub fn frame(&self) -> &'static Frame {
-        self.guard.frame()
+    /// The folio.
+    pub fn folio(&self) -> Folio {
+        self.guard.folio()
     }
 
     /// Calls `f` with each place that may map the folio. False if it has none: it is mapped
     /// nowhere, or its file has let go of it.
     pub fn each_mapping(&self, f: &mut dyn FnMut(&Mapping)) -> bool {
-        let folio = self.frame();
+        let folio = self.folio();
         let index = folio.index();
         let mut each = |area: &'static Vma| {
             if let Some(va) = area.address_of(index) {

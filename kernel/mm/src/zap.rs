@@ -9,8 +9,8 @@
 //! The rmap of anonymous folios, and of file folios that were not written through the entry, is dropped under the PTL:
 //! reclaim cannot free one while the gather holds the entry's reference. The gather drops the others' (rule 2).
 
-use crate::folio;
-use crate::frame::{Frame, flag, frame};
+use crate::folio::Folio;
+use crate::frame::flag;
 use crate::lru;
 use crate::mm::by_id;
 use crate::pt::gather::{Gather, Room, Unhooking};
@@ -18,9 +18,9 @@ use crate::pt::range::{self, Leaf};
 use crate::pt::{PteLocked, Unhooked, UpperRef, tlb};
 use crate::swap;
 use crate::vma::{imap, vm};
+use arch::VirtAddr;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE, PMD_SIZE};
 use arch::pte::Entry;
-use arch::{Pfn, VirtAddr};
 use core::ops::ControlFlow::{Break, Continue};
 
 /// Takes every entry of `start..end` out. What was mapped goes to the gather, swap slots are given back.
@@ -103,7 +103,7 @@ struct Gone {
 
 /// The entry maps a page of a file's cache.
 fn maps_file(entry: Entry) -> bool {
-    matches!(Leaf::of(entry), Leaf::Page(pfn) if frame(pfn).is_file())
+    matches!(Leaf::of(entry), Leaf::Page(pfn) if Folio::of(pfn).is_file())
 }
 
 /// Hands what `old` mapped to the gather. It is gone from its locked table for good.
@@ -111,7 +111,7 @@ fn maps_file(entry: Entry) -> bool {
 fn take(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked, gone: &mut Gone) -> Room {
     let entry = old.entry();
     if entry.is_present() && !entry.is_special() {
-        let f = frame(entry.pfn());
+        let f = Folio::of(entry.pfn());
         if f.is_plain_anon() {
             gone.anon += 1;
             f.map_dec();
@@ -137,7 +137,7 @@ fn take_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked, gone: 
             return Room::Left;
         }
     };
-    let f = frame(pfn);
+    let f = Folio::of(pfn);
     if f.is_file() {
         gone.file += 1;
         return take_file(table, va, old);
@@ -150,7 +150,7 @@ fn take_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked, gone: 
     }
     f.map_dec();
     if cached {
-        drop_slot(f, pfn);
+        drop_slot(f);
     }
     table.add(va, old)
 }
@@ -158,7 +158,7 @@ fn take_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked, gone: 
 /// As [`take`], for a page of a file.
 fn take_file(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked) -> Room {
     let entry = old.entry();
-    let f = frame(entry.pfn());
+    let f = Folio::of(entry.pfn());
     if entry.is_accessed() {
         // What the entry knew of its use goes with it.
         lru::sign_used(f);
@@ -171,9 +171,9 @@ fn take_file(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked) -> Room
 }
 
 /// The slot of a folio in the swap cache is of no use once nobody maps the folio; where the folio is busy, reclaim finds it.
-fn drop_slot(f: &Frame, pfn: Pfn) {
-    if f.mapcount() == 0
-        && let Some(guard) = folio::try_lock(pfn)
+fn drop_slot(folio: Folio) {
+    if folio.mapcount() == 0
+        && let Some(guard) = folio.try_lock()
     {
         swap::cache::try_drop(&guard);
     }

@@ -50,8 +50,8 @@ fn use_name(usage: Use) -> &'static str {
     Use::ALL[usage as usize].1
 }
 
-fn print_state(f: &Frame, pfn: Pfn, out: &dyn Out) {
-    write!(out, "{pfn:?}: {}", use_name(f.usage()));
+fn print_state(f: &Frame, out: &dyn Out) {
+    write!(out, "{:?}: {}", f.pfn(), use_name(f.usage()));
     for (bit, name) in FLAGS {
         if f.has(*bit) {
             write!(out, " {name}");
@@ -79,7 +79,7 @@ fn print_state(f: &Frame, pfn: Pfn, out: &dyn Out) {
 
 pub(super) fn folio(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let pfn = pfn_argument(ctx)?;
-    print_state(frame::frame(pfn), pfn, ctx.out);
+    print_state(frame::frame(pfn), ctx.out);
     Ok(Status::Ok)
 }
 
@@ -94,9 +94,9 @@ pub(super) fn rmap(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
         writeln!(ctx.out, "{pfn:?} is {what}: {}", use_name(usage));
         return Ok(Status::Ok);
     };
-    print_state(folio.frame(), pfn, ctx.out);
+    print_state(&folio.folio(), ctx.out);
     if !folio.each_mapping(&mut |place| print_mapping(place, pfn, ctx.out)) {
-        let nowhere = match folio.frame().usage() {
+        let nowhere = match folio.folio().usage() {
             Use::File => "in no file any more",
             _ => "mapped nowhere",
         };

@@ -13,7 +13,7 @@
 //! Locks: `Rank::PcpLock` of one share at a time; `Rank::ZoneLock` to open and to close. Never sleeps.
 
 use super::{Gfp, Oom, alloc, free_locked, poison, publish_free, zone};
-use crate::frame::{flag, frame};
+use crate::frame::{Folio, flag, frame};
 use crate::lru;
 use crate::stats::{Use, move_use};
 use arch::Pfn;
@@ -224,7 +224,7 @@ pub(crate) fn for_each_used(mut f: impl FnMut(Pfn)) {
 /// Makes a frame that is in use a free one, whoever still refers to it: nobody will go on.
 pub(crate) fn seize(pfn: Pfn) {
     let f = frame(pfn);
-    lru::remove(pfn);
+    lru::remove(Folio::of(pfn));
     move_use(f.usage(), Use::Pcp, 1);
     f.init_refcount(0);
     f.init_mapcount(0);

@@ -2,7 +2,7 @@
 //! an entry and a PMD as one likes, a reference without a holder, a wrong count, a gather that takes nothing out, a folio on no list, the swap
 //! area that comes and goes while the flusher is kept still. No locks of their own.
 
-use crate::frame::frame;
+use crate::frame::{Folio, frame};
 use crate::handle::MmRef;
 use crate::lru;
 use crate::mm::Mm;
@@ -70,9 +70,9 @@ pub fn set_flags(pfn: Pfn, bits: u32) {
 /// Takes a folio that somebody refers to off its LRU list, or puts it back.
 pub fn set_listed(pfn: Pfn, listed: bool) {
     if listed {
-        lru::add(pfn, false);
+        lru::add(Folio::of(pfn), false);
     } else {
-        lru::remove(pfn);
+        lru::remove(Folio::of(pfn));
     }
 }
 

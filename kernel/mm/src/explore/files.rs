@@ -49,7 +49,7 @@ pub fn file_id(opener: &Opener) -> u32 {
 pub fn file_page(opener: &Opener, index: u32) -> Option<Content> {
     let entry = opener.opened().file().tree.peek(index)?;
     Some(match entry {
-        Entry::Folio(pfn) => Content::Frame(pfn),
+        Entry::Folio(folio) => Content::Frame(folio.pfn()),
         Entry::Slot(slot) => of_slot(slot),
     })
 }

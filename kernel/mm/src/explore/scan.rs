@@ -1,6 +1,7 @@
 //! Looking at everything while nobody runs: no lock is taken (the swap cache's only where it is free), nothing
 //! is changed. Never sleeps.
 
+use crate::folio::Folio;
 use crate::frame::{flag, frame};
 use crate::lru;
 use crate::mm::{Mm, by_id, id_limit};
@@ -100,12 +101,13 @@ pub fn mapped_pages(mm: &Mm) -> Result<u64, &'static str> {
 
 /// The folio is where reclaim finds it: on the LRU list that its flags name, or in the laundry.
 pub fn is_listed(pfn: Pfn) -> bool {
-    lru::is_listed(pfn) || reclaim::is_in_laundry(pfn)
+    let folio = Folio::of(pfn);
+    lru::is_listed(folio) || reclaim::is_in_laundry(folio)
 }
 
 /// How many entries that map the frame its own reverse walk finds.
 pub fn mapped_by_rmap(pfn: Pfn) -> usize {
-    let f = frame(pfn);
+    let f = Folio::of(pfn);
     let mut found = 0;
     let mut look = |area: &Vma| {
         let entry = area

@@ -3,12 +3,12 @@
 use super::{Fault, Step, Stop};
 use crate::buddy::{self, Gfp, Page};
 use crate::content::HasContent;
-use crate::frame::{flag, frame};
+use crate::folio::Folio;
+use crate::frame::flag;
 use crate::lru;
 use crate::pt::{PteLocked, tlb};
 use crate::stats::{Event, Use, count};
 use crate::zero;
-use arch::Pfn;
 use arch::pte::Entry;
 
 impl Fault<'_> {
@@ -48,16 +48,16 @@ impl Fault<'_> {
     /// Maps a frame that nobody else knows: it becomes an exclusive anonymous folio of this area, on the
     /// inactive list. Under the PTL throughout, so that no zap can free it before it is listed.
     pub(super) fn map_fresh(&self, pte: &mut PteLocked, page: Page) {
-        let pfn = page.into_pfn();
-        self.init_folio(pfn);
-        pte.set(Entry::from_bits(pfn, self.bits()));
-        lru::add(pfn, false);
+        let entry = Entry::from_bits(page.pfn(), self.bits());
+        let folio = Folio::made_of(page);
+        self.init_folio(folio);
+        pte.set(entry);
+        lru::add(folio, false);
     }
 
     /// Makes a fresh frame an anonymous folio mapped once, at this fault's page. The frame's one reference
     /// is the mapping's.
-    fn init_folio(&self, pfn: Pfn) {
-        let f = frame(pfn);
+    fn init_folio(&self, f: Folio) {
         let state = flag::SWAPBACKED | flag::UPTODATE | flag::EXCLUSIVE | flag::DIRTY;
         f.init_flags(state, lru::local_shard(), Use::Anon);
         f.set_mapping(self.vma.anon() + 1);

@@ -8,15 +8,14 @@
 use super::{Fault, Step, Stop};
 use crate::buddy::{self, Gfp, Page};
 use crate::content::{HasContent, Kept};
-use crate::folio;
-use crate::frame::{flag, frame};
+use crate::folio::Folio;
+use crate::frame::flag;
 use crate::knobs::Knob;
 use crate::pt::PteLocked;
 use crate::rmap::sole;
 use crate::stats::{Event, Use, count};
 use crate::swap;
 use crate::vma::vm;
-use arch::Pfn;
 use arch::pte::{self, Entry};
 
 impl Fault<'_> {
@@ -28,47 +27,47 @@ impl Fault<'_> {
             drop(pte);
             return self.replace(seen, None);
         }
-        let pfn = seen.pfn();
-        if sole::is_exclusive(frame(pfn)) {
+        let folio = Folio::of(seen.pfn());
+        if sole::is_exclusive(folio) {
             self.take_over(&mut pte);
             return Ok(Step::Done);
         }
         // While the entry maps it: a page of a file in memory that loses its entry may go to swap, and is anonymous there.
-        let of_file = frame(pfn).is_file();
+        let of_file = folio.is_file();
         // The folio lock comes before the PTL: keep the folio with a reference and let go.
-        frame(pfn).get();
+        folio.get();
         drop(pte);
         let result = if !of_file {
-            self.reuse_or_copy(seen, pfn)
+            self.reuse_or_copy(seen, folio)
         } else if self.vma.has(vm::SHARED) {
-            self.shared_protected(seen, pfn)
+            self.shared_protected(seen, folio)
         } else {
             // The file's page, never ours to take.
-            self.replace(seen, Some(pfn))
+            self.replace(seen, Some(folio))
         };
         // SAFETY: the reference taken above.
-        unsafe { folio::put(pfn) };
+        unsafe { folio.put() };
         result
     }
 
-    /// The caller's extra reference keeps `pfn`.
-    fn reuse_or_copy(&self, seen: Entry, pfn: Pfn) -> Result<Step, Stop> {
-        let guard = folio::lock(pfn);
-        if guard.frame().has(flag::SWAPCACHE) && guard.frame().refcount() <= 3 {
+    /// The caller's extra reference keeps `folio`.
+    fn reuse_or_copy(&self, seen: Entry, folio: Folio) -> Result<Step, Stop> {
+        let guard = folio.lock();
+        if guard.has(flag::SWAPCACHE) && guard.refcount() <= 3 {
             swap::cache::try_drop(&guard);
         }
         // This entry's reference and the one just taken. (The folio lock keeps it out of the swap
         // cache.)
-        if guard.frame().has(flag::SWAPCACHE) || !sole::is_ours(&guard, 1, 1) {
+        if guard.has(flag::SWAPCACHE) || !sole::is_ours(&guard, 1, 1) {
             drop(guard);
-            return self.replace(seen, Some(pfn));
+            return self.replace(seen, Some(folio));
         }
         let Some(mut pte) = self.lock_same(seen) else {
             return Ok(Step::Retry);
         };
         // From now on only this area's own anon_vma leads here: later walks visit fewer areas.
-        guard.frame().set_mapping(self.vma.anon() + 1);
-        guard.frame().set(flag::EXCLUSIVE);
+        guard.set_mapping(self.vma.anon() + 1);
+        guard.set(flag::EXCLUSIVE);
         self.take_over(&mut pte);
         Ok(Step::Done)
     }
@@ -83,18 +82,18 @@ impl Fault<'_> {
     }
 
     /// Puts a private copy (of `old`, or of the zero page) in place of the entry `seen`.
-    fn replace(&self, seen: Entry, old: Option<Pfn>) -> Result<Step, Stop> {
+    fn replace(&self, seen: Entry, old: Option<Folio>) -> Result<Step, Stop> {
         let page = buddy::alloc(0, Use::Anon, Gfp::RECLAIM)?;
         match old {
             // SAFETY: the caller's reference keeps the folio.
-            Some(old) => page.copy_from(&unsafe { Kept::new(old) }),
+            Some(old) => page.copy_from(&unsafe { Kept::new(old.pfn()) }),
             None => page.zero(),
         }
         let Some(mut pte) = self.lock_same(seen) else {
             return Ok(Step::Retry);
         };
         // While the entry maps it, as above.
-        let of_file = old.is_some_and(|old| frame(old).is_file());
+        let of_file = old.is_some_and(|old| old.is_file());
         self.swap_frames(&mut pte, page);
         drop(pte);
         if of_file {
@@ -105,7 +104,7 @@ impl Fault<'_> {
         }
         if let Some(old) = old {
             // SAFETY: the reference of the entry, which every CPU has forgotten.
-            unsafe { folio::put(old) };
+            unsafe { old.put() };
         }
         count(Event::CowCopy);
         Ok(Step::Done)
@@ -118,7 +117,7 @@ impl Fault<'_> {
         count(Event::TlbFlushPages);
         let old = old.flush_at_once(self.mm_id, self.mm, self.va, Knob::CowFlush);
         if !old.is_special() {
-            frame(old.pfn()).map_dec();
+            Folio::of(old.pfn()).map_dec();
         }
         self.map_fresh(pte, page);
     }

@@ -14,17 +14,17 @@ use crate::buddy::{self, Gfp, Page};
 use crate::content::HasContent;
 use crate::error::MmError;
 use crate::file::mapped::{self, NoPage};
-use crate::folio::{self, FolioGuard};
-use crate::frame::{flag, frame};
+use crate::folio::{self, Folio, FolioGuard};
+use crate::frame::flag;
 use crate::pagecache;
 use crate::pagecache::layout::Kind;
 use crate::pt::{PteLocked, tlb};
 use crate::stats::{Event, Use, count, count_n};
 use crate::vma::vm;
+use arch::VirtAddr;
 use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
 use arch::upcall::FaultError;
-use arch::{Pfn, VirtAddr};
 
 /// A load maps what is in memory of this many aligned pages. They lie in one table.
 const AROUND: u64 = 16;
@@ -55,7 +55,7 @@ impl Fault<'_> {
         if !self.write && self.map_around() == Some(Step::Done) {
             return Ok(Step::Done);
         }
-        let guard = match mapped::lock(self.vma.file(), index, folio.pfn()) {
+        let guard = match mapped::lock(self.vma.file(), index, *folio) {
             Ok(guard) => guard,
             Err(no) => return no_page(no),
         };
@@ -103,7 +103,7 @@ impl Fault<'_> {
             let va = VirtAddr(start + u64::from(index - first) * PAGE_SIZE);
             pte.seek(va);
             if pte.get().is_none() && self.map_ready(&mut pte, va, index, &folio) {
-                let _ = folio.into_pfn();
+                let _ = folio.into_folio();
                 mapped += 1;
             }
         }
@@ -121,10 +121,10 @@ impl Fault<'_> {
     /// Maps the folio for loads at the cursor, which is empty and at `va`, if nobody has it locked and its content is there. The
     /// entry gets the reference then.
     fn map_ready(&self, pte: &mut PteLocked, va: VirtAddr, index: u32, folio: &folio::Ref) -> bool {
-        if !frame(folio.pfn()).has(flag::UPTODATE) {
+        if !folio.has(flag::UPTODATE) {
             return false;
         }
-        let Some(guard) = folio::try_lock(folio.pfn()) else {
+        let Some(guard) = folio.try_lock() else {
             return false;
         };
         if mapped::check(self.vma.file(), index, &guard).is_err() {
@@ -132,7 +132,7 @@ impl Fault<'_> {
         }
         // Of the others nobody knows whether they are used.
         let accessed = if va == self.va { pte::ACCESSED } else { 0 };
-        guard.frame().map_inc();
+        guard.map_inc();
         pte.set(Entry::from_bits(
             guard.pfn(),
             self.vma.entry_bits() | accessed,
@@ -146,8 +146,8 @@ impl Fault<'_> {
         let Some(mut pte) = self.lock_empty() else {
             return Ok(Step::Retry);
         };
-        guard.frame().get();
-        guard.frame().map_inc();
+        guard.get();
+        guard.map_inc();
         // None to present: no CPU can hold a translation, nothing to flush.
         pte.set(Entry::from_bits(guard.pfn(), self.bits()));
         drop(pte);
@@ -172,8 +172,8 @@ impl Fault<'_> {
     /// A store to a page of a shared area whose entry is read-only: it was clean, or only loaded from so far. The caller
     /// has a reference on the folio.
     #[inline(never)]
-    pub(super) fn shared_protected(&self, seen: Entry, pfn: Pfn) -> Result<Step, Stop> {
-        let guard = folio::lock(pfn);
+    pub(super) fn shared_protected(&self, seen: Entry, folio: Folio) -> Result<Step, Stop> {
+        let guard = folio.lock();
         if let Err(no) = mapped::check(self.vma.file(), self.vma.index_of(self.va), &guard) {
             return no_page(no);
         }

@@ -7,7 +7,7 @@
 
 use super::{Fault, Step, Stop};
 use crate::buddy::Gfp;
-use crate::folio::{self, FolioGuard};
+use crate::folio::FolioGuard;
 use crate::frame::flag;
 use crate::knobs::{self, Knob};
 use crate::pt::PteLocked;
@@ -69,13 +69,13 @@ impl Fault<'_> {
         }
         let waits = own || knobs::on(Knob::SwapinWait);
         if waits {
-            folio::wait_read(folio.pfn());
+            folio.wait_read();
         }
-        let guard = folio::lock(folio.pfn());
+        let guard = folio.lock();
         if cache::slot_of(&guard) != Some(slot) && knobs::on(Knob::SlotRecheck) {
             return retry;
         }
-        if waits && !guard.frame().has(flag::UPTODATE) {
+        if waits && !guard.has(flag::UPTODATE) {
             cache::drop_failed(&guard);
             return Ok(Outcome::Unreadable { own });
         }
@@ -86,13 +86,13 @@ impl Fault<'_> {
         drop(pte);
         drop(guard);
         // The entry's reference is the one that came from the cache.
-        let _ = folio.into_pfn();
+        let _ = folio.into_folio();
         Ok(Outcome::Step(Step::Done))
     }
 
     /// Replaces the swap entry under the cursor by one that maps the folio.
     fn map_swapped(&self, pte: &mut PteLocked, guard: &FolioGuard, slot: u32) {
-        let f = guard.frame();
+        let f = guard.folio();
         // No other entry names the slot (none can come about: copying this one needs its PTL), and
         // nobody but this fault and the cache refers to the folio: it is this address space's
         // alone.

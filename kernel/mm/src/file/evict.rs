@@ -5,7 +5,7 @@
 
 use super::writeback;
 use crate::folio::{self, FolioGuard};
-use crate::frame::{flag, frame};
+use crate::frame::flag;
 #[cfg(feature = "lab")]
 use crate::pagecache::File;
 use crate::pagecache::layout::Kind;
@@ -24,20 +24,20 @@ pub(crate) enum Fate {
 
 /// Tries to take a locked folio out of its file's cache; reclaim has one reference on it.
 pub(crate) fn evict(guard: &FolioGuard) -> Fate {
-    let pfn = guard.pfn();
-    if writeback::is_unwritten(pfn) {
+    let folio = guard.folio();
+    if writeback::is_unwritten(folio) {
         // What only swap can take is no business of the flusher's.
-        return if guard.frame().has(flag::SWAPBACKED) {
+        return if folio.has(flag::SWAPBACKED) {
             Fate::Keep
         } else {
             Fate::Dirty
         };
     }
     // In a cache: nobody but who holds the folio lock takes it out of there.
-    let Some(file) = file_of(pfn) else {
+    let Some(file) = file_of(folio) else {
         return Fate::Keep;
     };
-    if file.tree.remove_frozen(pfn, 1) {
+    if file.tree.remove_frozen(folio, 1) {
         Fate::Free
     } else {
         Fate::Keep
@@ -73,9 +73,9 @@ pub(crate) fn discard(f: &File) {
         let found = f.tree.collect(at, u32::MAX, None);
         from = found.last().and_then(|last| last.checked_add(1));
         for (_, folio) in found.into_iter() {
-            let guard = folio::lock(folio.pfn());
-            folio::wait_writeback(folio.pfn());
-            f.tree.clean(folio.pfn());
+            let guard = folio.lock();
+            folio.wait_writeback();
+            f.tree.clean(*folio);
             drop(guard);
             drop_one(folio);
         }
@@ -83,17 +83,17 @@ pub(crate) fn discard(f: &File) {
 }
 
 fn drop_one(folio: folio::Ref) -> bool {
-    if frame(folio.pfn()).has(flag::READING) {
-        folio::wait_read(folio.pfn());
+    if folio.has(flag::READING) {
+        folio.wait_read();
     }
-    let guard = folio::lock(folio.pfn());
+    let guard = folio.lock();
     if evict(&guard) != Fate::Free {
         return false;
     }
     // Frozen: the reference is no more.
-    let pfn = folio.into_pfn();
+    let folio = folio.into_folio();
     drop(guard);
     // SAFETY: `evict` has frozen the count, unmapped the folio and flushed.
-    unsafe { folio::release(pfn) };
+    unsafe { folio.release() };
     true
 }

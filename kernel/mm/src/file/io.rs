@@ -7,8 +7,8 @@ use crate::bio::{self, Pool, Whose};
 use crate::buddy::{self, Gfp};
 use crate::content::Kept;
 use crate::error::MmError;
-use crate::folio;
-use crate::frame::{flag, frame};
+use crate::folio::Folio;
+use crate::frame::flag;
 use crate::knobs::{self, Knob};
 use crate::pagecache::{File, file_of};
 use crate::stats::{Event, Use, count_n};
@@ -61,7 +61,7 @@ pub(super) fn start(f: &File, op: Op, pages: &[PageIo]) {
             let (now, rest) = run.split_at(n);
             match place {
                 Some((dev, (page, _))) => request(dev, op, page, now),
-                None => finish(op, Pfn(now[0].1), Err(flag::ERROR)),
+                None => finish(op, Folio::of(Pfn(now[0].1)), Err(flag::ERROR)),
             }
             run = rest;
         }
@@ -121,7 +121,7 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
     };
     count_n(event, bio.len() as u64);
     for n in 0..bio.len() {
-        finish(op, bio.frame(n), result);
+        finish(op, Folio::of(bio.frame(n)), result);
     }
     REQUESTS.give(i);
     super::flusher::room();
@@ -129,16 +129,16 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
 }
 
 /// The result of one folio's I/O, `Err` with the flags that say so. It is there before the waiters are let go.
-fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
+fn finish(op: Op, folio: Folio, result: Result<(), u32>) {
     // The cache has a reference on it: it stays its file's.
-    let Some(of) = file_of(pfn) else {
+    let Some(of) = file_of(folio) else {
         unreachable!("a folio left the cache while its I/O was under way");
     };
     if op == Op::Read {
         if result.is_ok() {
-            zero_beyond_end(of, pfn);
+            zero_beyond_end(of, folio);
         }
-        folio::end_read(pfn, result);
+        folio.end_read(result);
         return;
     }
     if result.is_err() {
@@ -149,23 +149,23 @@ fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
     } else {
         Ok(())
     };
-    of.tree.end_write(pfn, kept);
+    of.tree.end_write(folio, kept);
     if result.is_err() {
         super::flusher::note_dirty();
     }
-    folio::end_writeback(pfn);
+    folio.end_writeback();
 }
 
 /// What the disk has behind the end of the file does not show. (The file may grow or shrink meanwhile; who makes it do so
 /// comes after the read, and zeroes what he has to himself.)
-fn zero_beyond_end(f: &File, pfn: Pfn) {
+fn zero_beyond_end(f: &File, folio: Folio) {
     let used = f
         .size()
-        .saturating_sub(u64::from(frame(pfn).index()) * PAGE_SIZE);
+        .saturating_sub(u64::from(folio.index()) * PAGE_SIZE);
     if used < PAGE_SIZE {
         let used = used as usize;
         // SAFETY: the read that just ended keeps the folio in the page cache.
-        let folio = unsafe { Kept::new(pfn) };
-        super::copy::zero(&folio, used, PAGE_SIZE as usize - used);
+        let kept = unsafe { Kept::new(folio.pfn()) };
+        super::copy::zero(&kept, used, PAGE_SIZE as usize - used);
     }
 }

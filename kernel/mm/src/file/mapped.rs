@@ -5,11 +5,10 @@
 use super::write::{make_uptodate, mark_dirty};
 use super::{Opener, flusher};
 use crate::error::MmError;
-use crate::folio::{self, FolioGuard};
+use crate::folio::{self, Folio, FolioGuard};
 use crate::frame::flag;
 use crate::pagecache::file;
 use crate::pagecache::opened::OpenFile;
-use arch::Pfn;
 
 /// Why a page cannot be had.
 pub(crate) enum NoPage {
@@ -39,10 +38,10 @@ pub(crate) fn find(
 ///
 /// # Errors
 /// [`NoPage`].
-pub(crate) fn lock(id: u32, index: u32, pfn: Pfn) -> Result<FolioGuard, NoPage> {
+pub(crate) fn lock(id: u32, index: u32, folio: Folio) -> Result<FolioGuard, NoPage> {
     // Not under the lock: others look at pages of the same request meanwhile.
-    folio::wait_read(pfn);
-    let guard = folio::lock(pfn);
+    folio.wait_read();
+    let guard = folio.lock();
     check(id, index, &guard)?;
     make_uptodate(file(id), index, &guard).map_err(|_| NoPage::Unreadable)?;
     Ok(guard)
@@ -54,7 +53,7 @@ pub(crate) fn lock(id: u32, index: u32, pfn: Pfn) -> Result<FolioGuard, NoPage> 
 /// # Errors
 /// [`NoPage`].
 pub(crate) fn check(id: u32, index: u32, guard: &FolioGuard) -> Result<(), NoPage> {
-    if guard.frame().mapping() != id + 1 || guard.frame().index() != index {
+    if guard.mapping() != id + 1 || guard.index() != index {
         Err(NoPage::Moved)
     } else if index >= file(id).pages() {
         Err(NoPage::Beyond)
@@ -68,9 +67,9 @@ pub(crate) fn check(id: u32, index: u32, guard: &FolioGuard) -> Result<(), NoPag
 /// then the caller owes a [`balance`] once it holds no lock. (One that is dirty already, as its
 /// write has failed, adds nothing to what waits to be written.)
 pub(crate) fn make_writable(id: u32, guard: &FolioGuard) -> bool {
-    folio::wait_writeback(guard.pfn());
-    let was_clean = !guard.frame().has(flag::DIRTY);
-    mark_dirty(file(id), guard.pfn());
+    guard.wait_writeback();
+    let was_clean = !guard.has(flag::DIRTY);
+    mark_dirty(file(id), guard.folio());
     was_clean
 }
 

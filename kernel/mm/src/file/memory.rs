@@ -68,12 +68,12 @@ fn swap_in(id: u32, index: u32, slot: u32, gfp: Gfp) -> Result<bool, MmError> {
         let Some((folio, own)) = readahead::bring_in(slot, gfp, neighbours)? else {
             return Ok(false);
         };
-        folio::wait_read(folio.pfn());
-        let guard = folio::lock(folio.pfn());
+        folio.wait_read();
+        let guard = folio.lock();
         if cache::slot_of(&guard) != Some(slot) {
             return Ok(false);
         }
-        if guard.frame().has(flag::UPTODATE) {
+        if guard.has(flag::UPTODATE) {
             install(id, index, slot, &guard);
             return Ok(own);
         }
@@ -94,8 +94,8 @@ fn swap_in(id: u32, index: u32, slot: u32, gfp: Gfp) -> Result<bool, MmError> {
 /// The locked folio from the swap cache becomes the page again, if its slot is still in the tree.
 fn install(id: u32, index: u32, slot: u32, guard: &FolioGuard) {
     // Its way out may not have ended: the slot cannot be given up while it is written.
-    folio::wait_writeback(guard.pfn());
-    let installed = file(id).tree.swap_in(id, index, slot, guard.pfn());
+    guard.wait_writeback();
+    let installed = file(id).tree.swap_in(id, index, slot, guard.folio());
     if installed {
         area::put(slot);
     }
@@ -110,16 +110,16 @@ fn install(id: u32, index: u32, slot: u32, guard: &FolioGuard) {
 /// Moves the locked folio of a file in memory, which nothing maps, to the swap cache as the content of `slot`, which was allocated
 /// for it; the caller writes it. It is dirty then. False, and the slot is unused still, when it is in no file any more.
 pub(crate) fn swap_out(guard: &FolioGuard, slot: u32) -> bool {
-    let Some(f) = file_of(guard.pfn()) else {
+    let Some(f) = file_of(guard.folio()) else {
         return false;
     };
-    guard.frame().set(flag::DIRTY);
-    cache::add(guard.pfn(), slot);
+    guard.set(flag::DIRTY);
+    cache::add(guard.folio(), slot);
     // A fresh slot has no other user, so one more is not too many.
     if area::dup(slot).is_err() {
         unreachable!("a fresh slot with many users");
     }
-    f.tree.swap_out(guard.pfn(), slot);
+    f.tree.swap_out(guard.folio(), slot);
     true
 }
 

@@ -146,11 +146,11 @@ impl Opener {
             let Some((folio, _)) = self.bring_in(index, last)? else {
                 return Ok(false);
             };
-            match mapped::lock(id, index, folio.pfn()) {
+            match mapped::lock(id, index, *folio) {
                 Ok(guard) => {
                     copy_out(&folio, at, into);
                     if used {
-                        lru::mark_used(guard.pfn());
+                        lru::mark_used(*guard);
                     }
                     return Ok(true);
                 }

@@ -15,7 +15,6 @@ use super::write::{make_uptodate, make_zero, mark_dirty};
 use super::{Opener, copy, flusher, memory, split};
 use crate::error::MmError;
 use crate::folio;
-use crate::frame::frame;
 use crate::knobs::{self, Knob};
 use crate::pagecache::layout::Kind;
 use crate::pagecache::tree::{Held, Reserve, Within, set_size};
@@ -189,13 +188,13 @@ impl Opener {
             let Some(folio) = self.to_write(index, &mut reserve, Within::Limit)? else {
                 return Err(MmError::Invalid);
             };
-            let guard = folio::lock(folio.pfn());
+            let guard = folio.lock();
             match mapped::check(id, index, &guard) {
                 Err(NoPage::Moved) => continue,
                 Err(_) => make_zero(&guard),
                 Ok(()) => {}
             }
-            mark_dirty(f, folio.pfn());
+            mark_dirty(f, *folio);
             return Ok(());
         }
     }
@@ -212,16 +211,16 @@ impl Opener {
             let Some((folio, _)) = self.bring_in(index, index)? else {
                 return Ok(());
             };
-            folio::wait_read(folio.pfn());
-            let guard = folio::lock(folio.pfn());
+            folio.wait_read();
+            let guard = folio.lock();
             match mapped::check(id, index, &guard) {
                 Err(NoPage::Moved) => continue,
                 Err(_) => return Ok(()),
                 Ok(()) => make_uptodate(f, index, &guard)?,
             }
-            folio::wait_writeback(folio.pfn());
+            folio.wait_writeback();
             copy::zero(&guard, at, (bytes.end - bytes.start) as usize);
-            mark_dirty(f, folio.pfn());
+            mark_dirty(f, *folio);
             return Ok(());
         }
     }
@@ -289,19 +288,17 @@ pub(super) fn remove_folios(id: u32, first: u32, last: u32) {
 
 /// Removes one folio, if it still is page `index`.
 fn remove_folio(id: u32, index: u32, folio: &folio::Ref) -> bool {
-    let pfn = folio.pfn();
-    folio::wait_read(pfn);
-    let guard = folio::lock(pfn);
-    let state = guard.frame();
-    if state.mapping() != id + 1 || state.index() != index {
+    folio.wait_read();
+    let _guard = folio.lock();
+    if folio.mapping() != id + 1 || folio.index() != index {
         return false;
     }
     // Somebody may read it anew under its lock, which we have.
-    folio::wait_writeback(pfn);
-    if frame(pfn).mapcount() > 0 && knobs::on(Knob::TruncateUnmap) {
+    folio.wait_writeback();
+    if folio.mapcount() > 0 && knobs::on(Knob::TruncateUnmap) {
         // A fault had it locked when the size was set.
         zap::file_range(id, index, index, false);
     }
-    file(id).tree.remove(pfn);
+    file(id).tree.remove(**folio);
     true
 }

@@ -9,14 +9,13 @@ use super::{Opener, flusher, io, memory, split};
 use crate::buddy::{self, Gfp};
 use crate::content::HasContent;
 use crate::error::MmError;
-use crate::folio::{self, FolioGuard};
+use crate::folio::{self, Folio, FolioGuard};
 use crate::frame::flag;
 use crate::lru;
 use crate::pagecache::File;
 use crate::pagecache::layout::Kind;
 use crate::pagecache::tree::{Cache, Inserted, Reserve, Within, set_size};
 use crate::stats::Use;
-use arch::Pfn;
 use arch::addr::PAGE_SIZE;
 use arch::block::Op;
 
@@ -83,20 +82,20 @@ impl Opener {
             let Some(folio) = self.to_write(index, reserve, within)? else {
                 return Ok(false);
             };
-            let guard = folio::lock(folio.pfn());
+            let guard = folio.lock();
             match mapped::check(id, index, &guard) {
                 Err(NoPage::Moved) => continue,
                 Err(_) if within == Within::Size => return Ok(false),
                 // Nobody but us puts a page there: what the disk has does not count.
                 Err(_) => make_zero(&guard),
                 Ok(()) if data.len() < PAGE_SIZE as usize => make_uptodate(f, index, &guard)?,
-                Ok(()) => folio::wait_read(folio.pfn()),
+                Ok(()) => folio.wait_read(),
             }
-            folio::wait_writeback(folio.pfn());
+            folio.wait_writeback();
             copy_in(&guard, at, data);
             became_uptodate(&guard);
-            mark_dirty(f, folio.pfn());
-            lru::mark_used(guard.pfn());
+            mark_dirty(f, *folio);
+            lru::mark_used(*folio);
             let end = pos + data.len() as u64;
             if end > f.size() && within == Within::Limit {
                 set_size(f, end);
@@ -134,23 +133,22 @@ impl Opener {
 
 /// The locked folio has content that is not the disk's: an error of reading is of no interest any more.
 fn became_uptodate(guard: &FolioGuard) {
-    let state = guard.frame();
-    if state.set(flag::UPTODATE) & flag::UPTODATE == 0 {
-        state.clear(flag::ERROR | flag::SUSPECT);
+    if guard.set(flag::UPTODATE) & flag::UPTODATE == 0 {
+        guard.clear(flag::ERROR | flag::SUSPECT);
     }
 }
 
 /// The locked folio is a page that the file did not have: zeroes.
 pub(super) fn make_zero(guard: &FolioGuard) {
-    if !guard.frame().has(flag::UPTODATE) {
+    if !guard.has(flag::UPTODATE) {
         guard.zero();
         became_uptodate(guard);
     }
 }
 
 /// The content of the locked folio is newer than the disk's: the flusher looks after it from now on.
-pub(super) fn mark_dirty(f: &File, pfn: Pfn) {
-    if f.set_dirty(pfn) {
+pub(super) fn mark_dirty(f: &File, folio: Folio) {
+    if f.set_dirty(folio) {
         flusher::note_dirty();
     }
 }
@@ -160,16 +158,15 @@ pub(super) fn mark_dirty(f: &File, pfn: Pfn) {
 /// # Errors
 /// [`MmError::Io`] when the disk fails.
 pub(super) fn make_uptodate(f: &File, index: u32, guard: &FolioGuard) -> Result<(), MmError> {
-    let (pfn, state) = (guard.pfn(), guard.frame());
-    folio::wait_read(pfn);
-    if state.has(flag::UPTODATE) {
+    guard.wait_read();
+    if guard.has(flag::UPTODATE) {
         return Ok(());
     }
-    state.clear(flag::ERROR | flag::SUSPECT);
-    state.set(flag::READING);
-    io::start(f, Op::Read, &[(index, pfn.0)]);
-    folio::wait_read(pfn);
-    if state.has(flag::UPTODATE) {
+    guard.clear(flag::ERROR | flag::SUSPECT);
+    guard.set(flag::READING);
+    io::start(f, Op::Read, &[(index, guard.pfn().0)]);
+    guard.wait_read();
+    if guard.has(flag::UPTODATE) {
         Ok(())
     } else {
         Err(MmError::Io)

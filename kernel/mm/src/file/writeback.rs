@@ -6,8 +6,8 @@
 
 use super::{Opener, io};
 use crate::error::MmError;
-use crate::folio::{self, FolioGuard};
-use crate::frame::{flag, frame};
+use crate::folio::{Folio, FolioGuard};
+use crate::frame::flag;
 use crate::knobs::{self, Knob};
 #[cfg(feature = "lab")]
 use crate::pagecache::each;
@@ -17,7 +17,6 @@ use crate::pagecache::tree::BATCH;
 use crate::pagecache::{File, file_of};
 use crate::rmap::mkclean::mkclean;
 use algo::radix::Mark;
-use arch::Pfn;
 use arch::addr::PAGE_SIZE;
 use arch::block::Op;
 use core::ops::RangeInclusive;
@@ -38,24 +37,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn push(&mut self, index: u32, pfn: Pfn) {
+    fn push(&mut self, index: u32, folio: Folio) {
         let follows = |&(before, _): &io::PageIo| before.checked_add(1) == Some(index);
         if self.n == BATCH || !self.pages[..self.n].last().is_none_or(follows) {
             self.submit();
         }
-        self.pages[self.n] = (index, pfn.0);
+        self.pages[self.n] = (index, folio.pfn().0);
         self.n += 1;
     }
 
     /// Adds a folio that was marked WRITEBACK.
-    fn add(&mut self, index: u32, pfn: Pfn) {
-        if frame(pfn).clear(flag::SUSPECT) & flag::SUSPECT == 0 {
-            self.push(index, pfn);
+    fn add(&mut self, index: u32, folio: Folio) {
+        if folio.clear(flag::SUSPECT) & flag::SUSPECT == 0 {
+            self.push(index, folio);
             return;
         }
         // It failed together with others: alone, it does not spoil theirs again.
         self.submit();
-        self.push(index, pfn);
+        self.push(index, folio);
         self.submit();
     }
 
@@ -83,31 +82,30 @@ pub(crate) fn start(f: &File, range: &RangeInclusive<u32>) {
         let found = f.tree.collect(at, *range.end(), Some(Mark::ToWrite));
         from = found.last().and_then(|last| last.checked_add(1));
         for (index, folio) in found.into_iter() {
-            write(&mut run, index, folio.pfn());
+            write(&mut run, index, *folio);
         }
     }
 }
 
 /// Marks one folio WRITEBACK and adds it to the run, if it still is dirty.
-fn write(run: &mut Run<'_>, index: u32, pfn: Pfn) {
-    let guard = match folio::try_lock(pfn) {
+fn write(run: &mut Run<'_>, index: u32, folio: Folio) {
+    let guard = match folio.try_lock() {
         Some(guard) => guard,
         None => {
             run.submit();
-            folio::lock(pfn)
+            folio.lock()
         }
     };
-    let state = guard.frame();
-    if state.has(flag::WRITEBACK) {
+    if folio.has(flag::WRITEBACK) {
         run.submit();
-        folio::wait_writeback(pfn);
+        folio.wait_writeback();
     }
     // Who can store to it has made it dirty: a clean one has no entry to be cleaned.
-    if state.has(flag::DIRTY) && knobs::on(Knob::CleanFirst) {
+    if folio.has(flag::DIRTY) && knobs::on(Knob::CleanFirst) {
         mkclean(&guard);
     }
-    if run.file.tree.begin_write(pfn) {
-        run.add(index, pfn);
+    if run.file.tree.begin_write(folio) {
+        run.add(index, folio);
     }
 }
 
@@ -124,18 +122,18 @@ pub fn write_back() {
 /// For reclaim: marks a dirty folio WRITEBACK that is locked, unmapped and flushed. False when it is not dirty; else
 /// [`submit`] must follow.
 pub(crate) fn begin_write(guard: &FolioGuard) -> bool {
-    file_of(guard.pfn()).is_some_and(|f| f.tree.begin_write(guard.pfn()))
+    file_of(guard.folio()).is_some_and(|f| f.tree.begin_write(guard.folio()))
 }
 
 /// Submits the writes of folios of any files that [`begin_write`] was true for.
-pub(crate) fn submit(pages: &mut [Pfn]) {
-    pages.sort_unstable_by_key(|&pfn| (frame(pfn).mapping(), frame(pfn).index()));
-    for same in pages.chunk_by(|&a, &b| frame(a).mapping() == frame(b).mapping()) {
+pub(crate) fn submit(folios: &mut [Folio]) {
+    folios.sort_unstable_by_key(|folio| (folio.mapping(), folio.index()));
+    for same in folios.chunk_by(|a, b| a.mapping() == b.mapping()) {
         // What is being written stays in its cache.
-        if let Some(f) = same.first().and_then(|&pfn| file_of(pfn)) {
+        if let Some(f) = same.first().copied().and_then(file_of) {
             let mut run = Run::new(f);
-            for &pfn in same {
-                run.add(frame(pfn).index(), pfn);
+            for &folio in same {
+                run.add(folio.index(), folio);
             }
         }
     }
@@ -148,7 +146,7 @@ pub(super) fn wait(f: &File, range: &RangeInclusive<u32>) {
         let found = f.tree.collect(at, *range.end(), Some(Mark::Writeback));
         from = found.last().and_then(|last| last.checked_add(1));
         for (_, folio) in found.into_iter() {
-            folio::wait_writeback(folio.pfn());
+            folio.wait_writeback();
         }
     }
 }
@@ -159,8 +157,8 @@ pub(super) fn all(f: &File) -> RangeInclusive<u32> {
 }
 
 /// The folio cannot be dropped now because its content is not on the disk.
-pub(super) fn is_unwritten(pfn: Pfn) -> bool {
-    frame(pfn).flags() & (flag::DIRTY | flag::WRITEBACK) != 0
+pub(super) fn is_unwritten(folio: Folio) -> bool {
+    folio.flags() & (flag::DIRTY | flag::WRITEBACK) != 0
 }
 
 impl Opener {

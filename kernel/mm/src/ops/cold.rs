@@ -5,14 +5,14 @@
 //! needs no flush. [`page_out`] sleeps for the disk with no PTL held.
 
 use super::args::Range;
-use crate::frame::{flag, frame};
+use crate::folio::Folio;
+use crate::frame::flag;
 use crate::handle::MmRef;
 use crate::lru;
 use crate::pt::PteLocked;
 use crate::pt::gather::Room;
 use crate::pt::range::{self, Leaf};
 use crate::reclaim::advice::{self, Pages};
-use arch::Pfn;
 use arch::addr::PAGE_SIZE;
 use arch::pte::Entry;
 use core::ops::ControlFlow::{Break, Continue};
@@ -21,8 +21,8 @@ use core::ops::ControlFlow::{Break, Continue};
 pub(super) fn deactivate(mm: &MmRef, range: Range) {
     range::locked(mm, range.start, range.end, |mut pte, start, end| {
         range::every_entry(&mut pte, start, end, |pte, _, entry| {
-            if let Some(pfn) = make_old(pte, entry) {
-                lru::deactivate(pfn);
+            if let Some(folio) = make_old(pte, entry) {
+                lru::deactivate(folio);
             }
         });
         end
@@ -30,19 +30,19 @@ pub(super) fn deactivate(mm: &MmRef, range: Range) {
 }
 
 /// The folio at the cursor, if this is its only entry, with its signs of use cleared.
-fn make_old(pte: &mut PteLocked, entry: Entry) -> Option<Pfn> {
+fn make_old(pte: &mut PteLocked, entry: Entry) -> Option<Folio> {
     let Leaf::Page(pfn) = Leaf::of(entry) else {
         return None;
     };
-    let f = frame(pfn);
-    if f.mapcount() != 1 {
+    let folio = Folio::of(pfn);
+    if folio.mapcount() != 1 {
         return None;
     }
     if entry.is_accessed() {
         pte.clear_accessed();
     }
-    f.clear(flag::SIGNS);
-    Some(pfn)
+    folio.clear(flag::SIGNS);
+    Some(folio)
 }
 
 /// Reclaims the range's pages; those that stay are in use otherwise. Waits for the disk.
@@ -59,7 +59,7 @@ pub(super) fn page_out(mm: &MmRef, range: Range) {
 /// Isolates pages of `start..end` until the batch is full; returns how far it came.
 fn collect(mut pte: PteLocked, start: u64, end: u64, pages: &mut Pages) -> u64 {
     let full = range::entries(&mut pte, start, end, |pte, _, entry| {
-        match make_old(pte, entry).map(|pfn| pages.isolate(pfn)) {
+        match make_old(pte, entry).map(|folio| pages.isolate(folio)) {
             Some(Room::Full) => Break(()),
             Some(Room::Left) | None => Continue(()),
         }

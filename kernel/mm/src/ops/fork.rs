@@ -14,7 +14,8 @@ use super::weakened::Weakened;
 use super::{Changing, write};
 use crate::buddy::Gfp;
 use crate::error::MmError;
-use crate::frame::{flag, frame};
+use crate::folio::Folio;
+use crate::frame::flag;
 use crate::handle::MmRef;
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
@@ -179,7 +180,7 @@ impl Copy<'_> {
                 return Ok(entry);
             }
         };
-        let f = frame(pfn);
+        let f = Folio::of(pfn);
         if f.has(flag::EXCLUSIVE) {
             f.clear(flag::EXCLUSIVE);
         } else if f.is_file() {

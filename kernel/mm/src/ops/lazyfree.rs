@@ -10,8 +10,8 @@
 
 use super::args::Range;
 use super::weakened::Weakened;
-use crate::folio;
-use crate::frame::{flag, frame};
+use crate::folio::Folio;
+use crate::frame::flag;
 use crate::handle::MmRef;
 use crate::knobs::Knob;
 use crate::lru;
@@ -19,8 +19,8 @@ use crate::pt::range::{self, Leaf};
 use crate::pt::{PteLocked, tlb};
 use crate::rmap::sole;
 use crate::swap;
+use arch::VirtAddr;
 use arch::pte::{self, Entry};
-use arch::{Pfn, VirtAddr};
 
 /// One call of madvise.
 pub(super) struct Lazy<'a> {
@@ -55,7 +55,7 @@ impl Lazy<'_> {
                 swap::free_entry(slot);
                 self.mm.swap_entries.add(-1);
             }
-            Leaf::Page(pfn) if make_clean(pfn) => self.clean_entry(pte, va, entry),
+            Leaf::Page(pfn) if make_clean(Folio::of(pfn)) => self.clean_entry(pte, va, entry),
             Leaf::Page(_) | Leaf::Special => {}
         }
     }
@@ -72,20 +72,19 @@ impl Lazy<'_> {
 
 /// Under the PTL of the folio's only entry: from "wanted" to "may be dropped". False when others share it
 /// or are busy with it.
-fn make_clean(pfn: Pfn) -> bool {
-    let f = frame(pfn);
-    let Some(guard) = folio::try_lock(pfn) else {
+fn make_clean(folio: Folio) -> bool {
+    let Some(guard) = folio.try_lock() else {
         return false;
     };
     if !sole::is_ours(&guard, 1, 0) {
         return false;
     }
-    if f.has(flag::SWAPCACHE) && !swap::cache::try_drop(&guard) {
+    if folio.has(flag::SWAPCACHE) && !swap::cache::try_drop(&guard) {
         return false;
     }
-    if !lru::make_lazy(pfn) {
+    if !lru::make_lazy(folio) {
         return false;
     }
-    f.clear(flag::DIRTY);
+    folio.clear(flag::DIRTY);
     true
 }

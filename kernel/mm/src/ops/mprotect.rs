@@ -9,7 +9,7 @@ use super::args::{Prot, Range};
 use super::weakened::Weakened;
 use super::write;
 use crate::error::MmError;
-use crate::frame::frame;
+use crate::folio::Folio;
 use crate::handle::MmRef;
 use crate::knobs::Knob;
 use crate::pt::range::{self, Leaf};
@@ -170,7 +170,7 @@ impl Rights {
     /// alone.
     #[inline]
     fn of_page(self, pfn: Pfn) -> u64 {
-        if self.write && sole::is_exclusive(frame(pfn)) {
+        if self.write && sole::is_exclusive(Folio::of(pfn)) {
             self.bits | pte::WRITE
         } else {
             self.bits

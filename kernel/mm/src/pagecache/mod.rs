@@ -16,11 +16,11 @@ pub(crate) mod tree;
 
 use crate::arena::{Arena, Slot};
 use crate::error::MmError;
-use crate::frame::{NIL, flag, frame};
+use crate::folio::Folio;
+use crate::frame::{NIL, flag};
 use crate::knobs::{self, Knob};
 use algo::errseq::ErrSeq;
 use alloc::vec::Vec;
-use arch::Pfn;
 use arch::addr::PAGE_SIZE;
 use core::num::NonZeroU8;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -96,20 +96,20 @@ pub(crate) fn file(id: u32) -> &'static File {
 
 /// The file whose page a folio in a cache is.
 #[inline]
-pub(crate) fn file_of(pfn: Pfn) -> Option<&'static File> {
-    frame(pfn).mapping().checked_sub(1).map(file)
+pub(crate) fn file_of(folio: Folio) -> Option<&'static File> {
+    folio.mapping().checked_sub(1).map(file)
 }
 
 /// The content is newer than the disk's. Under the folio lock, or under the PTL of an entry that maps the folio: truncation
 /// unmaps a folio before it takes it out of the cache. A folio that is in no cache stays as it is.
-pub(crate) fn set_dirty(pfn: Pfn) {
-    if frame(pfn).has(flag::DIRTY) {
+pub(crate) fn set_dirty(folio: Folio) {
+    if folio.has(flag::DIRTY) {
         // So it is nearly always: an entry lets nobody write before. The flag goes only under the folio lock, after whoever
         // cleans the folio has had the PTL: not before we have let go of ours.
         return;
     }
-    if let Some(f) = file_of(pfn) {
-        f.set_dirty(pfn);
+    if let Some(f) = file_of(folio) {
+        f.set_dirty(folio);
     }
 }
 
@@ -165,8 +165,8 @@ impl File {
     }
 
     /// See [`set_dirty`]. True when the file had no dirty page before.
-    pub(crate) fn set_dirty(&self, pfn: Pfn) -> bool {
-        let first = self.tree.mark_dirty(pfn);
+    pub(crate) fn set_dirty(&self, folio: Folio) -> bool {
+        let first = self.tree.mark_dirty(folio);
         if first {
             self.since.store(arch::now_ns(), Ordering::Relaxed);
         }

@@ -7,8 +7,8 @@
 use super::{File, file};
 use crate::arena::{Arena, NoObject, Slot};
 use crate::buddy::Page;
-use crate::folio;
-use crate::frame::{flag, frame};
+use crate::folio::{self, Folio};
+use crate::frame::flag;
 use crate::lru;
 use crate::stats::{Use, use_pages};
 use crate::workingset;
@@ -60,14 +60,14 @@ pub(crate) const SLOT: u32 = 1 << 31;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Entry {
     /// It is in memory.
-    Folio(Pfn),
+    Folio(Folio),
     /// It is, or is about to be, on the swap disk.
     Slot(u32),
 }
 
 fn entry(value: u32) -> Entry {
     if value & SLOT == 0 {
-        Entry::Folio(Pfn(value))
+        Entry::Folio(Folio::of(Pfn(value)))
     } else {
         Entry::Slot(value & !SLOT)
     }
@@ -179,17 +179,16 @@ impl Inner {
     };
 
     /// A reference on a folio in the tree.
-    fn hold(&self, pfn: Pfn) -> folio::Ref {
+    fn hold(&self, folio: Folio) -> folio::Ref {
         // In the tree, so the cache's reference exists.
-        frame(pfn).get();
+        folio.get();
         // SAFETY: just counted.
-        unsafe { folio::Ref::new(pfn) }
+        unsafe { folio::Ref::new(folio) }
     }
 
     /// Sets or clears DIRTY, flag and mark; how many more folios are dirty now, for the caller to
     /// account for.
-    fn mark(&mut self, pfn: Pfn, dirty: bool) -> i64 {
-        let f = frame(pfn);
+    fn mark(&mut self, f: Folio, dirty: bool) -> i64 {
         if f.has(flag::SWAPBACKED) {
             // Reclaim's, not the flusher's: it is not counted.
             if dirty {
@@ -217,8 +216,8 @@ impl Inner {
     }
 
     /// As [`Inner::mark`], accounted for: nothing else of the folio changes.
-    fn set_dirty(&mut self, pfn: Pfn, dirty: bool) {
-        let more = self.mark(pfn, dirty);
+    fn set_dirty(&mut self, folio: Folio, dirty: bool) {
+        let more = self.mark(folio, dirty);
         if more != 0 {
             unwritten::change(more, 0);
         }
@@ -235,7 +234,7 @@ impl Cache {
     pub(crate) fn find(&self, index: u32) -> Option<folio::Ref> {
         let inner = self.0.lock();
         match entry(inner.radix.get(&Pool, index)?) {
-            Entry::Folio(pfn) => Some(inner.hold(pfn)),
+            Entry::Folio(folio) => Some(inner.hold(folio)),
             Entry::Slot(_) => None,
         }
     }
@@ -253,8 +252,7 @@ impl Cache {
         reserve: &mut Reserve,
         within: Within,
     ) -> Result<Inserted, NoObject> {
-        let pfn = page.pfn();
-        let f = page.frame();
+        let f = Folio::of(page.pfn());
         f.init_flags(state, lru::local_shard(), Use::File);
         f.set_mapping(id + 1);
         f.set_index(index);
@@ -265,7 +263,10 @@ impl Cache {
         let other = if within == Within::Size && index >= file(id).pages() {
             Some(Inserted::Beyond)
         } else {
-            match inner.radix.insert(&Pool, index, pfn.0, &mut reserve.0) {
+            match inner
+                .radix
+                .insert(&Pool, index, page.pfn().0, &mut reserve.0)
+            {
                 Ok(()) => None,
                 Err(Refused::NoNodes) => {
                     f.set_mapping(0);
@@ -285,37 +286,35 @@ impl Cache {
         f.get();
         drop(inner);
         // SAFETY: the page's own reference; the cache's was counted above.
-        let folio = unsafe { folio::Ref::new(page.into_pfn()) };
+        let folio = unsafe { folio::Ref::new(Folio::made_of(page)) };
         let came_back = workingset::file_refault(id, index);
         if came_back != 0 {
             f.set(came_back);
         }
-        lru::add(pfn, came_back != 0);
+        lru::add(f, came_back != 0);
         Ok(Inserted::Fresh(folio))
     }
 
     /// Takes the locked folio out, whoever else refers to it; it is clean then, and nobody's page. No I/O of it is under way. The
     /// caller has a reference.
-    pub(crate) fn remove(&self, pfn: Pfn) {
-        let f = frame(pfn);
+    pub(crate) fn remove(&self, f: Folio) {
         f.flags_point();
         let mut inner = self.0.lock();
         debug_assert!(f.flags() & (flag::WRITEBACK | flag::READING) == 0);
-        inner.set_dirty(pfn, false);
+        inner.set_dirty(f, false);
         let removed = inner.radix.remove(&Pool, f.index());
         f.set_mapping(0);
         drop(inner);
         if let Some(removed) = removed {
             drop(Reserve(removed.freed));
             // SAFETY: the cache's reference, of the folio that just left it.
-            unsafe { folio::put(pfn) };
+            unsafe { f.put() };
         }
     }
 
     /// Takes a clean folio out that only the cache and the caller (with `ours` references and the folio lock) know. True:
     /// its count is frozen, and the caller frees it. False: nothing has changed.
-    pub(crate) fn remove_frozen(&self, pfn: Pfn, ours: u32) -> bool {
-        let f = frame(pfn);
+    pub(crate) fn remove_frozen(&self, f: Folio, ours: u32) -> bool {
         f.flags_point();
         let mut inner = self.0.lock();
         if f.flags() & (flag::DIRTY | flag::WRITEBACK | flag::READING) != 0 || !f.freeze(ours + 1) {
@@ -331,26 +330,25 @@ impl Cache {
     }
 
     /// See [`super::set_dirty`]. True when the file had no dirty page before.
-    pub(super) fn mark_dirty(&self, pfn: Pfn) -> bool {
-        frame(pfn).flags_point();
+    pub(super) fn mark_dirty(&self, folio: Folio) -> bool {
+        folio.flags_point();
         let mut inner = self.0.lock();
-        if inner.radix.get(&Pool, frame(pfn).index()) != Some(pfn.0) {
+        if inner.radix.get(&Pool, folio.index()) != Some(folio.pfn().0) {
             return false;
         }
         let first = inner.dirty == 0;
-        inner.set_dirty(pfn, true);
+        inner.set_dirty(folio, true);
         first && inner.dirty == 1
     }
 
     /// From DIRTY to WRITEBACK, under the folio lock; false when it is not dirty. The caller must submit the write.
-    pub(crate) fn begin_write(&self, pfn: Pfn) -> bool {
-        let f = frame(pfn);
+    pub(crate) fn begin_write(&self, f: Folio) -> bool {
         f.flags_point();
         let mut inner = self.0.lock();
         if !f.has(flag::DIRTY) || f.has(flag::WRITEBACK) {
             return false;
         }
-        let dirty = inner.mark(pfn, false);
+        let dirty = inner.mark(f, false);
         inner.radix.set_mark(&Pool, f.index(), Mark::Writeback);
         f.set(flag::WRITEBACK);
         inner.writeback += 1;
@@ -359,9 +357,8 @@ impl Cache {
     }
 
     /// The write has ended, `Err` with the flags of a failure: then it is dirty as before. Any context. Waiters are not woken
-    /// yet: `folio::end_writeback` clears the flag.
-    pub(crate) fn end_write(&self, pfn: Pfn, result: Result<(), u32>) {
-        let f = frame(pfn);
+    /// yet: `Folio::end_writeback` clears the flag.
+    pub(crate) fn end_write(&self, f: Folio, result: Result<(), u32>) {
         let mut inner = self.0.lock();
         inner.radix.clear_mark(&Pool, f.index(), Mark::Writeback);
         inner.writeback -= 1;
@@ -372,7 +369,7 @@ impl Cache {
             }
             Err(failed) => {
                 f.set(failed);
-                inner.mark(pfn, true)
+                inner.mark(f, true)
             }
         };
         unwritten::change(dirty, -1);
@@ -411,8 +408,8 @@ impl Cache {
                 break;
             };
             at = index.checked_add(1);
-            if let Entry::Folio(pfn) = entry(value) {
-                found.folios[found.n] = Some((index, inner.hold(pfn)));
+            if let Entry::Folio(folio) = entry(value) {
+                found.folios[found.n] = Some((index, inner.hold(folio)));
                 found.n += 1;
             }
         }
@@ -429,8 +426,8 @@ impl Cache {
     }
 
     /// The content of a folio, which its caller has locked, is of no use to anybody: it need not be written.
-    pub(crate) fn clean(&self, pfn: Pfn) {
-        self.0.lock().set_dirty(pfn, false);
+    pub(crate) fn clean(&self, folio: Folio) {
+        self.0.lock().set_dirty(folio, false);
     }
 
     /// Nothing is in it, whatever became of what was.

@@ -16,7 +16,7 @@
 
 mod written;
 
-use crate::folio;
+use crate::folio::Folio;
 use crate::frame::{NIL, frame};
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
@@ -99,14 +99,14 @@ impl Unhooking<'_, '_> {
     pub(crate) fn add_written(&mut self, va: VirtAddr, old: Unhooked) -> Room {
         let gather = &mut *self.gather;
         let entry = gather.note(va, old);
-        let pfn = entry.pfn();
-        gather.rule.taken_out(pfn);
+        let folio = Folio::of(entry.pfn());
+        gather.rule.taken_out(folio);
         if knobs::on(Knob::DelayRmap) {
             gather.written -= 1;
-            gather.pages[gather.written] = pfn;
+            gather.pages[gather.written] = entry.pfn();
         } else {
-            gather.rule.flushed(pfn);
-            gather.pages[gather.nr] = pfn;
+            gather.rule.flushed(folio);
+            gather.pages[gather.nr] = entry.pfn();
             gather.nr += 1;
         }
         self.added()
@@ -194,7 +194,7 @@ impl<'a> Gather<'a> {
         self.flush_tlb();
         for at in self.written..BATCH {
             let pfn = self.pages[at];
-            self.rule.flushed(pfn);
+            self.rule.flushed(Folio::of(pfn));
             self.pages[self.nr] = pfn;
             self.nr += 1;
         }
@@ -260,8 +260,10 @@ impl<'a> Gather<'a> {
             return;
         }
         self.settle();
-        // SAFETY: the references of entries that were taken out, which every CPU has forgotten now.
-        unsafe { folio::put_all(&self.pages[..self.nr]) };
+        for &pfn in &self.pages[..self.nr] {
+            // SAFETY: the reference of an entry that was taken out, which every CPU has forgotten now.
+            unsafe { Folio::of(pfn).put() };
+        }
         self.nr = 0;
         self.flushed = 0;
         while self.tables != NIL {

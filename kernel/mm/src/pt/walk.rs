@@ -14,8 +14,8 @@
 
 use super::{Pmd, PmdRef, tlb};
 use crate::content::HasContent;
-use crate::folio;
-use crate::frame::{flag, frame};
+use crate::folio::{self, Folio};
+use crate::frame::flag;
 use crate::mm::Mm;
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
@@ -23,28 +23,19 @@ use core::marker::PhantomData;
 use sync::irq::IrqGuard;
 
 /// A folio that the walk found, with a reference that keeps it.
-pub struct Held {
-    pfn: Pfn,
-}
+pub struct Held(folio::Ref);
 
 impl Held {
-    /// The folio.
+    /// The page's frame.
     pub fn pfn(&self) -> Pfn {
-        self.pfn
+        self.0.pfn()
     }
 }
 
 // SAFETY: the reference keeps the folio.
 unsafe impl HasContent for Held {
     fn frame_number(&self) -> Pfn {
-        self.pfn
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // SAFETY: the reference that the walk took.
-        unsafe { folio::put(self.pfn) };
+        self.0.pfn()
     }
 }
 
@@ -58,15 +49,14 @@ pub struct HeldToWrite<'irq> {
 // SAFETY: as for `Held`.
 unsafe impl HasContent for HeldToWrite<'_> {
     fn frame_number(&self) -> Pfn {
-        self.held.pfn
+        self.held.pfn()
     }
 }
 
 impl Drop for HeldToWrite<'_> {
     fn drop(&mut self) {
-        let f = frame(self.held.pfn);
-        f.flags_point();
-        f.set(flag::DIRTY);
+        self.held.0.flags_point();
+        self.held.0.set(flag::DIRTY);
     }
 }
 
@@ -98,12 +88,13 @@ fn walk(mm: &Mm, va: VirtAddr, write: bool) -> Option<Held> {
     if !entry.is_present() || entry.is_special() || (write && !entry.is_write()) {
         return None;
     }
-    let pfn = entry.pfn();
-    if !frame(pfn).try_get() {
+    let folio = Folio::of(entry.pfn());
+    if !folio.try_get() {
         return None;
     }
-    let held = Held { pfn };
-    if write && frame(pfn).is_file() {
+    // SAFETY: just counted.
+    let held = Held(unsafe { folio::Ref::new(folio) });
+    if write && folio.is_file() {
         // Writeback cleans entries, not references: a store through one would go unnoticed.
         return None;
     }

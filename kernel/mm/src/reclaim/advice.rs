@@ -6,44 +6,40 @@
 use super::evict::{Mercy, evict_folios};
 use super::laundry;
 use super::shrink::{By, Scan};
-use crate::frame::frame;
+use crate::folio::Folio;
 use crate::lru;
 use crate::pt::gather::Room;
 use crate::rmap::batch::BATCH;
-use arch::Pfn;
+use heapless::Vec;
 
 /// Folios taken off the LRU to be evicted, each with a reference.
-pub(crate) struct Pages {
-    pages: [Pfn; BATCH],
-    n: usize,
-}
+pub(crate) struct Pages(Vec<Folio, BATCH>);
 
 impl Pages {
     pub(crate) const fn new() -> Self {
-        Self {
-            pages: [Pfn(0); BATCH],
-            n: 0,
-        }
+        Self(Vec::new())
     }
 
     /// Takes a folio that the caller's locked entry maps. Folios that others have in hand are left alone.
-    pub(crate) fn isolate(&mut self, pfn: Pfn) -> Room {
-        if lru::remove(pfn) {
-            frame(pfn).get();
-            return self.take(pfn);
+    pub(crate) fn isolate(&mut self, folio: Folio) -> Room {
+        if lru::remove(folio) {
+            folio.get();
+            return self.take(folio);
         }
         self.room()
     }
 
     /// Takes a folio that is off the LRU, with the caller's reference.
-    pub(super) fn take(&mut self, pfn: Pfn) -> Room {
-        self.pages[self.n] = pfn;
-        self.n += 1;
+    ///
+    /// # Panics
+    /// If the last one was told that there is no room.
+    pub(super) fn take(&mut self, folio: Folio) -> Room {
+        self.0.push(folio).expect("room for a folio");
         self.room()
     }
 
     fn room(&self) -> Room {
-        if self.n == BATCH {
+        if self.0.is_full() {
             Room::Full
         } else {
             Room::Left
@@ -55,8 +51,8 @@ impl Pages {
     pub(crate) fn evict(&mut self) {
         let mut scan = Scan::new(By::Direct);
         scan.writes_files = true;
-        evict_folios(&self.pages[..self.n], &mut scan, Mercy::None);
-        self.n = 0;
+        evict_folios(&self.0, &mut scan, Mercy::None);
+        self.0.clear();
         if laundry::is_full() {
             laundry::wait_one(&mut scan);
         }
@@ -66,15 +62,15 @@ impl Pages {
     #[cfg(feature = "lab")]
     pub(super) fn evict_as_kswapd(&mut self) {
         let mut scan = Scan::new(By::Kswapd);
-        evict_folios(&self.pages[..self.n], &mut scan, Mercy::SecondChance);
-        self.n = 0;
+        evict_folios(&self.0, &mut scan, Mercy::SecondChance);
+        self.0.clear();
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
         debug_assert!(
-            self.n == 0 || sync::unwinding(),
+            self.0.is_empty() || sync::unwinding(),
             "isolated folios were not evicted"
         );
     }

@@ -9,7 +9,7 @@ use super::evict::{activate, free_frozen, put_back, put_back_unlocked};
 use super::laundry;
 use super::shrink::Scan;
 use crate::file::{self, Fate};
-use crate::folio::FolioGuard;
+use crate::folio::{Folio, FolioGuard};
 use crate::frame::flag;
 use crate::knobs::{self, Knob};
 use crate::rmap::batch::{BATCH, Flushed};
@@ -20,6 +20,7 @@ use crate::swap::{area, cache};
 use crate::workingset;
 use arch::Pfn;
 use arch::block::Op;
+use heapless::Vec;
 
 /// What is next for a folio once the flush is over.
 #[derive(Clone, Copy)]
@@ -34,56 +35,57 @@ pub(super) enum Then {
 
 /// Folios marked WRITEBACK, to be written together.
 struct Writes {
-    swap: [PageIo; BATCH],
-    to_swap: usize,
-    files: [Pfn; BATCH],
-    to_files: usize,
+    swap: Vec<PageIo, BATCH>,
+    files: Vec<Folio, BATCH>,
 }
 
 impl Writes {
     const fn new() -> Self {
         Self {
-            swap: [(0, 0); BATCH],
-            to_swap: 0,
-            files: [Pfn(0); BATCH],
-            to_files: 0,
+            swap: Vec::new(),
+            files: Vec::new(),
         }
     }
 
     /// See [`dispose`].
     fn settle(&mut self, guard: FolioGuard, then: Then, scan: &mut Scan) {
-        let pfn = guard.pfn();
+        let folio = guard.folio();
         match then {
             Then::Keep => put_back(guard, false),
             Then::Activate => activate(guard),
             Then::Out(Replace::Cached) => {
                 if file(guard, scan) {
-                    self.files[self.to_files] = pfn;
-                    self.to_files += 1;
+                    add(&mut self.files, folio);
                 }
             }
             Then::Out(how) => {
                 if let Some(slot) = anon(guard, how, scan) {
-                    self.swap[self.to_swap] = (slot, pfn.0);
-                    self.to_swap += 1;
+                    add(&mut self.swap, (slot, folio.pfn().0));
                 }
             }
         }
     }
 
     fn submit(&mut self, scan: &mut Scan) {
-        write_swap(&mut self.swap[..self.to_swap], scan);
-        write_files(&mut self.files[..self.to_files], scan);
+        write_swap(&mut self.swap, scan);
+        write_files(&mut self.files, scan);
     }
+}
+
+/// One more of a batch, which has room for all of its folios.
+fn add<T>(to: &mut Vec<T, BATCH>, one: T) {
+    let Ok(()) = to.push(one) else {
+        unreachable!("more folios than a batch has");
+    };
 }
 
 /// See the module text. No CPU translates to any of them through an entry that is gone.
 pub(super) fn dispose(folios: Flushed<Then>, scan: &mut Scan) {
     let mut writes = Writes::new();
-    for (pfn, guard, then) in folios {
+    for (folio, guard, then) in folios {
         match guard {
             Some(guard) => writes.settle(guard, then, scan),
-            None => put_back_unlocked(pfn, false),
+            None => put_back_unlocked(folio, false),
         }
     }
     writes.submit(scan);
@@ -98,7 +100,7 @@ pub(super) fn dispose_one(guard: FolioGuard, then: Then, scan: &mut Scan) {
 
 /// An anonymous folio: the slot to which the caller must write it, if it is marked WRITEBACK.
 fn anon(guard: FolioGuard, how: Replace, scan: &mut Scan) -> Option<u32> {
-    let f = guard.frame();
+    let f = guard.folio();
     let Replace::Slot(slot) = how else {
         if f.freeze(1) {
             free_frozen(guard);
@@ -109,7 +111,7 @@ fn anon(guard: FolioGuard, how: Replace, scan: &mut Scan) -> Option<u32> {
         return None;
     };
     if !knobs::on(Knob::SlotBeforePte) && !f.has(flag::SWAPCACHE) && area::set_cache(slot).is_ok() {
-        cache::add(guard.pfn(), slot);
+        cache::add(f, slot);
     }
     if !f.has(flag::DIRTY) && cache::remove_frozen(&guard, 1) {
         free_frozen(guard);
@@ -133,7 +135,7 @@ fn file(guard: FolioGuard, scan: &mut Scan) -> bool {
             scan.freed(1);
         }
         // An entry that is left may be written through.
-        Fate::Dirty if guard.frame().mapcount() == 0 && scan.writes_files => {
+        Fate::Dirty if guard.mapcount() == 0 && scan.writes_files => {
             if file::begin_write(&guard) {
                 return true;
             }
@@ -150,7 +152,7 @@ fn file(guard: FolioGuard, scan: &mut Scan) -> bool {
 
 /// Takes a locked folio out of its file's cache if it can go. When it did, the caller frees it.
 pub(super) fn leave_file(guard: &FolioGuard) -> Fate {
-    let f = guard.frame();
+    let f = guard.folio();
     let (mapping, index) = (f.mapping(), f.index());
     let fate = file::evict(guard);
     if fate == Fate::Free {
@@ -165,26 +167,22 @@ fn write_swap(writes: &mut [PageIo], scan: &mut Scan) {
         return;
     }
     writes.sort_unstable();
-    let mut pages = [Pfn(0); BATCH];
-    for (to, &(_, pfn)) in pages.iter_mut().zip(writes.iter()) {
-        *to = Pfn(pfn);
-    }
     io::start(Op::Write, writes);
-    launder(&pages[..writes.len()], scan);
+    launder(writes.iter().map(|&(_, pfn)| Folio::of(Pfn(pfn))), scan);
 }
 
 /// Hands folios whose writes were submitted to the laundry.
-fn launder(pages: &[Pfn], scan: &mut Scan) {
-    scan.written += pages.len() as u32;
-    count_n(Event::VmscanWrite, pages.len() as u64);
-    laundry::add(pages);
+fn launder(folios: impl ExactSizeIterator<Item = Folio>, scan: &mut Scan) {
+    scan.written += folios.len() as u32;
+    count_n(Event::VmscanWrite, folios.len() as u64);
+    laundry::add(folios);
     laundry::collect(scan);
 }
 
 /// As [`write_swap`], of files' folios.
-fn write_files(pages: &mut [Pfn], scan: &mut Scan) {
-    if !pages.is_empty() {
-        file::submit(pages);
-        launder(pages, scan);
+fn write_files(folios: &mut [Folio], scan: &mut Scan) {
+    if !folios.is_empty() {
+        file::submit(folios);
+        launder(folios.iter().copied(), scan);
     }
 }

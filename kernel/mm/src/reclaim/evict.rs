@@ -17,8 +17,8 @@ use super::dispose::{Then, dispose, dispose_one};
 use super::shrink::Scan;
 use crate::buddy::Page;
 use crate::file::{self, memory};
-use crate::folio::{self, FolioGuard};
-use crate::frame::{flag, frame};
+use crate::folio::{Folio, FolioGuard};
+use crate::frame::flag;
 use crate::knobs::{self, Knob};
 use crate::lru;
 use crate::rmap::batch::{BATCH, Batch, Owing};
@@ -28,7 +28,6 @@ use crate::rmap::walk::Sync;
 use crate::stats::{Event, count_n};
 use crate::swap::{area, cache};
 use algo::swapmap::SlotState;
-use arch::Pfn;
 
 /// How long a broken rule 7 stays visible.
 const BROKEN_NS: u64 = 1_000_000;
@@ -99,18 +98,18 @@ impl Drop for Slots {
     }
 }
 
-/// Evicts what can be evicted of `pages`, each isolated with a reference; the rest goes back to the LRU.
-pub(super) fn evict_folios(pages: &[Pfn], scan: &mut Scan, mercy: Mercy) {
+/// Evicts what can be evicted of `folios`, each isolated with a reference; the rest goes back to the LRU.
+pub(super) fn evict_folios(folios: &[Folio], scan: &mut Scan, mercy: Mercy) {
     let mut batch = Batch::new();
     {
         let mut slots = Slots::new();
-        for (i, &pfn) in pages.iter().enumerate() {
-            let Some(guard) = folio::try_lock(pfn) else {
-                put_back_unlocked(pfn, frame(pfn).has(flag::ACTIVE));
+        for (i, &folio) in folios.iter().enumerate() {
+            let Some(guard) = folio.try_lock() else {
+                put_back_unlocked(folio, folio.has(flag::ACTIVE));
                 continue;
             };
-            let left = pages.len() - i;
-            let verdict = if guard.frame().is_file() {
+            let left = folios.len() - i;
+            let verdict = if guard.is_file() {
                 judge_file(&guard, mercy, scan, &mut slots, left)
             } else {
                 judge(&guard, mercy, &mut slots, left)
@@ -148,7 +147,7 @@ fn judge_file(
     slots: &mut Slots,
     left: usize,
 ) -> Verdict {
-    let f = guard.frame();
+    let f = guard.folio();
     if f.flags() & (flag::WRITEBACK | flag::READING) != 0 {
         return Verdict::Keep;
     }
@@ -184,7 +183,7 @@ fn unmap(guard: FolioGuard, how: Replace, mercy: Mercy, batch: &mut Batch<Then>)
     let owing = try_to_unmap(guard, how, sync_for(mercy), batch);
     if let Replace::Slot(slot) = how
         && !knobs::on(Knob::SlotBeforePte)
-        && !owing.folio().frame().has(flag::SWAPCACHE)
+        && !owing.folio().has(flag::SWAPCACHE)
     {
         // Rule 7 broken: the entries name a slot whose content is not there, and the cache knows nothing.
         area::clear_cache(slot);
@@ -226,7 +225,7 @@ fn sync_for(mercy: Mercy) -> Sync {
 /// Judges a locked anonymous folio; one that is to go to swap has its slot then, and is in the swap
 /// cache.
 fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Verdict {
-    let f = guard.frame();
+    let f = guard.folio();
     if f.flags() & (flag::WRITEBACK | flag::READING) != 0 {
         return Verdict::Keep;
     }
@@ -272,16 +271,16 @@ fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Ve
 
 /// Puts the folio into the swap cache for a fresh slot: it has no copy there yet, so it is dirty.
 fn enter_cache(guard: &FolioGuard, slot: u32) {
-    guard.frame().set(flag::DIRTY);
+    guard.set(flag::DIRTY);
     if knobs::on(Knob::SlotBeforePte) {
-        cache::add(guard.pfn(), slot);
+        cache::add(guard.folio(), slot);
     }
 }
 
 /// Not used since the last look: evict. Used: once is a hint, twice (or by two entries) is a reason.
 /// Entries that went have left their signs.
 fn second_chance(guard: &FolioGuard) -> Verdict {
-    let f = guard.frame();
+    let f = guard.folio();
     let seen = match f.mapcount() {
         0 => Some(0),
         _ => referenced(guard),
@@ -320,7 +319,7 @@ pub(super) fn free_frozen(guard: FolioGuard) {
 /// To the active list, with the caller's reference. A folio in use does without its copy on disk
 /// when slots are scarce, or the copy is bad.
 pub(super) fn activate(guard: FolioGuard) {
-    if area::nearly_full() || guard.frame().has(flag::ERROR) {
+    if area::nearly_full() || guard.has(flag::ERROR) {
         cache::try_drop(&guard);
     }
     put_back(guard, true);
@@ -328,17 +327,17 @@ pub(super) fn activate(guard: FolioGuard) {
 
 /// Back to the LRU, with the caller's reference.
 pub(super) fn put_back(guard: FolioGuard, active: bool) {
-    let pfn = guard.pfn();
+    let folio = guard.folio();
     drop(guard);
     if active {
         count_n(Event::PgActivate, 1);
         lru::grow_old(1);
     }
-    put_back_unlocked(pfn, active);
+    put_back_unlocked(folio, active);
 }
 
-pub(super) fn put_back_unlocked(pfn: Pfn, active: bool) {
-    lru::add(pfn, active);
+pub(super) fn put_back_unlocked(folio: Folio, active: bool) {
+    lru::add(folio, active);
     // SAFETY: the reference of who isolated the folio.
-    unsafe { folio::put(pfn) };
+    unsafe { folio.put() };
 }

@@ -11,8 +11,8 @@ use super::dispose::leave_file;
 use super::evict::{free_frozen, put_back};
 use super::shrink::Scan;
 use crate::file::Fate;
-use crate::folio::{self, FolioGuard};
-use crate::frame::{FrameLinks, flag, frame};
+use crate::folio::{self, Folio, FolioGuard};
+use crate::frame::{FrameLinks, flag};
 use crate::knobs::{self, Knob};
 use crate::swap::{cache, io};
 use algo::list::List;
@@ -46,10 +46,10 @@ pub(super) fn is_full() -> bool {
 }
 
 /// Takes folios whose writes were submitted, with the caller's reference on each.
-pub(super) fn add(pages: &[Pfn]) {
+pub(super) fn add(folios: impl Iterator<Item = Folio>) {
     let mut list = LIST.lock();
-    for pfn in pages {
-        list.push_back(&FrameLinks, pfn.0);
+    for folio in folios {
+        list.push_back(&FrameLinks, folio.pfn().0);
     }
     set_len(&list);
 }
@@ -59,19 +59,19 @@ fn pop() -> Option<folio::Ref> {
     let pfn = list.pop_front(&FrameLinks)?;
     set_len(&list);
     // SAFETY: the reference that `push_front` put away with the number.
-    Some(unsafe { folio::Ref::new(Pfn(pfn)) })
+    Some(unsafe { folio::Ref::new(Folio::of(Pfn(pfn))) })
 }
 
 fn push_front(folio: folio::Ref) {
     let mut list = LIST.lock();
-    list.push_front(&FrameLinks, folio.into_pfn().0);
+    list.push_front(&FrameLinks, folio.into_folio().pfn().0);
     set_len(&list);
 }
 
 /// Frees what has been written, from the oldest on, up to the first whose write is still under way.
 pub(super) fn collect(scan: &mut Scan) {
     while let Some(folio) = pop() {
-        if frame(folio.pfn()).has(flag::WRITEBACK) && knobs::on(Knob::FreeAfterWrite) {
+        if folio.has(flag::WRITEBACK) && knobs::on(Knob::FreeAfterWrite) {
             push_front(folio);
             return;
         }
@@ -82,7 +82,7 @@ pub(super) fn collect(scan: &mut Scan) {
 /// Waits for the oldest write and frees what has been written. False when there is none.
 pub(super) fn wait_one(scan: &mut Scan) -> bool {
     let Some(folio) = pop() else { return false };
-    folio::wait_writeback(folio.pfn());
+    folio.wait_writeback();
     finish(folio, scan);
     collect(scan);
     true
@@ -95,27 +95,28 @@ pub(super) fn drain(scan: &mut Scan) {
 
 /// For the explorer: the folio is in the list. O(n).
 #[cfg(feature = "lab")]
-pub(super) fn has(pfn: Pfn) -> bool {
-    LIST.lock().iter(&FrameLinks).any(|i| i == pfn.0)
+pub(super) fn has(folio: Folio) -> bool {
+    let number = folio.pfn().0;
+    LIST.lock().iter(&FrameLinks).any(|i| i == number)
 }
 
 /// For the explorer: lets go of all folios, and keeps their references. How many.
 #[cfg(feature = "lab")]
 pub(super) fn forget() -> usize {
-    core::iter::from_fn(pop).map(folio::Ref::into_pfn).count()
+    core::iter::from_fn(pop).map(folio::Ref::into_folio).count()
 }
 
 /// The write of `folio` has ended: free it, or put it back into use.
 fn finish(folio: folio::Ref, scan: &mut Scan) {
-    let guard = folio::lock(folio.pfn());
+    let guard = folio.lock();
     // From here on the reference counts like any other.
-    guard.frame().clear(flag::LAUNDRY);
-    let of_file = guard.frame().is_file();
-    if !of_file && guard.frame().has(flag::SUSPECT) {
+    guard.clear(flag::LAUNDRY);
+    let of_file = guard.is_file();
+    if !of_file && guard.has(flag::SUSPECT) {
         write_alone(&guard);
     }
     // The reference goes over to who frees the frame or keeps it listed.
-    let _ = folio.into_pfn();
+    let _ = folio.into_folio();
     let gone = if of_file {
         leave_file(&guard) == Fate::Free
     } else {
@@ -136,7 +137,7 @@ fn write_alone(guard: &FolioGuard) {
     let Some(slot) = cache::slot_of(guard) else {
         return;
     };
-    let f = guard.frame();
+    let f = guard.folio();
     if f.mapcount() > 0 {
         // In use again, and dirty: it will be written when its turn comes.
         f.clear(flag::SUSPECT | flag::ERROR);
@@ -145,11 +146,11 @@ fn write_alone(guard: &FolioGuard) {
     f.clear(flag::SUSPECT | flag::ERROR | flag::DIRTY);
     f.set(flag::WRITEBACK);
     io::start(Op::Write, &[(slot, guard.pfn().0)]);
-    folio::wait_writeback(guard.pfn());
+    guard.wait_writeback();
 }
 
 /// Unmapped, and its content is on disk.
 fn may_free(guard: &FolioGuard) -> bool {
-    let f = guard.frame();
+    let f = guard.folio();
     f.mapcount() == 0 && !f.has(flag::ERROR)
 }

@@ -20,6 +20,9 @@ pub mod oom;
 mod scan_count;
 mod shrink;
 
+#[cfg(feature = "lab")]
+use crate::folio::Folio;
+
 /// Registers reclaim with the page allocator. Once, at boot.
 pub(crate) fn init() {
     crate::buddy::set_slow_path(direct::slow_path);
@@ -42,7 +45,7 @@ pub fn in_laundry() -> usize {
 /// would, and waits for the disk. Sleeps.
 #[cfg(feature = "lab")]
 pub fn one(pfn: arch::Pfn) {
-    let mut pages = isolate(pfn);
+    let mut pages = isolate(Folio::of(pfn));
     pages.evict();
     advice::finish();
 }
@@ -51,7 +54,7 @@ pub fn one(pfn: arch::Pfn) {
 /// a look without the lock at an entry is believed.
 #[cfg(feature = "lab")]
 pub fn one_if_unused(pfn: arch::Pfn) {
-    let mut pages = isolate(pfn);
+    let mut pages = isolate(Folio::of(pfn));
     pages.evict_as_kswapd();
     advice::finish();
 }
@@ -61,7 +64,7 @@ pub fn one_if_unused(pfn: arch::Pfn) {
 pub fn some_if_unused(pfns: &[arch::Pfn]) {
     let mut pages = advice::Pages::new();
     for &pfn in pfns.iter().take(crate::rmap::batch::BATCH) {
-        isolate_into(&mut pages, pfn);
+        isolate_into(&mut pages, Folio::of(pfn));
     }
     pages.evict_as_kswapd();
     advice::finish();
@@ -70,9 +73,9 @@ pub fn some_if_unused(pfns: &[arch::Pfn]) {
 /// For the explorer: the folio looks unused, whatever happened before. Sleeps.
 #[cfg(feature = "lab")]
 pub fn age(pfn: arch::Pfn) {
-    let guard = crate::folio::lock(pfn);
+    let guard = Folio::of(pfn).lock();
     crate::rmap::scan::referenced(&guard);
-    guard.frame().clear(crate::frame::flag::SIGNS);
+    guard.clear(crate::frame::flag::SIGNS);
 }
 
 /// For the explorer: takes the pages of a killed address space away, as the OOM killer would. False
@@ -83,29 +86,29 @@ pub fn reap(mm: &crate::MmRef) -> bool {
 }
 
 #[cfg(feature = "lab")]
-fn isolate(pfn: arch::Pfn) -> advice::Pages {
+fn isolate(folio: Folio) -> advice::Pages {
     let mut pages = advice::Pages::new();
-    isolate_into(&mut pages, pfn);
+    isolate_into(&mut pages, folio);
     pages
 }
 
 /// The folio as well, if it still is one that can go.
 #[cfg(feature = "lab")]
-fn isolate_into(pages: &mut advice::Pages, pfn: arch::Pfn) {
-    if crate::frame::frame(pfn).try_get() {
-        if crate::lru::remove(pfn) {
-            let _room = pages.take(pfn);
+fn isolate_into(pages: &mut advice::Pages, folio: Folio) {
+    if folio.try_get() {
+        if crate::lru::remove(folio) {
+            let _room = pages.take(folio);
         } else {
             // SAFETY: just counted.
-            unsafe { crate::folio::put(pfn) };
+            unsafe { folio.put() };
         }
     }
 }
 
 /// For the explorer: the folio is being written, or was and has not been freed.
 #[cfg(feature = "lab")]
-pub(crate) fn is_in_laundry(pfn: arch::Pfn) -> bool {
-    laundry::has(pfn)
+pub(crate) fn is_in_laundry(folio: Folio) -> bool {
+    laundry::has(folio)
 }
 
 /// For the explorer: does what kswapd does when it is woken. Sleeps.

@@ -7,15 +7,15 @@
 use super::evict::{Mercy, evict_folios};
 use super::laundry;
 use super::scan_count::Plan;
-use crate::folio;
-use crate::frame::{flag, frame};
+use crate::folio::Folio;
+use crate::frame::flag;
 use crate::lru::{self, Kind, SHARDS};
 use crate::rmap::batch::BATCH;
 use crate::rmap::scan::referenced;
 use crate::stats::{Event, count_n};
 use crate::workingset;
-use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
+use heapless::Vec;
 use sync::point::{self, AccessKind, class};
 
 /// The mildest pressure: 1/4096 of each list per round.
@@ -119,64 +119,64 @@ fn shrink_shard(shard: usize, scan: &mut Scan, plan: &Plan, target: u32) {
 /// time long ago and start afresh.
 fn deactivate_oldest(shard: usize, kind: Kind, mut n: u32) {
     while n > 0 {
-        let mut pages = [Pfn(0); BATCH];
-        let got = isolate(shard, kind, true, &mut pages[..BATCH.min(n as usize)]);
-        if got == 0 {
+        let folios = isolate(shard, kind, true, BATCH.min(n as usize));
+        if folios.is_empty() {
             return;
         }
-        n -= got as u32;
-        for &pfn in &pages[..got] {
-            if frame(pfn).mapcount() > 0
-                && let Some(guard) = folio::try_lock(pfn)
+        n -= folios.len() as u32;
+        for &folio in &folios {
+            if folio.mapcount() > 0
+                && let Some(guard) = folio.try_lock()
             {
                 referenced(&guard);
             }
-            frame(pfn).clear(flag::SIGNS);
-            frame(pfn).set(flag::WORKINGSET);
-            lru::add(pfn, false);
+            folio.clear(flag::SIGNS);
+            folio.set(flag::WORKINGSET);
+            lru::add(folio, false);
             // SAFETY: the reference taken with the folio off its list.
-            unsafe { folio::put(pfn) };
+            unsafe { folio.put() };
         }
-        count_n(Event::PgDeactivate, got as u64);
+        count_n(Event::PgDeactivate, folios.len() as u64);
     }
 }
 
-/// Takes the oldest folios of a list off it, with a reference each.
-fn isolate(shard: usize, kind: Kind, active: bool, out: &mut [Pfn]) -> usize {
+/// Takes the oldest folios of a list, up to `n`, off it, with a reference each.
+fn isolate(shard: usize, kind: Kind, active: bool, n: usize) -> Vec<Folio, BATCH> {
     let mut lists = lru::lock(shard);
-    let mut got = 0;
+    let mut out = Vec::new();
     // A folio that is being freed is passed over; the bound ends a list of nothing else.
-    for _ in 0..2 * out.len() {
-        if got == out.len() {
+    for _ in 0..2 * n {
+        if out.len() == n {
             break;
         }
         match lists.isolate_oldest(kind, active) {
             None => break,
-            Some(Ok(pfn)) => {
-                out[got] = pfn;
-                got += 1;
+            Some(Ok(folio)) => {
+                let Ok(()) = out.push(folio) else {
+                    unreachable!("more than a batch was asked for");
+                };
             }
             Some(Err(())) => {}
         }
     }
-    got
+    out
 }
 
 /// Handles up to `n` (at most [`BATCH`]) of the oldest inactive folios of a shard; how many it looked at.
 fn shrink_inactive(shard: usize, kind: Kind, scan: &mut Scan, n: u32) -> u32 {
-    let mut pages = [Pfn(0); BATCH];
-    let got = isolate(shard, kind, false, &mut pages[..n as usize]);
-    scan.looked_at(got as u32);
+    let folios = isolate(shard, kind, false, n as usize);
+    let got = folios.len() as u32;
+    scan.looked_at(got);
     let before = (scan.reclaimed, scan.written);
     let dirty = scan.dirty;
-    evict_folios(&pages[..got], scan, Mercy::SecondChance);
+    evict_folios(&folios, scan, Mercy::SecondChance);
     let written = scan.written - before.1;
     // Roughly: some of what was freed meanwhile had been written before.
     let gone = written + (scan.reclaimed - before.0);
-    if scan.dirty - dirty == got as u32 && scan.by == By::Kswapd {
+    if scan.dirty - dirty == got && scan.by == By::Kswapd {
         // The flusher does not keep up: nothing else is left at the old end of the list.
         scan.writes_files = true;
     }
-    workingset::note_cost(kind, written, (got as u32).saturating_sub(gone));
-    got as u32
+    workingset::note_cost(kind, written, got.saturating_sub(gone));
+    got
 }

@@ -13,11 +13,10 @@
 //! `tlb::flush_emptied_pending`. (Linux: `try_to_unmap_flush`.) Takes no lock, keeps those of its
 //! folios; [`Batch::flush`] needs interrupts on.
 
-use crate::folio::{self, FolioGuard};
+use crate::folio::{Folio, FolioGuard};
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
 use crate::pt::{Unhooked, tlb};
-use arch::Pfn;
 use arch::pte::Entry;
 use core::mem::ManuallyDrop;
 use sync::CpuMask;
@@ -56,7 +55,7 @@ impl Owing {
 #[must_use = "the batch must be flushed"]
 pub(crate) struct Batch<T> {
     cpus: CpuMask,
-    folios: [Option<(Pfn, T)>; BATCH],
+    folios: [Option<(Folio, T)>; BATCH],
     n: usize,
 }
 
@@ -87,14 +86,14 @@ impl<T: Copy> Batch<T> {
     /// kept entries comes back at once.)
     pub(crate) fn keep(&mut self, owing: Owing, then: T) -> Option<(FolioGuard, T)> {
         let folio = ManuallyDrop::into_inner(owing.folio);
-        let pfn = if knobs::on(Knob::KeepLocked) {
+        let kept = if knobs::on(Knob::KeepLocked) {
             folio.hand_over()
         } else if owing.is_gone {
-            folio.pfn()
+            folio.folio()
         } else {
             return Some((folio, then));
         };
-        self.folios[self.n] = Some((pfn, then));
+        self.folios[self.n] = Some((kept, then));
         self.n += 1;
         None
     }
@@ -125,31 +124,31 @@ impl<T> Drop for Batch<T> {
 /// The folios of a batch after its flush: each once, with its lock. Must be taken to the end.
 #[must_use = "the folios are locked"]
 pub(crate) struct Flushed<T> {
-    folios: [Option<(Pfn, T)>; BATCH],
+    folios: [Option<(Folio, T)>; BATCH],
     next: usize,
     n: usize,
 }
 
 impl<T> Flushed<T> {
     /// The lock that was handed over.
-    fn lock(pfn: Pfn) -> Option<FolioGuard> {
+    fn lock(folio: Folio) -> Option<FolioGuard> {
         if knobs::on(Knob::KeepLocked) {
-            return Some(FolioGuard::take_over(pfn));
+            return Some(FolioGuard::take_over(folio));
         }
         // Rule 13 broken: somebody else may have had it meanwhile.
-        folio::try_lock(pfn)
+        folio.try_lock()
     }
 }
 
 impl<T: Copy> Iterator for Flushed<T> {
     /// A folio, its lock (unless rule 13 is broken and somebody else has it) and what is to become
     /// of it.
-    type Item = (Pfn, Option<FolioGuard>, T);
+    type Item = (Folio, Option<FolioGuard>, T);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (pfn, then) = self.folios[..self.n].get(self.next).copied()??;
+        let (folio, then) = self.folios[..self.n].get(self.next).copied()??;
         self.next += 1;
-        Some((pfn, Self::lock(pfn), then))
+        Some((folio, Self::lock(folio), then))
     }
 }
 

@@ -9,22 +9,21 @@
 //! under the PTL until the flush, and here that lock is taken whatever a look without it says.
 
 use super::walk::{Areas, Sync};
-use crate::folio::{self, FolioGuard};
+use crate::folio::{Folio, FolioGuard};
 use crate::knobs::{self, Knob};
 use crate::mm::by_id;
 use crate::pagecache;
 use crate::pt::PteLocked;
 use crate::stats::{Event, count};
-use arch::{Pfn, VirtAddr, pte};
+use arch::{VirtAddr, pte};
 use core::sync::atomic::{Ordering, fence};
 
 /// See the module text.
 pub(crate) fn mkclean(folio: &FolioGuard) {
-    let f = folio.frame();
-    let Some(file) = f.mapping().checked_sub(1) else {
+    let Some(file) = folio.mapping().checked_sub(1) else {
         return;
     };
-    if f.mapcount() == 0 {
+    if folio.mapcount() == 0 {
         // Pairs with the Release of `map_dec`: every CPU was flushed before the last entry stopped counting. (Reclaim
         // flushes after that, but before it unlocks the folio.)
         fence(Ordering::Acquire);
@@ -36,22 +35,22 @@ pub(crate) fn mkclean(folio: &FolioGuard) {
         Sync::Hint
     };
     Areas::of_file(file).for_each_entry(folio, sync, |area, va, entry| {
-        clean(area.mm(), va, entry, folio.pfn());
+        clean(area.mm(), va, entry, folio.folio());
         true
     });
     if knobs::on(Knob::LateDirtyPending) {
-        folio::wait_pending(folio.pfn());
+        folio.wait_pending();
     }
 }
 
-fn clean(mm: u32, va: VirtAddr, entry: &mut PteLocked, pfn: Pfn) {
+fn clean(mm: u32, va: VirtAddr, entry: &mut PteLocked, folio: Folio) {
     let old = entry.get();
     if !old.is_write() && !old.is_dirty() {
         return;
     }
     let old = entry.weaken(pte::WRITE | pte::DIRTY);
     if old.before().is_dirty() {
-        pagecache::set_dirty(pfn);
+        pagecache::set_dirty(folio);
     }
     // Also where the entry was read-only: whoever took the write bit away may still owe the flush.
     old.flush_at_once(mm, by_id(mm), va, Knob::CleanFlush);

@@ -12,7 +12,7 @@ pub(crate) fn referenced(folio: &FolioGuard) -> Option<u32> {
     let Some(areas) = Areas::try_of(folio).ok()? else {
         return Some(0);
     };
-    let mut left = folio.frame().mapcount();
+    let mut left = folio.mapcount();
     let mut used = 0;
     areas.for_each_entry(folio, Sync::Hint, |_, _, entry| {
         left = left.saturating_sub(1);

@@ -10,8 +10,8 @@
 //! changes. A walker that takes a reference later finds its entry changed, or came through an entry
 //! of the caller's own. Takes no lock; never sleeps.
 
-use crate::folio::FolioGuard;
-use crate::frame::{Frame, flag};
+use crate::folio::{Folio, FolioGuard};
+use crate::frame::flag;
 use crate::knobs::{self, Knob};
 use core::sync::atomic::{Ordering, fence};
 
@@ -20,14 +20,13 @@ use core::sync::atomic::{Ordering, fence};
 /// folio is locked. (Entries that name its slot have none: the slot's count knows them.)
 #[inline]
 pub(crate) fn is_ours(folio: &FolioGuard, entries: u32, held: u32) -> bool {
-    let f = folio.frame();
     if !knobs::on(Knob::SoleByRefs) {
-        return f.mapcount() == entries;
+        return folio.mapcount() == entries;
     }
-    let flags = f.flags();
+    let flags = folio.flags();
     let set = |bit| u32::from(flags & bit != 0);
     let reclaim = set(flag::SWAPCACHE) + set(flag::LAUNDRY);
-    if f.refcount() != entries + held + reclaim {
+    if folio.refcount() != entries + held + reclaim {
         return false;
     }
     // Pairs with the Release in `put_testzero` of each one that had a reference: its reads and
@@ -39,6 +38,7 @@ pub(crate) fn is_ours(folio: &FolioGuard, entries: u32, held: u32) -> bool {
 /// The folio that the caller's locked entry maps belongs to that address space: it was found to be
 /// so once, and was not shared since (Linux: `PageAnonExclusive`).
 #[inline]
-pub(crate) fn is_exclusive(f: &Frame) -> bool {
-    f.has(flag::EXCLUSIVE) || (!knobs::on(Knob::SoleByRefs) && !f.is_file() && f.mapcount() == 1)
+pub(crate) fn is_exclusive(folio: Folio) -> bool {
+    folio.has(flag::EXCLUSIVE)
+        || (!knobs::on(Knob::SoleByRefs) && !folio.is_file() && folio.mapcount() == 1)
 }

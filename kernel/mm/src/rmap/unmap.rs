@@ -38,8 +38,7 @@ pub(crate) fn try_to_unmap<T: Copy>(
     sync: Sync,
     batch: &mut Batch<T>,
 ) -> Owing {
-    let f = folio.frame();
-    if f.mapcount() > 0
+    if folio.mapcount() > 0
         && let Ok(Some(areas)) = Areas::try_of(&folio)
     {
         areas.for_each_entry(&folio, sync, |area, _, pte| {
@@ -49,10 +48,10 @@ pub(crate) fn try_to_unmap<T: Copy>(
                 Replace::Nothing => forget(&folio, mm, pte, batch),
                 Replace::Cached => empty(&folio, mm, pte, batch),
             };
-            gone && f.mapcount() > 0
+            gone && folio.mapcount() > 0
         });
     }
-    let is_gone = f.mapcount() == 0;
+    let is_gone = folio.mapcount() == 0;
     Owing::new(folio, is_gone)
 }
 
@@ -60,16 +59,15 @@ pub(crate) fn try_to_unmap<T: Copy>(
 /// could not use it any more: an mprotect that took the rights away may still owe the flush, and keeps no
 /// reverse walk out meanwhile.
 fn account(folio: &FolioGuard, mm: &Mm, old: Entry) {
-    let f = folio.frame();
     if old.is_dirty() {
-        match f.usage() {
-            Use::File => pagecache::set_dirty(folio.pfn()),
-            _ => _ = f.set(flag::DIRTY),
+        match folio.usage() {
+            Use::File => pagecache::set_dirty(folio.folio()),
+            _ => _ = folio.set(flag::DIRTY),
         }
     }
-    mm.resident(f).add(-1);
-    f.map_dec();
-    let last = f.put_testzero();
+    mm.resident(folio.folio()).add(-1);
+    folio.map_dec();
+    let last = folio.put_testzero();
     debug_assert!(!last, "the caller of try_to_unmap holds a reference");
 }
 
@@ -85,7 +83,7 @@ fn to_slot<T: Copy>(
     if area::dup(slot).is_err() {
         return false;
     }
-    folio.frame().clear(flag::EXCLUSIVE);
+    folio.clear(flag::EXCLUSIVE);
     // One step: the MMU's last accessed and dirty bits come with the old entry.
     let old = batch.note(mm, pte.unhook(Entry::swap(slot)));
     mm.swap_entries.add(1);
@@ -103,15 +101,14 @@ fn empty<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut 
 /// Takes the entry of a lazily freed folio out if it was not written since. False, and the folio is an
 /// ordinary one again, if it was, or if somebody else refers to it and may be about to write.
 fn forget<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch<T>) -> bool {
-    let f = folio.frame();
     let old = pte.unhook(Entry::NONE);
     // The entry is gone before the counts are read: a lockless walker that took a reference through
     // it either is counted here or finds the entry changed. The counts are read before DIRTY: a
     // walker that wrote sets that before it gives its reference up.
-    let ours = sole::is_ours(folio, f.mapcount(), 1);
-    if !ours || old.entry().is_dirty() || f.has(flag::DIRTY) {
+    let ours = sole::is_ours(folio, folio.mapcount(), 1);
+    if !ours || old.entry().is_dirty() || folio.has(flag::DIRTY) {
         pte.put_back(old);
-        f.set(flag::SWAPBACKED);
+        folio.set(flag::SWAPBACKED);
         return false;
     }
     let old = batch.note_emptied(mm, old);

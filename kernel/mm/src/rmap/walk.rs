@@ -44,12 +44,11 @@ impl Areas {
     /// # Errors
     /// [`Busy`].
     pub(crate) fn try_of(folio: &FolioGuard) -> Result<Option<Self>, Busy> {
-        let f = folio.frame();
-        if !f.is_file() {
-            let family = anon::try_lock_folio(f).map_err(|_| Busy)?;
+        if !folio.is_file() {
+            let family = anon::try_lock_folio(folio.folio()).map_err(|_| Busy)?;
             return Ok(family.map(Self::Anon));
         }
-        match f.mapping().checked_sub(1) {
+        match folio.mapping().checked_sub(1) {
             Some(file) => Ok(Some(Self::File(imap::try_read(file).ok_or(Busy)?))),
             None => Ok(None),
         }
@@ -68,7 +67,7 @@ impl Areas {
         sync: Sync,
         mut f: impl FnMut(&'static Vma, VirtAddr, &mut PteLocked) -> bool,
     ) {
-        let index = folio.frame().index();
+        let index = folio.index();
         let each = |area: &'static Vma| {
             let Some(va) = area.address_of(index) else {
                 return true;

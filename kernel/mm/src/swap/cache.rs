@@ -12,8 +12,8 @@
 //! freeze exclude each other; it may be taken under a PTL. Never sleeps. Tables are allocated at swapon.
 
 use super::area;
-use crate::folio::{self, FolioGuard};
-use crate::frame::{flag, frame};
+use crate::folio::{self, Folio, FolioGuard};
+use crate::frame::flag;
 use crate::stats::Gauge;
 use crate::workingset;
 use algo::nonresident::Shadow;
@@ -104,24 +104,24 @@ pub fn len() -> u64 {
 pub(crate) fn find(slot: u32) -> Option<folio::Ref> {
     let (lock, i) = shard(slot);
     let table = lock.lock();
-    let pfn = folio_in(*table.get(i)?)?;
+    let folio = Folio::of(folio_in(*table.get(i)?)?);
     // In the table, so the cache's reference exists.
-    frame(pfn).get();
+    folio.get();
     // SAFETY: just counted.
-    Some(unsafe { folio::Ref::new(pfn) })
+    Some(unsafe { folio::Ref::new(folio) })
 }
 
 /// Adds the folio as the content of `slot`, whose HAS_CACHE mark the caller set. The folio is locked, or
 /// known to nobody yet. What is remembered of the slot's content, should it have been evicted before.
-pub(crate) fn add(pfn: Pfn, slot: u32) -> Option<Shadow> {
-    let f = frame(pfn);
+pub(crate) fn add(folio: Folio, slot: u32) -> Option<Shadow> {
     debug_assert!(
-        !f.has(flag::SWAPCACHE),
-        "{pfn:?} is in the swap cache already"
+        !folio.has(flag::SWAPCACHE),
+        "{folio:?} is in the swap cache already"
     );
-    f.get();
-    f.set_private(slot + 1);
-    f.set(flag::SWAPCACHE);
+    folio.get();
+    folio.set_private(slot + 1);
+    folio.set(flag::SWAPCACHE);
+    let pfn = folio.pfn();
     let (lock, i) = shard(slot);
     let mut table = lock.lock();
     let before = core::mem::replace(&mut table[i], pfn.0);
@@ -163,13 +163,13 @@ pub(crate) fn wait_settled(slot: u32) {
 /// The slot of a locked folio, if it is in the cache.
 #[inline]
 pub(crate) fn slot_of(guard: &FolioGuard) -> Option<u32> {
-    let f = guard.frame();
+    let f = guard.folio();
     f.has(flag::SWAPCACHE).then(|| f.private() - 1)
 }
 
 /// After the folio left the table: its mark, its flags, and what its slot is good for.
 fn forget(guard: &FolioGuard, slot: u32) -> Left {
-    let f = guard.frame();
+    let f = guard.folio();
     // An error of content that is valid was one of writing; of this slot, unless it may have been
     // another's of the request.
     let failed = flag::ERROR | flag::UPTODATE;
@@ -188,10 +188,10 @@ fn forget(guard: &FolioGuard, slot: u32) -> Left {
 fn remove(guard: &FolioGuard, slot: u32) {
     let (lock, i) = shard(slot);
     lock.lock()[i] = NONE;
-    guard.frame().set(flag::DIRTY);
+    guard.set(flag::DIRTY);
     forget(guard, slot);
     // SAFETY: the cache's reference, of the folio that just left it.
-    unsafe { folio::put(guard.pfn()) };
+    unsafe { guard.put() };
 }
 
 /// Takes a locked folio out of the cache if no page-table entry names its slot and no I/O is in flight.
@@ -200,7 +200,7 @@ pub(crate) fn try_drop(guard: &FolioGuard) -> bool {
     let Some(slot) = slot_of(guard) else {
         return true;
     };
-    if guard.frame().flags() & IN_FLIGHT != 0 {
+    if guard.flags() & IN_FLIGHT != 0 {
         return false;
     }
     // Entries that name the slot cannot come about from none while the folio is locked: a fresh one is
@@ -214,9 +214,9 @@ pub(crate) fn try_drop(guard: &FolioGuard) -> bool {
 
 /// Takes a folio whose read failed out of the cache, so that the next access reads again.
 pub(crate) fn drop_failed(guard: &FolioGuard) {
-    debug_assert!(!guard.frame().has(flag::UPTODATE));
+    debug_assert!(!guard.has(flag::UPTODATE));
     if let Some(slot) = slot_of(guard)
-        && guard.frame().flags() & IN_FLIGHT == 0
+        && guard.flags() & IN_FLIGHT == 0
     {
         remove(guard, slot);
     }
@@ -226,7 +226,7 @@ pub(crate) fn drop_failed(guard: &FolioGuard) {
 /// "nobody can find it", in one step. True when done: the caller then owns a frozen frame and frees it.
 /// Otherwise nothing has changed. `ours` are the caller's references.
 pub(crate) fn remove_frozen(guard: &FolioGuard, ours: u32) -> bool {
-    let f = guard.frame();
+    let f = guard.folio();
     let Some(slot) = slot_of(guard) else {
         return false;
     };
@@ -255,9 +255,9 @@ pub(crate) fn sweep() -> bool {
     while let Some(slot) = area::next_in_use(from) {
         from = slot + 1;
         let Some(folio) = find(slot) else { continue };
-        folio::wait_read(folio.pfn());
-        folio::wait_writeback(folio.pfn());
-        let guard = folio::lock(folio.pfn());
+        folio.wait_read();
+        folio.wait_writeback();
+        let guard = folio.lock();
         if slot_of(&guard) == Some(slot) {
             any |= try_drop(&guard);
         }
@@ -269,7 +269,7 @@ pub(crate) fn sweep() -> bool {
 /// busy with it. May be called under a PTL.
 pub(crate) fn drop_unused(slot: u32) {
     let Some(folio) = find(slot) else { return };
-    if let Some(guard) = folio::try_lock(folio.pfn())
+    if let Some(guard) = folio.try_lock()
         && slot_of(&guard) == Some(slot)
     {
         try_drop(&guard);

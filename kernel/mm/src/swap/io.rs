@@ -10,8 +10,8 @@
 
 use super::area;
 use crate::bio::{self, Pool, Whose};
-use crate::folio;
-use crate::frame::{flag, frame};
+use crate::folio::Folio;
+use crate::frame::flag;
 use crate::knobs::{self, Knob};
 use crate::stats::{Event, count_n};
 use algo::merge;
@@ -46,7 +46,7 @@ pub(crate) fn wait_progress(seen: u64) {
 pub(crate) fn start(op: Op, pages: &[PageIo]) {
     let Some(dev) = area::device() else {
         for &(_, pfn) in pages {
-            finish(op, Pfn(pfn), Err(flag::ERROR));
+            finish(op, Folio::of(Pfn(pfn)), Err(flag::ERROR));
         }
         return;
     };
@@ -85,7 +85,7 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
     };
     count_n(event, bio.len() as u64);
     for n in 0..bio.len() {
-        finish(op, bio.frame(n), result);
+        finish(op, Folio::of(bio.frame(n)), result);
     }
     REQUESTS.give(i);
     true
@@ -93,19 +93,19 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
 
 /// The result of one folio's I/O, `Err` with the flags that say so. It is in the flags before the waiters
 /// are let go.
-fn finish(op: Op, pfn: Pfn, result: Result<(), u32>) {
+fn finish(op: Op, folio: Folio, result: Result<(), u32>) {
     let result = match op {
         Op::Write if !knobs::on(Knob::FailedDirty) => Ok(()),
         _ => result,
     };
     if op == Op::Read {
-        folio::end_read(pfn, result);
+        folio.end_read(result);
         return;
     }
     if let Err(failed) = result {
-        frame(pfn).set(flag::DIRTY | failed);
+        folio.set(flag::DIRTY | failed);
     }
-    folio::end_writeback(pfn);
+    folio.end_writeback();
 }
 
 /// For the explorer: requests that never completed fail, unknown to whoever waits for them.

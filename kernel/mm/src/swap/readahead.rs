@@ -8,8 +8,8 @@
 use super::io::{self, PageIo};
 use super::{area, cache};
 use crate::buddy::{self, Gfp, Oom};
-use crate::folio;
-use crate::frame::{flag, frame};
+use crate::folio::{self, Folio};
+use crate::frame::flag;
 use crate::lru::{self, Kind};
 use crate::stats::{Event, Use, count};
 use crate::workingset;
@@ -84,23 +84,21 @@ fn prepare(slot: u32, gfp: Gfp, extra: u32) -> Result<Prepared, Oom> {
         Err(SwapError::AlreadyCached) => return Ok(Prepared::Busy),
         Err(_) => return Ok(Prepared::Gone),
     }
-    let pfn = page.into_pfn();
-    let f = frame(pfn);
+    let f = Folio::made_of(page);
     let state = flag::SWAPBACKED | flag::READING | extra;
     f.init_flags(state, lru::local_shard(), Use::Anon);
-    let came_back = cache::add(pfn, slot).map_or(0, |s| workingset::refault(Kind::Anon, s));
+    let came_back = cache::add(f, slot).map_or(0, |s| workingset::refault(Kind::Anon, s));
     if came_back != 0 {
         f.set(came_back);
     }
-    lru::add(pfn, came_back != 0);
+    lru::add(f, came_back != 0);
     // SAFETY: the page's own reference; the cache has counted another.
-    Ok(Prepared::Fresh(unsafe { folio::Ref::new(pfn) }))
+    Ok(Prepared::Fresh(unsafe { folio::Ref::new(f) }))
 }
 
 /// A page that was read ahead is used: the window may grow.
 fn note_use(folio: &folio::Ref) {
-    let f = frame(folio.pfn());
-    if f.has(flag::READAHEAD) && f.clear(flag::READAHEAD) & flag::READAHEAD != 0 {
+    if folio.has(flag::READAHEAD) && folio.clear(flag::READAHEAD) & flag::READAHEAD != 0 {
         count(Event::SwapRaHit);
         update(Readahead::hit);
     }
@@ -115,7 +113,7 @@ pub(crate) enum Neighbours {
     Never,
 }
 
-/// The folio of `slot`, possibly still being read (see `folio::wait_read`), and whether this call began the
+/// The folio of `slot`, possibly still being read (see `Folio::wait_read`), and whether this call began the
 /// read. `None` when nothing uses the slot any more. The caller's entry named the slot a moment ago.
 ///
 /// # Errors

@@ -9,7 +9,7 @@
 
 use super::{Vma, vma};
 #[cfg(feature = "lab")]
-use crate::frame::Frame;
+use crate::frame::Folio;
 use crate::frame::NIL;
 use crate::pagecache::file;
 use crate::pagecache::opened::OpenFile;
@@ -90,7 +90,7 @@ pub(crate) fn try_read(id: u32) -> Option<IMapGuard> {
 
 /// For the explorer: as [`IMapGuard::for_each_vma`] for the areas that may map a folio of the page cache, while nobody runs.
 #[cfg(feature = "lab")]
-pub(crate) fn peek_folio(folio: &Frame, mut f: impl FnMut(&'static Vma)) {
+pub(crate) fn peek_folio(folio: Folio, mut f: impl FnMut(&'static Vma)) {
     if let Some(id) = folio.mapping().checked_sub(1) {
         let tree = IntervalTree::from_id(file(id).areas.load(Relaxed));
         for area in tree.overlapping(&Areas, folio.index(), folio.index()) {

@@ -2,7 +2,7 @@
 
 use super::super::{File, file};
 use super::{Entry, Pool, entry};
-use crate::frame::{flag, frame};
+use crate::frame::flag;
 use crate::stats::Use;
 use algo::radix::Mark;
 
@@ -34,9 +34,8 @@ pub(crate) fn census(id: u32) -> Result<Census, (&'static str, u32)> {
         if index >= f.pages() {
             return Err(("there is a page beyond the end", index));
         }
-        let page = match entry(value) {
-            Entry::Folio(pfn) => frame(pfn),
-            Entry::Slot(_) => continue,
+        let Entry::Folio(page) = entry(value) else {
+            continue;
         };
         let marked = |mark| inner.radix.is_marked(&Pool, index, mark);
         let (dirty, writing) = (marked(Mark::Dirty), marked(Mark::Writeback));

@@ -5,10 +5,8 @@
 //! holds the folio's lock where there is one.
 
 use super::{Cache, Entry, Pool, Reserve, SLOT, entry};
-use crate::folio;
-use crate::frame::frame;
+use crate::folio::{self, Folio};
 use crate::stats::Use;
-use arch::Pfn;
 
 /// As [`Entry`], with a reference.
 pub(crate) enum Held {
@@ -30,7 +28,7 @@ impl Cache {
         let (index, value) = inner.radix.next(&Pool, from)?;
         let held = match entry(value) {
             _ if index > last => return None,
-            Entry::Folio(pfn) => Held::Folio(inner.hold(pfn)),
+            Entry::Folio(folio) => Held::Folio(inner.hold(folio)),
             Entry::Slot(slot) => Held::Slot(slot),
         };
         Some((index, held))
@@ -38,29 +36,27 @@ impl Cache {
 
     /// The locked folio, which is in the swap cache as the content of `slot` and mapped nowhere, leaves the tree; the slot is in its place.
     /// The caller has a reference, and has counted the tree's use of the slot.
-    pub(crate) fn swap_out(&self, pfn: Pfn, slot: u32) {
-        let f = frame(pfn);
+    pub(crate) fn swap_out(&self, f: Folio, slot: u32) {
         f.flags_point();
         let mut inner = self.0.lock();
         let before = inner.radix.replace(&Pool, f.index(), SLOT | slot);
-        debug_assert!(before == Some(pfn.0), "{pfn:?} is not in its place");
+        debug_assert!(before == Some(f.pfn().0), "{f:?} is not in its place");
         f.set_mapping(0);
         f.change_use(Use::File, Use::Anon);
         drop(inner);
         // SAFETY: the cache's reference, of the folio that just left it.
-        unsafe { folio::put(pfn) };
+        unsafe { f.put() };
     }
 
     /// The locked folio, which is in the swap cache as the content of `slot`, becomes page `index` of file `id`, whose tree this is, if
     /// that is on the slot still. The tree's use of the slot is the caller's then.
-    pub(crate) fn swap_in(&self, id: u32, index: u32, slot: u32, pfn: Pfn) -> bool {
-        let f = frame(pfn);
+    pub(crate) fn swap_in(&self, id: u32, index: u32, slot: u32, f: Folio) -> bool {
         f.flags_point();
         let mut inner = self.0.lock();
         if inner.radix.get(&Pool, index).map(entry) != Some(Entry::Slot(slot)) {
             return false;
         }
-        inner.radix.replace(&Pool, index, pfn.0);
+        inner.radix.replace(&Pool, index, f.pfn().0);
         f.get();
         f.set_mapping(id + 1);
         f.set_index(index);

@@ -6,12 +6,10 @@
 //! lock is dropped: between the two a sync finds the folio clean, unless it waits for the folio's *pending* count. Takes
 //! the file's tree lock; never sleeps.
 
-use crate::folio;
-use crate::frame::frame;
+use crate::folio::Folio;
 use crate::knobs::{self, Knob};
 use crate::pagecache;
 use crate::stats::{Event, count};
-use arch::Pfn;
 
 /// When such a folio becomes dirty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,23 +43,23 @@ impl Rule {
     }
 
     /// The table is locked, and no CPU flushed yet. [`Rule::flushed`] follows.
-    pub(super) fn taken_out(self, pfn: Pfn) {
+    pub(super) fn taken_out(self, folio: Folio) {
         count(Event::ZapWritten);
         match self {
-            Self::AtOnce => pagecache::set_dirty(pfn),
+            Self::AtOnce => pagecache::set_dirty(folio),
             Self::Late | Self::LateUnlocked => {}
-            Self::LatePending => folio::begin_pending(pfn),
+            Self::LatePending => folio.begin_pending(),
         }
     }
 
     /// No CPU translates to it any more: it stops counting as mapped for one entry.
-    pub(super) fn flushed(self, pfn: Pfn) {
+    pub(super) fn flushed(self, folio: Folio) {
         if self != Self::AtOnce {
-            pagecache::set_dirty(pfn);
+            pagecache::set_dirty(folio);
         }
-        frame(pfn).map_dec();
+        folio.map_dec();
         if self == Self::LatePending {
-            folio::end_pending(pfn);
+            folio.end_pending();
         }
     }
 }

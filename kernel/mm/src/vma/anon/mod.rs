@@ -16,7 +16,7 @@ mod chain;
 
 use crate::arena::{Arena, Slot};
 use crate::error::MmError;
-use crate::frame::{Frame, NIL};
+use crate::frame::{Folio, NIL};
 use crate::vma::{Vma, vma};
 use algo::interval::IntervalTree;
 #[cfg(feature = "lab")]
@@ -130,7 +130,7 @@ fn for_each_area(id: u32, index: u32, mut f: impl FnMut(&'static Vma) -> bool) {
 ///
 /// The folio lock keeps `mapping` as it is. A mapped folio's anon_vma is live, so seeing it mapped *after*
 /// the lock is held proves that the locked root is the right one.
-pub(crate) fn lock_folio(folio: &Frame) -> Option<AnonGuard> {
+pub(crate) fn lock_folio(folio: Folio) -> Option<AnonGuard> {
     loop {
         let id = folio.mapping().checked_sub(1)?;
         if folio.mapcount() == 0 {
@@ -152,7 +152,7 @@ pub(crate) fn lock_folio(folio: &Frame) -> Option<AnonGuard> {
 
 /// For the explorer, while nobody runs: calls `f` with each area that a reverse walk from `folio` comes to.
 #[cfg(feature = "lab")]
-pub(crate) fn peek_folio(folio: &Frame, mut f: impl FnMut(&'static Vma)) {
+pub(crate) fn peek_folio(folio: Folio, mut f: impl FnMut(&'static Vma)) {
     let id = folio.mapping().checked_sub(1);
     if let Some(id) = id.filter(|&id| root_of(id) != NIL) {
         for_each_area(id, folio.index(), |area| {
@@ -183,7 +183,7 @@ pub struct Contended;
 ///
 /// # Errors
 /// [`Contended`] when the lock is held exclusively.
-pub(crate) fn try_lock_folio(folio: &Frame) -> Result<Option<AnonGuard>, Contended> {
+pub(crate) fn try_lock_folio(folio: Folio) -> Result<Option<AnonGuard>, Contended> {
     let Some(id) = folio.mapping().checked_sub(1) else {
         return Ok(None);
     };
