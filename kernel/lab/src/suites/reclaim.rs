@@ -27,6 +27,8 @@ pub(super) static SUITE: Suite = Suite {
         a_page_of_many_sharers_is_swapped,
         #[cfg(feature = "lab")]
         a_swapped_page_gets_many_sharers,
+        #[cfg(feature = "lab")]
+        a_fork_that_cannot_count_is_undone,
     ],
 };
 
@@ -245,6 +247,39 @@ fn a_swapped_page_gets_many_sharers(_: &mut TestCtx<'_>) -> Outcome {
         parent.advise(BASE, 1, Advice::PageOut)?;
         mm::reclaim::settle();
         forked(parent)
+    })
+}
+
+/// A fork that meets a slot whose count cannot go on, in the middle of a table, fails whole.
+#[cfg(feature = "lab")]
+fn a_fork_that_cannot_count_is_undone(_: &mut TestCtx<'_>) -> Outcome {
+    need_swap()?;
+    without_leak(|| {
+        let parent = mapped(2)?;
+        {
+            let _adopted = parent.enter();
+            fill(2)?;
+        }
+        parent.advise(at(BASE, 1), 1, Advice::PageOut)?;
+        mm::reclaim::settle();
+        let slot = entry_at(parent.mm(), 1).swap_slot();
+        let mut all = Vec::new();
+        let failed = loop {
+            check!(all.len() < SHARERS, "no fork had to let the count go on");
+            let _refused = mm::buddy::refuse::after(Use::Misc, 0);
+            match parent.mm().fork() {
+                Ok(child) => all.push(child),
+                Err(e) => break e,
+            }
+        };
+        check_eq!(failed, mm::MmError::NoMemory);
+        check_eq!(mm::swap::references(slot), all.len() as u64 + 1);
+        let first = entry_at(parent.mm(), 0).pfn();
+        check_eq!(mm::frame::frame(first).mapcount(), all.len() as u32 + 1);
+        all.push(parent.mm().fork()?);
+        check_eq!(mm::swap::references(slot), all.len() as u64 + 1);
+        let _adopted = parent.enter();
+        verify(BASE, 0..2)
     })
 }
 

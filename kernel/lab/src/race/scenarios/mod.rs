@@ -101,6 +101,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &refused::MUNMAP_REFUSED,
     &refused::MPROTECT_REFUSED,
     &refused::MREMAP_REFUSED,
+    &refused::MMAP_REFUSED,
     &refused::FAULT_REFUSED,
     &refused::SWAPIN_REFUSED,
     &refused::FILE_REFUSED,

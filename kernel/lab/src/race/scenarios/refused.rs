@@ -131,6 +131,24 @@ pub(super) static MREMAP_REFUSED: Play = Play {
     ..MUNMAP_REFUSED
 };
 
+/// Pages that a mapping was to replace, and did not, are there, and no record of its area is left.
+pub(super) static MMAP_REFUSED: Play = Play {
+    name: "mmap-refused",
+    about: "A maps anew over the middle of three pages, and an allocation of it fails, the one that C's count names; B stores to the last",
+    run: |stage, me| match me {
+        0 => without(stage, "mmap", || {
+            let space = stage.space(0);
+            let op = || space.mmap(Some(page(1)), PAGE_SIZE, Prot::RW, MapFlags::FIXED);
+            stage
+                .remapping(&space, page(1), 1, Fresh::Memory, op)
+                .map(drop)
+        }),
+        1 => b_stores(stage, page(2)),
+        _ => c_counts(stage),
+    },
+    ..MUNMAP_REFUSED
+};
+
 /// A fault finds its frame in the end, and an area that a mapping was refused is not there.
 pub(super) static FAULT_REFUSED: Play = Play {
     name: "fault-refused",
