@@ -20,6 +20,7 @@ mod random_all;
 mod random_files;
 mod reclaim;
 mod refused;
+mod resized;
 mod shootdown;
 mod swapping;
 mod writers;
@@ -87,6 +88,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &swapping::SWAPOFF_VS_RECLAIM,
     &swapping::SWAPOFF_VS_SHMEM,
     &swapping::SWAPOFF_VS_SWAPOFF,
+    &swapping::SWAPOFF_FAILING,
     &swapping::SWAPON_VS_RECLAIM,
     &swapping::READAHEAD_VS_FAULT,
     &swapping::READAHEAD_VS_ZAP,
@@ -123,6 +125,14 @@ pub static ALL: &[&dyn Scenario] = &[
     &moves::MREMAP_TABLE,
     &moves::MREMAP_TWICE,
     &moves::MREMAP_VS_TWO,
+    &resized::MREMAP_GROW_MOVES,
+    &resized::MREMAP_GROW_STAYS,
+    &resized::MREMAP_WRONG,
+    &resized::MREMAP_SHORTER,
+    &resized::MREMAP_TABLE_OVER,
+    &resized::MREMAP_ACROSS,
+    &resized::MREMAP_TWICE_ANYWHERE,
+    &resized::MREMAP_OVER_REFUSED,
     &family::FORK_VS_FIRST_STORE,
     &family::FORK_VS_LAZY_STORE,
     &family::LAZY_VS_ZAP,
@@ -142,6 +152,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &msync::MSYNC_VS_STORE,
     &msync::MSYNC_VS_ZAP,
     &msync::MSYNC_VS_TRUNCATE,
+    &msync::MSYNC_OVER_HOLE,
     &disks::SWAPOUT_FAILING,
     &disks::SHMEM_OUT_FAILING,
     &disks::WRITE_FAILING,

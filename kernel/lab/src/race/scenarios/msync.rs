@@ -2,7 +2,7 @@
 
 use arch::PAGE_SIZE;
 use mm::knobs::Knob;
-use mm::{MmError, Sync};
+use mm::{MapFlags, MmError, Prot, Sync};
 
 use super::play::{FEW_STOPS, HOME, Play, dont_need, mapped_file, must, page, whatever};
 use crate::race::stage::Stage;
@@ -73,6 +73,32 @@ pub(super) static MSYNC_VS_TRUNCATE: Play = Play {
         whatever(stage.store(page(1), 2));
         msync(stage, 2);
         whatever(stage.store(page(1), 3));
+    },
+    ..MSYNC_VS_STORE
+};
+
+/// Of a range with a hole, and with memory, what is a file's is written.
+pub(super) static MSYNC_OVER_HOLE: Play = Play {
+    name: "msync-hole-vs-store",
+    about: "A stores to a mapped page of a file; B has that begun to be written, and made durable, by a range with a hole and memory in it",
+    fixes: &[],
+    setup: |stage| {
+        mapped_file(stage, 1)?;
+        let (space, how) = (stage.space(0), MapFlags::FIXED);
+        let memory = space.mmap(Some(page(2)), PAGE_SIZE, Prot::RW, how);
+        memory.map(drop)
+    },
+    run: |stage, me| {
+        if me == 0 {
+            return must(stage, "store", stage.store(HOME, 3));
+        }
+        for (pages, how) in [(1, Sync::Start), (3, Sync::Wait), (5, Sync::Start)] {
+            let done = stage.msync(&stage.space(0), HOME, pages, how);
+            if done.is_ok() != (pages == 1) {
+                let text = alloc::format!("msync of {pages} pages: {done:?}");
+                stage.violated("scenario", text);
+            }
+        }
     },
     ..MSYNC_VS_STORE
 };

@@ -20,7 +20,7 @@ fn c_counts(stage: &Stage) {
 }
 
 /// A's operation, with its allocation refused; an error says that memory was out.
-fn without(stage: &Stage, what: &str, op: impl FnOnce() -> Result<(), MmError>) {
+pub(super) fn without(stage: &Stage, what: &str, op: impl FnOnce() -> Result<(), MmError>) {
     let granted = stage.get(0);
     if granted < MOST {
         mm::explore::refuse_after(granted as u32);

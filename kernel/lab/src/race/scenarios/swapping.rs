@@ -8,6 +8,7 @@ use mm::{Advice, MapFlags, MmError, MmRef};
 
 use super::play::{FEWER_STOPS, HOME, Play, dont_need, fork, must, one_space, page, unless_kernel};
 use crate::race::disk::SWAP;
+use crate::race::scenario::Disks;
 use crate::race::stage::Stage;
 
 /// `n` pages that are on the disk and nowhere else; each holds its number, plus 1.
@@ -156,6 +157,33 @@ pub(super) static SWAPOFF_VS_SWAPOFF: Play = Play {
     check: |_| match mm::swap::enabled() {
         true => Ok(()),
         false => Err("the area is gone, and a page with it".into()),
+    },
+    ..SWAPOFF_VS_FAULT
+};
+
+/// Where a page cannot be read the area stays in use, and the page there.
+pub(super) static SWAPOFF_FAILING: Play = Play {
+    name: "swapoff-failing",
+    about: "A takes the swap area away, where B drops one of two pages and stores to it anew; two requests may fail",
+    fixes: &[],
+    disks: |_| Disks {
+        failures: 2,
+        ..Disks::TAME
+    },
+    run: |stage, me| {
+        if me == 1 {
+            dont_need(stage, 0, HOME, 1);
+            return must(stage, "store", stage.store(HOME, 5));
+        }
+        match mm::ops::swapoff::swapoff() {
+            Ok(()) => {}
+            Err(SwapOpError::Io) if stage.failed_requests() > 0 => stage.set(0, 1),
+            other => must(stage, "swapoff", other),
+        }
+    },
+    check: |stage| match (mm::swap::enabled(), stage.get(0) == 1) {
+        (enabled, failed) if enabled == failed => Ok(()),
+        (enabled, _) => Err(alloc::format!("the area is in use: {enabled}")),
     },
     ..SWAPOFF_VS_FAULT
 };
