@@ -51,6 +51,12 @@ impl<T: Copy + PartialEq> Maybe<T> {
         self.0.iter().filter(seen).map(|h| h.is)
     }
 
+    /// What it may have become at `begin` or later, and be still.
+    pub(super) fn become_since(&self, begin: Moment) -> impl Iterator<Item = T> + '_ {
+        let new = move |h: &&Held<T>| h.gone.is_none() && h.born >= begin;
+        self.0.iter().filter(new).map(|h| h.is)
+    }
+
     /// It may be `is` as well, from `at` on.
     pub(super) fn add(&mut self, is: T, at: Moment) {
         if let Some(h) = self.0.iter_mut().find(|h| h.is == is && h.gone.is_none()) {

@@ -32,6 +32,9 @@ struct Cell {
     mm: u32,
     va: u64,
     word: Maybe<Value>,
+    /// It was stored to while its page was being made free to take: that may have been dropped before,
+    /// and not since.
+    met_free: bool,
 }
 
 #[derive(Clone)]
@@ -125,17 +128,18 @@ impl Model {
         self.cells.iter().find(|c| c.mm == mm && c.va == va)
     }
 
-    fn cell_mut(&mut self, mm: u32, va: u64) -> &mut Maybe<Value> {
+    fn cell_mut(&mut self, mm: u32, va: u64) -> &mut Cell {
         let known = self.cells.iter().position(|c| c.mm == mm && c.va == va);
         let n = known.unwrap_or_else(|| {
             self.cells.push(Cell {
                 mm,
                 va,
                 word: Maybe::new(Value::Base),
+                met_free: false,
             });
             self.cells.len() - 1
         });
-        &mut self.cells[n].word
+        &mut self.cells[n]
     }
 
     fn ops(&self, mm: u32, page: u64) -> impl Iterator<Item = &Op> {
@@ -226,6 +230,11 @@ impl Model {
                             let there = from.page * PAGE_SIZE + va % PAGE_SIZE;
                             all.extend(self.stored(mm, there));
                         }
+                    }
+                    if let Some(to) = op.moves_to(mm, page) {
+                        // A CPU that was not flushed finds here what was stored there.
+                        let cell = self.cell(mm, to * PAGE_SIZE + va % PAGE_SIZE);
+                        all.extend(cell.iter().flat_map(|c| c.word.become_since(op.since)));
                     }
                 }
                 Kind::Free | Kind::Fork => {}
@@ -390,8 +399,10 @@ impl Model {
         } else {
             Before::Over
         };
-        self.cell_mut(mm, va).becomes(Value::Is(value), at, before);
         let freeing = self.ops(mm, page).any(|op| op.kind == Kind::Free);
+        let cell = self.cell_mut(mm, va);
+        cell.word.becomes(Value::Is(value), at, before);
+        cell.met_free = freeing;
         if before == Before::Over && !freeing && self.is_lazy(mm, page) {
             self.no_longer_lazy(mm, va, at);
         }
@@ -427,13 +438,20 @@ impl Model {
                 c.word.seen(at, fits);
             }
         } else if self.is_lazy(mm, page) {
-            // It was dropped, as a whole.
+            // It was dropped, as a whole; what was stored after that is there.
             self.page_mut(mm, page)
                 .lazy
                 .becomes(false, at, Before::Over);
             let of_page = self.cells.iter_mut();
             let of_page = of_page.filter(|c| c.mm == mm && page_of(c.va) == page);
-            of_page.for_each(|c| c.word.becomes(Value::Base, at, Before::Over));
+            of_page.for_each(|c| {
+                let before = if c.met_free && c.va != va {
+                    Before::MayLast
+                } else {
+                    Before::Over
+                };
+                c.word.becomes(Value::Base, at, before);
+            });
         }
     }
 }

@@ -153,6 +153,21 @@ fn a_page_is_dropped_as_a_whole() {
 }
 
 #[test]
+fn what_is_stored_while_a_page_is_freed_may_come_after_the_drop() {
+    let mut w = World::new();
+    w.store(HERE, 1);
+    let token = w.m.begin_free(pages(HERE, 1));
+    w.m.store(&mut w.f, MM, at(HERE) + 8, 4);
+    w.m.finish(&token, Ended::Done);
+    w.seen(HERE, 0);
+    assert_eq!(w.may_be(HERE), [0]);
+    let beside = |w: &World, v| w.m.allows(&w.f, MM, at(HERE) + 8, v);
+    assert!(beside(&w, 4) && beside(&w, 0));
+    w.m.store(&mut w.f, MM, at(HERE) + 8, 5);
+    assert!(beside(&w, 5) && !beside(&w, 4));
+}
+
+#[test]
 fn what_is_moved_is_there_and_no_longer_here() {
     let mut w = World::new();
     w.store(HERE, 1);
@@ -163,6 +178,21 @@ fn what_is_moved_is_there_and_no_longer_here() {
     w.m.finish(&token, Ended::Done);
     assert_eq!(w.may_be(THERE), [1, 2], "the store may have come too late");
     // Nothing is mapped there, but a store succeeded: somebody has mapped something, or it was before the move.
+    let token = w.m.begin_fresh(pages(HERE, 1), Fresh::Memory);
+    w.m.finish(&token, Ended::Done);
+    assert_eq!(w.may_be(HERE), [0]);
+}
+
+#[test]
+fn what_is_stored_at_the_new_place_is_found_at_the_old_one_until_the_move_is_over() {
+    let mut w = World::new();
+    w.store(HERE, 1);
+    w.store(THERE, 4);
+    let token = w.m.begin_move(pages(HERE, 1), pages(THERE, 1));
+    assert_eq!(w.may_be(HERE), [1], "what was there before is nowhere else");
+    w.store(THERE, 2);
+    assert_eq!(w.may_be(HERE), [1, 2]);
+    w.m.finish(&token, Ended::Done);
     let token = w.m.begin_fresh(pages(HERE, 1), Fresh::Memory);
     w.m.finish(&token, Ended::Done);
     assert_eq!(w.may_be(HERE), [0]);

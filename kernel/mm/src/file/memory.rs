@@ -120,6 +120,7 @@ pub(crate) fn swap_out(guard: &FolioGuard, slot: u32) -> bool {
         unreachable!("a fresh slot with many users");
     }
     f.tree.swap_out(guard.folio(), slot);
+    area::note_change();
     true
 }
 

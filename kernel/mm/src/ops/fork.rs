@@ -21,7 +21,7 @@ use crate::knobs::{self, Knob};
 use crate::mm::Mm;
 use crate::pt::range::{self, Leaf, Span, Tables};
 use crate::pt::{Pmd, PmdRef, PteLocked, TableRef, tlb};
-use crate::swap::area;
+use crate::swap::{self, area};
 use crate::vma::set::VmaSet;
 use crate::vma::{edit, links, pool, vm};
 use arch::pte::{self, Entry};
@@ -225,6 +225,6 @@ struct Counts {
 impl Counts {
     fn add_to(&self, mm: &Mm) {
         mm.anon_pages.add(self.pages);
-        mm.swap_entries.add(self.swapped);
+        swap::add_entries(mm, self.swapped);
     }
 }

@@ -14,7 +14,7 @@ use crate::file::Fate;
 use crate::folio::{self, Folio, FolioGuard};
 use crate::frame::{FrameLinks, flag};
 use crate::knobs::{self, Knob};
-use crate::swap::{cache, io};
+use crate::swap::{area, cache, io};
 use algo::list::List;
 use arch::Pfn;
 use arch::block::Op;
@@ -130,6 +130,9 @@ fn finish(folio: folio::Ref, scan: &mut Scan) {
     // Somebody uses it again, or it could not be written: it is as good as used. (Files' pages have the flusher, too, who looks
     // at each for a moment.)
     put_back(guard, !of_file);
+    if !of_file {
+        area::note_change();
+    }
 }
 
 /// The folio's write failed in a request together with others: finds out whether its own slot is bad.

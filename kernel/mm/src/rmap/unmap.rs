@@ -16,7 +16,7 @@ use crate::mm::{Mm, by_id};
 use crate::pagecache;
 use crate::pt::PteLocked;
 use crate::stats::Use;
-use crate::swap::area;
+use crate::swap::{self, area};
 use arch::pte::Entry;
 
 /// What takes the place of the entries.
@@ -86,7 +86,7 @@ fn to_slot<T: Copy>(
     folio.clear(flag::EXCLUSIVE);
     // One step: the MMU's last accessed and dirty bits come with the old entry.
     let old = batch.note(mm, pte.unhook(Entry::swap(slot)));
-    mm.swap_entries.add(1);
+    swap::add_entries(mm, 1);
     account(folio, mm, old);
     true
 }

@@ -71,9 +71,7 @@ fn touch_counts(access: AccessKind) {
 }
 
 fn publish(area: &Area) {
-    touch_counts(AccessKind::Write);
-    #[cfg(feature = "lab")]
-    CHANGES[cpu::id()].fetch_add(1, Ordering::Relaxed);
+    note_change();
     let free = if area.open { area.map.free() } else { 0 };
     if free > 0 && FREE.load(Ordering::Relaxed) == 0 {
         // What could not go can go now.
@@ -84,11 +82,19 @@ fn publish(area: &Area) {
     TOTAL.store(area.map.slots() - area.map.bad(), Ordering::Relaxed);
 }
 
-/// Operations on the area by each CPU.
+/// What [`Others`] waits for has come nearer: the area, or what leads swapoff to its slots, has changed.
+#[inline]
+pub(crate) fn note_change() {
+    touch_counts(AccessKind::Write);
+    #[cfg(feature = "lab")]
+    CHANGES[cpu::id()].fetch_add(1, Ordering::Relaxed);
+}
+
+/// Such changes by each CPU.
 #[cfg(feature = "lab")]
 static CHANGES: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
-/// What other CPUs have done to the area.
+/// What other CPUs have done to the area and to what leads to its slots.
 pub(crate) struct Others {
     #[cfg(feature = "lab")]
     me: usize,

@@ -18,6 +18,7 @@ pub(crate) use on::swapon_at_once;
 pub use on::{MIN_PAGES, SwapOpError, mkswap, swapon};
 pub(crate) use on::{SWAPON, close};
 
+use crate::mm::Mm;
 use crate::stats::{Event, total};
 use algo::swapmap::Left;
 
@@ -68,4 +69,11 @@ pub fn stats() -> Stats {
         read_errors: total(Event::SwapReadError),
         write_errors: total(Event::SwapWriteError),
     }
+}
+
+/// `n` more entries of `mm` name slots; `n` is negative for fewer. The slots' counts know of them already.
+#[inline]
+pub(crate) fn add_entries(mm: &Mm, n: i64) {
+    mm.swap_entries.add(n);
+    area::note_change();
 }

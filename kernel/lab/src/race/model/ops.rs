@@ -170,8 +170,10 @@ impl Model {
                 true => self.values(mm, old + offset),
                 false => alloc::vec![Value::Base],
             };
-            self.cell_mut(mm, start + offset)
-                .replaced(since, at, values);
+            let met_free = carried && self.cell(mm, old + offset).is_some_and(|c| c.met_free);
+            let cell = self.cell_mut(mm, start + offset);
+            cell.word.replaced(since, at, values);
+            cell.met_free |= met_free;
         }
     }
 
@@ -190,6 +192,7 @@ impl Model {
                 mm: child,
                 va: c.va,
                 word,
+                met_free: c.met_free,
             });
         }
         let mut pages: Vec<Page> = Vec::new();

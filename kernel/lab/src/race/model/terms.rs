@@ -112,6 +112,17 @@ impl Op {
     }
 }
 
+impl Op {
+    /// Where what is in `page` is being moved to.
+    pub(super) fn moves_to(&self, mm: u32, page: u64) -> Option<u64> {
+        let Kind::Move(to) = self.kind else {
+            return None;
+        };
+        let k = page.checked_sub(self.pages.first)?;
+        (self.pages.has(mm, page) && k < to.n).then(|| to.first + k)
+    }
+}
+
 /// What comes to a page from elsewhere.
 #[derive(Clone, Copy)]
 pub(super) struct Source {

@@ -1,6 +1,8 @@
 //! As `random`, with all that there is: memory, a stack, and a file mapped shared and private, in two address spaces and those
 //! that are forked on the way. A and B share the first; C, and in the wide one D, go from one to another.
 //!
+//! The swap area goes and comes back on the way, and disks may fail.
+//!
 //! What the seed chooses first is which kinds of pages there are, so that actors meet. Ranges begin on pages and need not
 //! end there; of a file they may begin anywhere.
 
@@ -14,13 +16,17 @@ use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags, Sync};
 
 use super::play::{HOME, Play, page, whatever};
 use super::random::dice;
+use crate::race::disk::SWAP;
 use crate::race::model::Fresh;
+use crate::race::scenario::Disks;
 use crate::race::stage::{SPACES, Stage};
 
 /// Pages of a kind.
 const PAGES: u64 = 3;
 /// Operations of an actor, at most.
 const LENGTH: u32 = 4;
+/// Actors of the wide one.
+const MOST_ACTORS: usize = 4;
 /// Where those who go from one space to another begin.
 const SECOND: usize = 1;
 /// Places for children.
@@ -31,6 +37,7 @@ pub(super) static RANDOM_ALL: Play = Play {
     name: "random-all",
     about: "A and B, in one address space, and C, which goes from one to another, do all that the seed says (see race fuzz)",
     spaces: &[Some(0), Some(0), None],
+    disks: |stage| Disks::of_seed(stage.seed()),
     setup,
     enter,
     run: |stage, me| {
@@ -136,6 +143,7 @@ fn open(stage: &Stage, dice: &mut Rng) -> Result<(), MmError> {
     } else {
         stage.open_file(0, PAGES as u32)?;
     }
+    (0..MOST_ACTORS).try_for_each(|me| stage.open_again(0, me))?;
     for i in 0..PAGES {
         match (dice.u32(0..3), in_memory) {
             (0, _) => {}
@@ -144,6 +152,15 @@ fn open(stage: &Stage, dice: &mut Rng) -> Result<(), MmError> {
         }
     }
     Ok(())
+}
+
+/// Takes the swap area away, or brings it back.
+fn swap_on_or_off() {
+    if mm::swap::enabled() {
+        whatever(mm::ops::swapoff::swapoff());
+    } else {
+        whatever(mm::swap::swapon(&SWAP));
+    }
 }
 
 /// Some of the pages are in memory, or in swap.
@@ -239,7 +256,7 @@ impl Actor {
         let Some(space) = self.stage.try_space(self.place) else {
             return;
         };
-        match self.dice.u32(0..40) {
+        match self.dice.u32(0..42) {
             0..=4 => {
                 let (_, va, _) = self.pages();
                 let at = self.word(va);
@@ -260,6 +277,7 @@ impl Actor {
                 drop(space);
                 self.leave();
             }
+            40 | 41 => swap_on_or_off(),
             n if in_file(&self.kinds) => self.use_file(&space, n, value),
             _ => {
                 let (_, va, _) = self.pages();
@@ -413,7 +431,8 @@ impl Actor {
             _ => at + PAGE_SIZE - self.dice.u64(1..16),
         };
         match what {
-            35 => {
+            // All areas share an opening, which is told of a failure once: not each actor.
+            35 if Disks::of_seed(stage.seed()).failures == 0 => {
                 let (_, va, n) = self.pages();
                 let how = if self.dice.bool() {
                     Sync::Wait
@@ -422,7 +441,7 @@ impl Actor {
                 };
                 whatever(stage.msync(space, va, n, how));
             }
-            36 => whatever(stage.sync_file(0)),
+            35 | 36 => whatever(stage.sync_file(0)),
             37 => whatever(stage.write_file(0, odd.min(PAGES * PAGE_SIZE - 8), value)),
             38 => whatever(stage.read_file(0, odd)),
             _ if self.dice.bool() => {
