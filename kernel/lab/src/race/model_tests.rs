@@ -199,6 +199,36 @@ fn what_is_stored_at_the_new_place_is_found_at_the_old_one_until_the_move_is_ove
 }
 
 #[test]
+fn copies_of_a_file_are_given_up_where_they_are_moved_to() {
+    let mut w = World::new();
+    let map = w.m.begin_fresh(pages(HERE, 1), Fresh::Private(0, 3));
+    w.m.finish(&map, Ended::Done);
+    w.store(HERE, 1);
+    // The move begins first, or what cuts the file off does.
+    for truncate_first in [false, true] {
+        let begin_move = |w: &mut World| w.m.begin_move(pages(HERE, 1), pages(THERE, 1));
+        let early = truncate_first.then(|| w.m.begin_fresh(pages(HERE, 1), Fresh::Same));
+        let moving = begin_move(&mut w);
+        let copies = w.m.private_pages(0, 3);
+        if early.is_none() {
+            assert!(copies.contains(&pages(THERE, 1)), "{copies:?}");
+        }
+        let late = early
+            .is_none()
+            .then(|| w.m.begin_fresh(pages(THERE, 1), Fresh::Same));
+        w.m.finish(&moving, Ended::Done);
+        w.store(THERE, 2);
+        assert_eq!(w.may_be(THERE), [0, 1, 2]);
+        early
+            .iter()
+            .chain(&late)
+            .for_each(|t| w.m.finish(t, Ended::Done));
+        let back = w.m.begin_move(pages(THERE, 1), pages(HERE, 1));
+        w.m.finish(&back, Ended::Done);
+    }
+}
+
+#[test]
 fn of_two_moves_under_way_nothing_is_known() {
     let mut w = World::new();
     w.store(HERE, 1);

@@ -40,8 +40,13 @@ impl Model {
     }
 
     fn end(&mut self, token: &Token) -> Op {
-        let n = self.under_way.iter().position(|op| op.id == token.0);
-        self.under_way.remove(n.expect("it was begun"))
+        self.take(token).expect("it was begun")
+    }
+
+    /// What was begun under that name, a part at a time.
+    fn take(&mut self, token: &Token) -> Option<Op> {
+        let n = self.under_way.iter().position(|op| op.id == token.0)?;
+        Some(self.under_way.remove(n))
     }
 
     /// The pages begin to be given up, for `fresh` ones.
@@ -60,7 +65,23 @@ impl Model {
 
     /// The pages begin to be moved to `to`; of none it is a second mapping.
     pub(in crate::race) fn begin_move(&mut self, from: Pages, to: Pages) -> Token {
+        self.follow(from, to);
         self.begin(Kind::Move(to), from)
+    }
+
+    /// What cuts a file off finds the private copies where they are moved to, as well.
+    fn follow(&mut self, from: Pages, to: Pages) {
+        let giving_up = |op: &&Op| op.kind == Kind::Fresh(Fresh::Same);
+        let there = |op: &Op| {
+            let pages = op.pages.moved(from, to)?;
+            Some(Op {
+                pages,
+                ..op.clone()
+            })
+        };
+        let ops = self.under_way.iter().filter(giving_up);
+        let there: Vec<Op> = ops.filter_map(there).collect();
+        self.under_way.extend(there);
     }
 
     /// A copy of `mm` begins to be made.
@@ -70,8 +91,13 @@ impl Model {
 
     /// What was begun is over.
     pub(in crate::race) fn finish(&mut self, token: &Token, ended: Ended) {
-        let op = self.end(token);
         let at = self.tick();
+        while let Some(op) = self.take(token) {
+            self.finish_op(op, ended, at);
+        }
+    }
+
+    fn finish_op(&mut self, op: Op, ended: Ended, at: Moment) {
         if let Kind::Move(to) = op.kind {
             let mm = op.pages.mm;
             let forks = self.under_way.iter_mut();
@@ -260,13 +286,18 @@ impl Model {
             all.iter()
                 .any(|s| matches!(s, Shown::Private(f, n) if *f == file && *n >= first))
         };
-        let pages = self.pages.iter().filter(shows);
-        pages
-            .map(|p| Pages {
-                mm: p.mm,
-                first: p.page,
-                n: 1,
-            })
-            .collect()
+        let mut pages: Vec<(u32, u64)> = Vec::new();
+        for p in self.pages.iter().filter(shows) {
+            let moves = self
+                .under_way
+                .iter()
+                .filter_map(|op| op.moves_to(p.mm, p.page));
+            pages.push((p.mm, p.page));
+            pages.extend(moves.map(|to| (p.mm, to)));
+        }
+        pages.sort_unstable();
+        pages.dedup();
+        let one = |(mm, first)| Pages { mm, first, n: 1 };
+        pages.into_iter().map(one).collect()
     }
 }

@@ -77,6 +77,16 @@ impl Pages {
     pub(super) fn has(&self, mm: u32, page: u64) -> bool {
         self.mm == mm && (self.first..self.first + self.n).contains(&page)
     }
+    /// Where those of the pages are that are in `from`, if that is moved to `to`.
+    pub(super) fn moved(&self, from: Self, to: Self) -> Option<Self> {
+        let first = self.first.max(from.first);
+        let end = (self.first + self.n).min(from.first + from.n.min(to.n));
+        (self.mm == from.mm && first < end).then(|| Self {
+            first: to.first + (first - from.first),
+            n: end - first,
+            ..to
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,8 +128,12 @@ impl Op {
         let Kind::Move(to) = self.kind else {
             return None;
         };
-        let k = page.checked_sub(self.pages.first)?;
-        (self.pages.has(mm, page) && k < to.n).then(|| to.first + k)
+        let one = Pages {
+            mm,
+            first: page,
+            n: 1,
+        };
+        one.moved(self.pages, to).map(|there| there.first)
     }
 }
 
