@@ -111,9 +111,9 @@ impl Stage {
         pages.into_iter().map(begin).collect()
     }
 
-    /// They are gone, or it failed.
+    /// They are gone. Where it failed, perhaps: a file that was to be shorter is, and one that was to grow is not.
     pub(super) fn gave_up(&self, copies: Vec<(u32, Token)>, done: bool) {
-        let ended = if done { Ended::Done } else { Ended::Failed };
+        let ended = if done { Ended::Done } else { Ended::Perhaps };
         for (mm, token) in copies {
             point::touch(AccessKind::Write, || space_object(mm));
             self.model().finish(&token, ended);

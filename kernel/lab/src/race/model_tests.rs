@@ -110,6 +110,15 @@ fn what_failed_has_given_nothing_up() {
 }
 
 #[test]
+fn what_may_have_failed_has_given_all_up_or_nothing() {
+    let mut w = World::new();
+    w.store(HERE, 1);
+    let token = w.m.begin_fresh(pages(HERE, 1), Fresh::Same);
+    w.m.finish(&token, Ended::Perhaps);
+    assert_eq!(w.may_be(HERE), [0, 1]);
+}
+
+#[test]
 fn nothing_is_where_nothing_is_mapped() {
     let mut w = World::new();
     w.store(HERE, 1);

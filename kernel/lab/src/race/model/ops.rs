@@ -13,6 +13,8 @@ use crate::race::held::{Before, Moment};
 pub(in crate::race) enum Ended {
     /// It did what it was to do, whole.
     Done,
+    /// It did what it was to do, or nothing.
+    Perhaps,
     /// It did nothing, or nobody knows what.
     Failed,
 }
@@ -114,6 +116,12 @@ impl Model {
             return;
         }
         match op.kind {
+            Kind::Fresh(_) if ended == Ended::Perhaps => {
+                let cells = self.cells.iter_mut();
+                cells
+                    .filter(|c| op.pages.has(c.mm, page_of(c.va)))
+                    .for_each(|c| c.word.add(Value::Base, at));
+            }
             Kind::Fresh(fresh) => self.anew(op.pages, fresh, op.since, at),
             Kind::Free => {
                 for page in op.pages.first..op.pages.first + op.pages.n {
