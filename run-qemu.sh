@@ -36,6 +36,7 @@ The machine:
   --uefi             boot by UEFI (OVMF) instead of BIOS; needs 48M
   --release          optimised build, no debug assertions
   --no-lab           build without the lab: no broken twins, no races, and the rules that `fix` switches are compiled in
+  --small-tables     with --host: page tables of the two lowest levels have 8 entries, and a huge page 8 pages
   --icount           count instructions: TSC ticks become guest instructions; slower, one thread
   --pid-file FILE    keep QEMU's process id in this file while it runs
   --gdb              wait for a debugger on port 1234
@@ -102,7 +103,7 @@ check_errors() { # OPTION LIST
 
 mode=console exec='' pattern='' bench='' host=no
 cpus='' mem=512M swap='' disk='' disk_errors='' data='' data_image='' data_errors='' data_slow=''
-uefi=no profile=dev lab=yes icount=no gdb=no display=no timeout='' pid_file='' qemu_args=()
+uefi=no profile=dev lab=yes small=no icount=no gdb=no display=no timeout='' pid_file='' qemu_args=()
 
 set_mode() {
     [[ $mode == console ]] || wrong "--$mode and --$1 exclude each other"
@@ -142,6 +143,7 @@ parse() {
             --uefi) uefi=yes ;;
             --release) profile=fast ;;
             --no-lab) lab=no ;;
+            --small-tables) small=yes ;;
             --icount) icount=yes ;;
             --pid-file) pid_file=$value ;;
             --gdb) gdb=yes ;;
@@ -177,6 +179,7 @@ check_combination() {
         [[ -n $cpus ]] || cpus=1
     fi
     [[ -n $cpus ]] || cpus=4
+    [[ $small == no || $host == yes ]] || wrong "--small-tables needs --host: the MMU of a real machine has tables of 512 entries"
     if [[ $host == yes ]]; then
         [[ $mode != @(console|setup) ]] || wrong "--host needs --exec, --test or --bench"
         [[ $uefi$icount$gdb$display == *yes* && $mode != bench ]] &&
@@ -424,6 +427,7 @@ machine_words() {
     [[ -z $data_slow ]] || words+=(--data-slow "$data_slow")
     [[ $profile == dev ]] || words+=(--release)
     [[ $lab == yes ]] || words+=(--no-lab)
+    [[ $small == no ]] || words+=(--small-tables)
     [[ $uefi == no ]] || words+=(--uefi)
     [[ $icount == no ]] || words+=(--icount)
     ((${#qemu_args[@]} == 0)) || words+=(-- "${qemu_args[@]}")
@@ -570,6 +574,7 @@ run_tests() {
     [[ a_first_session != *"$pattern"* ]] || session=yes total=$((total + 1))
     [[ $host$session != noyes ]] || total=$((total + 1))
     members+=(--features algo/explore)
+    [[ $small == no ]] || members+=(--features lab/small-tables)
     local model=(-p sync --features loom --test loom)
     cargo test -q "${members[@]}" --no-run >&2 && cargo test -q "${model[@]}" --no-run >&2 ||
         die $E_FAILED "the host tests do not build"
@@ -620,6 +625,7 @@ main() {
     [[ -n $pid_file ]] || pid_file=$run/qemu.pid
     target=target features=()
     [[ $lab == yes ]] || target=target/nolab features=(--no-default-features)
+    [[ $small == no ]] || features+=(--features small-tables)
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     case $mode/$host in

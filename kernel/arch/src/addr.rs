@@ -1,21 +1,56 @@
-//! Frame numbers, physical and virtual addresses: three types that do not mix.
+//! Frame numbers, physical and virtual addresses: three types that do not mix. And the geometry of page
+//! tables: how many entries a table has, and how much each maps.
+//!
+//! The feature `small-tables`, of the simulated machine only, gives PTE and PMD tables 8 entries in
+//! place of 512: a huge page has 8 pages, and what is to be known of it is explored at small cost.
 
 use core::fmt;
+
+#[cfg(all(target_os = "none", feature = "small-tables"))]
+compile_error!("the MMU's tables have 512 entries: small-tables is the simulator's");
 
 /// log2 of [`PAGE_SIZE`].
 pub const PAGE_SHIFT: u32 = 12;
 /// Bytes in a base page.
 pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
-/// Entries in a page-table page of any level.
-pub const ENTRIES: usize = 512;
+/// 64-bit words in a frame, as many as an upper table has entries.
+pub const WORDS: usize = PAGE_SIZE as usize / 8;
+/// Index bits of PUD and PGD tables.
+const UPPER_BITS: u32 = 9;
+/// Index bits of PTE and PMD tables.
+const LOWER_BITS: u32 = if cfg!(feature = "small-tables") { 3 } else { 9 };
+
+/// log2 of the bytes that one entry of a table of `level` maps (0 = PTE, 1 = PMD, 2 = PUD, 3 = PGD; 4: log2 of
+/// the whole space).
+#[inline]
+pub const fn shift(level: u32) -> u32 {
+    if LOWER_BITS == UPPER_BITS || level <= 2 {
+        PAGE_SHIFT + LOWER_BITS * level
+    } else {
+        PAGE_SHIFT + LOWER_BITS * 2 + UPPER_BITS * (level - 2)
+    }
+}
+/// Bytes that one entry of a table of `level` maps, and a table of the level below; as [`shift`].
+#[inline]
+pub const fn span(level: u32) -> u64 {
+    1 << shift(level)
+}
+/// Entries in a table of `level`.
+#[inline]
+pub const fn entries(level: u32) -> usize {
+    1 << (shift(level + 1) - shift(level))
+}
 /// Bytes that one PMD entry maps.
-pub const PMD_SIZE: u64 = PAGE_SIZE << 9;
+pub const PMD_SIZE: u64 = span(1);
 /// Bytes that one PUD entry maps.
-pub const PUD_SIZE: u64 = PMD_SIZE << 9;
+pub const PUD_SIZE: u64 = span(2);
 /// Bytes that one PGD entry maps.
-pub const PGD_SIZE: u64 = PUD_SIZE << 9;
-/// First address above the user half: 16 TiB, so that a page index fits 32 bits.
-pub const USER_TOP: u64 = 1 << 44;
+pub const PGD_SIZE: u64 = span(3);
+/// log2 of the pages that one PMD entry maps.
+pub const HPAGE_PMD_ORDER: u8 = LOWER_BITS as u8;
+/// First address above the user half. At most 16 TiB, so that a page index fits 32 bits, and at most the
+/// lower half of the space.
+pub const USER_TOP: u64 = if shift(4) > 44 { 1 << 44 } else { span(4) / 2 };
 /// Lowest address that may be mapped: the first 64 KiB stay empty, so that a null pointer faults.
 pub const USER_MIN: u64 = 0x1_0000;
 
@@ -74,7 +109,7 @@ impl VirtAddr {
     /// Index into the table of `level` (0 = PTE, 1 = PMD, 2 = PUD, 3 = PGD).
     #[inline]
     pub const fn table_index(self, level: u32) -> usize {
-        ((self.0 >> (PAGE_SHIFT + 9 * level)) & 511) as usize
+        (self.0 >> shift(level)) as usize & (entries(level) - 1)
     }
 }
 

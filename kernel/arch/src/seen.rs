@@ -3,7 +3,7 @@
 //!
 //! Takes no lock and never sleeps, but for [`wait_for`], which waits.
 
-use crate::addr::{ENTRIES, Pfn, VirtAddr};
+use crate::addr::{Pfn, VirtAddr, WORDS};
 use crate::machine::{self, NoMemory};
 use core::sync::atomic::AtomicU64;
 use sync::CpuMask;
@@ -57,7 +57,7 @@ fn touch_content(access: AccessKind, p: Pfn) {
 /// # Panics
 /// On the simulated machine, if there is no such frame; so for all below.
 #[inline(always)]
-pub unsafe fn frame_words<'a>(p: Pfn) -> &'a [AtomicU64; ENTRIES] {
+pub unsafe fn frame_words<'a>(p: Pfn) -> &'a [AtomicU64; WORDS] {
     machine::frame_words(p)
 }
 

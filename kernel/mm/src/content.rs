@@ -4,7 +4,7 @@
 //! order counts, and under which lock, is the caller's. No locks, nothing sleeps.
 
 use arch::Pfn;
-use arch::addr::ENTRIES;
+use arch::addr::WORDS;
 use core::sync::atomic::AtomicU64;
 
 /// A handle that keeps a frame what it is: a page of the allocator's, or a folio.
@@ -18,7 +18,7 @@ pub unsafe trait HasContent {
 
     /// The frame as words.
     #[inline]
-    fn words(&self) -> &[AtomicU64; ENTRIES] {
+    fn words(&self) -> &[AtomicU64; WORDS] {
         // SAFETY: this trait's contract; the cells are not used beyond the handle.
         unsafe { arch::frame_words(self.frame_number()) }
     }

@@ -12,7 +12,7 @@ use crate::mm::{Mm, by_id};
 use crate::pt;
 use crate::vma::set::VmaSet;
 use crate::vma::{Vma, anon, imap};
-use arch::addr::{ENTRIES, PAGE_SIZE};
+use arch::addr::{PAGE_SIZE, entries};
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use sync::ReadGuard;
@@ -53,7 +53,7 @@ impl Areas<'_> {
     /// If they lie in more than one table.
     pub fn copy_entries(&self, va: VirtAddr, into: &mut [Entry]) {
         assert!(
-            va.table_index(0) + into.len() <= ENTRIES,
+            va.table_index(0) + into.len() <= entries(0),
             "{} entries from {va:?} on lie in more than one table",
             into.len()
         );

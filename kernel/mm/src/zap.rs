@@ -19,7 +19,7 @@ use crate::pt::{PteLocked, Unhooked, UpperRef, tlb};
 use crate::swap;
 use crate::vma::{imap, vm};
 use arch::VirtAddr;
-use arch::addr::{PAGE_SHIFT, PAGE_SIZE, PMD_SIZE};
+use arch::addr::{PAGE_SHIFT, PAGE_SIZE, span};
 use arch::pte::Entry;
 use core::ops::ControlFlow::{Break, Continue};
 
@@ -183,7 +183,7 @@ fn drop_slot(folio: Folio) {
 /// is left.
 pub(crate) fn tables(gather: &mut Gather<'_>, start: u64, end: u64, floor: u64, ceiling: u64) {
     for level in 0..3 {
-        let size = PMD_SIZE << (9 * level);
+        let size = span(level + 1);
         let first = floor.next_multiple_of(size).max(start & !(size - 1));
         let last = (ceiling & !(size - 1)).min(end.next_multiple_of(size));
         level_tables(gather, level, first, last);
@@ -192,11 +192,11 @@ pub(crate) fn tables(gather: &mut Gather<'_>, start: u64, end: u64, floor: u64, 
 
 /// Unhooks the tables of `level` (0 = PTE tables) in the range. Lower levels are gone already.
 fn level_tables(gather: &mut Gather<'_>, level: u32, mut va: u64, end: u64) {
-    let size = PMD_SIZE << (9 * level);
+    let (size, all) = (span(level + 1), span(level + 2));
     while va < end {
         match UpperRef::lookup(gather.mm(), VirtAddr(va), level + 1) {
             Ok(mut place) => {
-                let table_end = ((va & !(size * 512 - 1)) + size * 512).min(end);
+                let table_end = ((va & !(all - 1)) + all).min(end);
                 while va < table_end {
                     if let Some(table) = place.detach(gather.mm()) {
                         gather.add_table(table, va, va + size);
@@ -206,7 +206,7 @@ fn level_tables(gather: &mut Gather<'_>, level: u32, mut va: u64, end: u64) {
                 }
             }
             Err(missing) => {
-                let hole = PAGE_SIZE << (9 * missing);
+                let hole = span(missing);
                 va = (va & !(hole - 1)).saturating_add(hole);
             }
         }

@@ -11,7 +11,7 @@
 use super::board::{Machine, machine};
 use super::cpu::this_cpu;
 use super::tlb::{TableRef, Tlb, Translation};
-use crate::addr::{Pfn, VirtAddr};
+use crate::addr::{PAGE_SHIFT, Pfn, VirtAddr, shift};
 use crate::pte::{ACCESSED, DIRTY, Entry, USER};
 use crate::upcall::Access;
 use std::sync::atomic::AtomicU64;
@@ -118,7 +118,7 @@ fn use_entry(
 }
 
 fn leaf(m: &Machine, entry: Entry, level: u32, va: VirtAddr, write: bool) -> Translation {
-    let piece = va.page_index() & ((1 << (9 * level)) - 1);
+    let piece = va.page_index() & ((1 << (shift(level) - PAGE_SHIFT)) - 1);
     let pfn = entry.pfn().add(piece);
     Translation {
         pfn,

@@ -5,11 +5,9 @@
 //! instructions of the real machine are.
 
 use super::board::machine;
-use crate::addr::{ENTRIES, PAGE_SIZE, Pfn};
+use crate::addr::{PAGE_SIZE, Pfn, WORDS};
 use std::alloc::{Layout, alloc_zeroed};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-const WORDS: usize = PAGE_SIZE as usize / 8;
 
 pub(super) struct Ram {
     /// From the first page boundary of the allocation on.
@@ -89,7 +87,6 @@ pub(crate) fn frame_words(p: Pfn) -> &'static [AtomicU64; WORDS] {
 
 /// Entry `index` (below 512) of the page-table page `table`.
 pub(crate) fn pt_cell(table: Pfn, index: usize) -> &'static AtomicU64 {
-    const { assert!(ENTRIES == WORDS) }
     machine().ram.word(table, index)
 }
 

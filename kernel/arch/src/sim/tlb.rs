@@ -5,7 +5,7 @@
 //! not hidden by the cache's size. Every entry holds a reference count on its frame in the oracle.
 
 use super::oracle::Oracle;
-use crate::addr::{Pfn, VirtAddr};
+use crate::addr::{PAGE_SHIFT, Pfn, VirtAddr, entries, shift};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -28,6 +28,16 @@ impl Hasher for PageHasher {
 }
 
 type PageMap<V> = HashMap<u64, V, BuildHasherDefault<PageHasher>>;
+
+/// The number of the page.
+fn vpn(va: VirtAddr) -> u64 {
+    va.0 >> PAGE_SHIFT
+}
+
+/// The number of the huge page that a page is a piece of.
+fn huge_of(vpn: u64) -> u64 {
+    vpn >> (shift(1) - PAGE_SHIFT)
+}
 
 /// A cached translation of one 4 KiB piece.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,19 +62,19 @@ pub(super) struct TableRef {
     pub(super) generation: u32,
 }
 
-/// Level 1: PTE tables by address bits 21 and up; 2: PMD tables by 30; 3: PUD tables by 39.
+/// Level 1: PTE tables by what they map; 2: PMD tables; 3: PUD tables.
 const TABLE_LEVELS: u32 = 3;
 
 fn table_key(va: VirtAddr, level: u32) -> u64 {
     // The level in the low bits keeps the keys of the three levels apart.
-    (va.0 >> (12 + 9 * level)) << 2 | u64::from(level)
+    (va.0 >> shift(level)) << 2 | u64::from(level)
 }
 
 pub(super) struct Tlb {
     pub(super) root: Pfn,
     pages: PageMap<Translation>,
     tables: PageMap<TableRef>,
-    /// Pieces cached of each huge page, by address bits 21 and up: dropping one drops all.
+    /// Pieces cached of each huge page, by its number: dropping one drops all.
     huge: PageMap<u32>,
     rng: u64,
     /// Out of 1024 uses, how many are followed by an eviction.
@@ -84,28 +94,28 @@ impl Tlb {
     }
 
     pub(super) fn get(&self, va: VirtAddr) -> Option<Translation> {
-        self.pages.get(&(va.0 >> 12)).copied()
+        self.pages.get(&vpn(va)).copied()
     }
 
     /// Caches `t` for the page of `va`, in place of what was there.
     pub(super) fn insert(&mut self, va: VirtAddr, t: Translation, oracle: &Oracle) {
-        self.remove(va.0 >> 12, oracle);
+        self.remove(vpn(va), oracle);
         oracle.hold(t.pfn);
         if t.huge {
-            *self.huge.entry(va.0 >> 21).or_default() += 1;
+            *self.huge.entry(huge_of(vpn(va))).or_default() += 1;
         }
-        self.pages.insert(va.0 >> 12, t);
+        self.pages.insert(vpn(va), t);
     }
 
     fn remove(&mut self, vpn: u64, oracle: &Oracle) -> Option<Translation> {
         let t = self.pages.remove(&vpn)?;
         oracle.drop_hold(t.pfn);
         if t.huge
-            && let Some(n) = self.huge.get_mut(&(vpn >> 9))
+            && let Some(n) = self.huge.get_mut(&huge_of(vpn))
         {
             *n -= 1;
             if *n == 0 {
-                self.huge.remove(&(vpn >> 9));
+                self.huge.remove(&huge_of(vpn));
             }
         }
         Some(t)
@@ -132,10 +142,11 @@ impl Tlb {
 
     /// INVLPG: the page's translation, every piece if it is part of a huge page, and all cached tables.
     pub(super) fn invlpg(&mut self, va: VirtAddr, oracle: &Oracle) {
-        self.remove(va.0 >> 12, oracle);
-        if self.huge.contains_key(&(va.0 >> 21)) {
-            let first = va.0 >> 21 << 9;
-            for vpn in first..first + 512 {
+        self.remove(vpn(va), oracle);
+        if self.huge.contains_key(&huge_of(vpn(va))) {
+            let pieces = entries(0) as u64;
+            let first = vpn(va) & !(pieces - 1);
+            for vpn in first..first + pieces {
                 if self.pages.get(&vpn).is_some_and(|t| t.huge) {
                     self.remove(vpn, oracle);
                 }
@@ -177,7 +188,7 @@ impl Tlb {
         self.rng ^= self.rng >> 7;
         self.rng ^= self.rng << 17;
         if (self.rng >> 32) as u32 & 1023 < self.evict {
-            self.remove(va.0 >> 12, oracle);
+            self.remove(vpn(va), oracle);
         }
     }
 

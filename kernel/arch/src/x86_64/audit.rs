@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use super::frame::pt_cell;
 use super::paging::{in_text, kernel_root, text};
 use super::{apic, stack};
-use crate::addr::{ENTRIES, PAGE_SIZE, Pfn, VirtAddr};
+use crate::addr::{PAGE_SIZE, Pfn, VirtAddr, entries, span};
 use crate::pte::{Entry, GLOBAL, NX, USER, WRITE};
 
 /// Something that the kernel's page tables must not allow, and where.
@@ -38,13 +38,13 @@ pub struct Audit {
 /// The first flaw found.
 pub fn audit() -> Result<Audit, Flaw> {
     let mut seen = Audit::default();
-    for index in 0..ENTRIES {
+    for index in 0..entries(3) {
         let entry = Entry(pt_cell(kernel_root(), index).load(Ordering::Relaxed));
         if entry.is_none() {
             continue;
         }
-        let va = (index as u64) << 39;
-        if index < ENTRIES / 2 {
+        let va = index as u64 * span(3);
+        if index < entries(3) / 2 {
             return Err(Flaw {
                 what: "the lower half is not empty",
                 va: VirtAddr(va),
@@ -58,9 +58,9 @@ pub fn audit() -> Result<Audit, Flaw> {
 
 /// Checks the entries of `t`, whose first maps `va`; `allowed` is WRITE if the levels above allow writing.
 fn table(t: Pfn, level: u32, va: u64, allowed: u64, seen: &mut Audit) -> Result<(), Flaw> {
-    for index in 0..ENTRIES {
+    for index in 0..entries(level) {
         let entry = Entry(pt_cell(t, index).load(Ordering::Relaxed));
-        let va = va + ((index as u64) << (12 + 9 * level));
+        let va = va + index as u64 * span(level);
         if entry.is_none() {
             continue;
         }

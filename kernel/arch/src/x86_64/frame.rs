@@ -9,7 +9,7 @@ use core::sync::atomic::AtomicU64;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use super::layout::DIRECT_BASE;
-use crate::addr::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, Pfn, VirtAddr};
+use crate::addr::{PAGE_SHIFT, PAGE_SIZE, Pfn, VirtAddr, WORDS};
 
 /// Address of the frame's first byte in the direct map.
 #[inline]
@@ -19,7 +19,7 @@ pub fn frame_ptr(p: Pfn) -> *mut u8 {
 
 /// The frame as 512 cells.
 #[inline]
-pub(crate) fn frame_words(p: Pfn) -> &'static [AtomicU64; ENTRIES] {
+pub(crate) fn frame_words(p: Pfn) -> &'static [AtomicU64; WORDS] {
     // SAFETY: the direct map shows every frame of RAM for ever, page aligned; cells tolerate sharing.
     unsafe { &*frame_ptr(p).cast() }
 }

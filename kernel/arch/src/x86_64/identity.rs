@@ -11,14 +11,14 @@ use super::frame::{flush_local, pt_cell};
 use super::memory::TRAMPOLINE;
 use super::paging::{kernel_root, translate};
 use super::{ipi, smp};
-use crate::addr::{ENTRIES, PhysAddr, VirtAddr};
+use crate::addr::{PhysAddr, VirtAddr, WORDS};
 use crate::pte::{ACCESSED, Entry, WRITE};
 
 /// Page tables that show the trampoline page at its physical address.
 #[repr(C, align(4096))]
-struct Tables([[AtomicU64; ENTRIES]; 3]);
+struct Tables([[AtomicU64; WORDS]; 3]);
 
-static IDENTITY: Tables = Tables([const { [const { AtomicU64::new(0) }; ENTRIES] }; 3]);
+static IDENTITY: Tables = Tables([const { [const { AtomicU64::new(0) }; WORDS] }; 3]);
 
 /// Shows the trampoline page, read-only and executable.
 pub(super) fn map() {

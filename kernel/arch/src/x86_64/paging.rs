@@ -16,7 +16,7 @@ use super::layout::{
     DIRECT_BASE, HEAP_BASE, HEAP_MAX, IMAGE_BASE, MMIO_BASE, MMIO_SIZE, STACK_BASE,
 };
 use super::{cpu, memory};
-use crate::addr::{PAGE_SIZE, PGD_SIZE, PMD_SIZE, PUD_SIZE, Pfn, PhysAddr, VirtAddr};
+use crate::addr::{PAGE_SIZE, PGD_SIZE, PMD_SIZE, PUD_SIZE, Pfn, PhysAddr, VirtAddr, span};
 use crate::pte::{ACCESSED, DIRTY, Entry, GLOBAL, HUGE, NX, PRESENT, WRITE};
 
 /// Cache disable: device registers.
@@ -169,7 +169,7 @@ fn walk(root: Pfn, va: VirtAddr) -> Option<(Entry, u32)> {
 /// The physical address that the tables under `root` translate `va` to.
 fn translate_in(root: Pfn, va: u64) -> Option<u64> {
     let (entry, level) = walk(root, VirtAddr(va))?;
-    let size = PAGE_SIZE << (9 * level);
+    let size = span(level);
     let base = entry.pfn().phys().0 & !(size - 1);
     Some(base + (va & (size - 1)))
 }

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use arch::addr;
 use arch::pte::Entry;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::MmRef;
@@ -108,7 +109,9 @@ fn entries(
         let mut chunk = [Entry::NONE; CHUNK];
         let left = (area.end() - va.0) / PAGE_SIZE;
         // A chunk does not cross into the next table.
-        let count = (512 - va.table_index(0)).min(CHUNK).min(left as usize);
+        let count = (addr::entries(0) - va.table_index(0))
+            .min(CHUNK)
+            .min(left as usize);
         areas.copy_entries(va, &mut chunk[..count]);
         for (i, entry) in chunk[..count].iter().enumerate() {
             if !entry.is_none() && !f(VirtAddr(va.0 + i as u64 * PAGE_SIZE), *entry) {

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use algo::explore::{Access, AccessKind, Footprint};
+use arch::addr::{PAGE_SHIFT, shift};
 use arch::pte::{ACCESSED, DIRTY, Entry, USER};
 use arch::{Pfn, VirtAddr};
 use sync::point::{class, object, object_at};
@@ -104,7 +105,7 @@ impl Shadow {
     }
 
     pub(super) fn invlpg(&mut self, cpu: usize, va: u64) {
-        self.cpus[cpu].pages.retain(|t| t.page != va >> 12);
+        self.cpus[cpu].pages.retain(|t| t.page != va >> PAGE_SHIFT);
         // The instruction drops every cached table.
         self.cpus[cpu].tables.clear();
     }
@@ -118,7 +119,7 @@ impl Shadow {
         let each = self.cpus.iter().enumerate();
         each.flat_map(|(cpu, m)| m.pages.iter().map(move |t| (cpu, t)))
             .filter(|(_, t)| t.write && t.dirty && self.generation(t.pfn) == t.generation)
-            .map(|(cpu, t)| (cpu, t.page << 12, t.pfn))
+            .map(|(cpu, t)| (cpu, t.page << PAGE_SHIFT, t.pfn))
     }
 
     /// The frame is about to be free: says who could still reach it. `runs` tells whether a CPU uses its
@@ -129,7 +130,7 @@ impl Shadow {
             if let Some(t) = m.pages.iter().find(|t| t.pfn == pfn && runs(cpu)) {
                 found.get_or_insert_with(|| {
                     let rights = if t.write { "write" } else { "read" };
-                    let va = t.page << 12;
+                    let va = t.page << PAGE_SHIFT;
                     format!(
                         "{pfn:?} freed while {} can {rights} it at {va:#x}",
                         letter(cpu)
@@ -160,7 +161,7 @@ impl Shadow {
         touched: &mut Footprint,
         wrong: &mut Option<(&'static str, String)>,
     ) -> Outcome {
-        let page = va.0 >> 12;
+        let page = va.0 >> PAGE_SHIFT;
         let known = self.cpus[cpu].pages.iter().find(|t| t.page == page);
         let fits = |t: &&Translation| store.is_none() || t.write && t.dirty;
         let t = match known.filter(fits).copied() {
@@ -210,7 +211,7 @@ impl Shadow {
         touched: &mut Footprint,
         wrong: &mut Option<(&'static str, String)>,
     ) -> Option<Translation> {
-        let region = va.0 >> 21;
+        let region = va.0 >> shift(1);
         let known = self.cpus[cpu].tables.iter().find(|t| t.region == region);
         let table = match known.copied() {
             Some(t) => t,
@@ -228,7 +229,7 @@ impl Shadow {
         }
         let entry = use_cell(table.pfn, index_bits(va, 0), write, table.write, touched)?;
         let t = Translation {
-            page: va.0 >> 12,
+            page: va.0 >> PAGE_SHIFT,
             pfn: entry.pfn(),
             generation: self.generation(entry.pfn()),
             write: table.write && entry.is_write(),
@@ -254,7 +255,7 @@ impl Shadow {
             at = entry.pfn();
         }
         let table = Table {
-            region: va.0 >> 21,
+            region: va.0 >> shift(1),
             pfn: at,
             generation: self.generation(at),
             write,

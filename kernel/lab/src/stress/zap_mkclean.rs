@@ -1,6 +1,6 @@
 //! `stress zap-mkclean`: looks for stores that a zap and a writeback lose between them.
 //!
-//! One address space maps 512 pages of a file, one whole table, in one aligned window. The *counter* writes numbers into page 0 and
+//! One address space maps a whole table of a file's pages, in one aligned window. The *counter* writes numbers into page 0 and
 //! reads each back before the next; the *dirtier* keeps the other pages dirty, so that a zap has much to do; the *remapper* takes
 //! the window away, by mapping the file over itself or with MADV_DONTNEED. In another address space, which has no entry there, the
 //! *syncer* makes page 0 durable and drops it from the page cache, so that the counter's next access reads the disk.
@@ -34,7 +34,7 @@ use super::{Env, broken, summary};
 use crate::space::{Advice, Prot, Space, at};
 
 /// Pages of the window: those of one table.
-const PAGES: usize = 512;
+const PAGES: usize = arch::addr::entries(0);
 /// Where it lies: aligned to 2 MiB.
 const WINDOW: VirtAddr = VirtAddr(0x4000_0000);
 /// Numbers that the counter writes before it pauses, so that others may take its page away.

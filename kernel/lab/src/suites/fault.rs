@@ -7,7 +7,7 @@ use arch::upcall::FaultError;
 use arch::{VirtAddr, user};
 use mm::stats::{Event, Use, total, use_pages};
 
-use super::{BASE, Outcome, in_parallel, mapped, several, without_leak};
+use super::{BASE, Outcome, TABLE, in_parallel, mapped, several, without_leak};
 use crate::selftest::{Suite, TestCtx};
 use crate::space::{Advice, Space, at};
 use crate::{check, check_eq, tests};
@@ -225,7 +225,6 @@ fn one_page_touched_by_many_cpus(_: &mut TestCtx<'_>) -> Outcome {
 /// Every thread is the first in its page of fresh tables: rule 4's way to go wrong is two tables for one
 /// PMD entry, and a page that is lost with the one that was overwritten.
 fn fill_tables(rounds: usize) -> Outcome {
-    const TABLE: usize = 512;
     const TABLES: usize = 64;
     let n = several();
     let space = Space::new()?;

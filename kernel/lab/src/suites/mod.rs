@@ -75,6 +75,10 @@ pub(crate) const ALL: &[&Suite] = &[
 
 /// Where tests map; 2 MiB aligned.
 const BASE: VirtAddr = VirtAddr(0x4000_0000);
+/// Far from there: no table but the root is common to both.
+const FAR: VirtAddr = VirtAddr(arch::USER_TOP / 2 + 0x3000);
+/// Pages that a PTE table maps.
+const TABLE: usize = arch::addr::entries(0);
 
 type Outcome = Result<(), Failure>;
 

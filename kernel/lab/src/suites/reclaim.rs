@@ -7,7 +7,7 @@ use mm::stats::{Event, total};
 #[cfg(feature = "lab")]
 use mm::stats::{Use, use_pages};
 
-use super::{BASE, Outcome, mapped, without_leak};
+use super::{BASE, FAR, Outcome, mapped, without_leak};
 use crate::selftest::{Failure, Suite, TestCtx};
 use crate::space::{Advice, Prot, Space, at};
 use crate::{check, check_eq, tests};
@@ -135,7 +135,7 @@ pub(super) fn swapped_pages_follow_mremap(_: &mut TestCtx<'_>) -> Outcome {
     need_swap()?;
     without_leak(|| {
         let space = swapped()?;
-        let far = VirtAddr(0x60_0000_1000);
+        let far = FAR;
         space.move_to(BASE, PAGES, far)?;
         let _adopted = space.enter();
         verify(far, 0..PAGES)?;

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::{thread, user};
 
-use super::{BASE, Outcome, in_parallel, mapped, several};
+use super::{BASE, Outcome, TABLE, in_parallel, mapped, several};
 use crate::selftest::{Suite, TestCtx};
 use crate::space::{Advice, Prot, Space, at};
 use crate::{check, check_eq, tests};
@@ -171,7 +171,7 @@ fn unmap_under_a_walker(patience_ns: u64) -> Result<bool, crate::selftest::Failu
     const UNMAPPED: u64 = 2;
     let state = Arc::new(AtomicU64::new(IDLE));
     let overtaken = Arc::new(AtomicU64::new(0));
-    let space = mapped(512)?;
+    let space = mapped(TABLE)?;
     let (shared, seen) = (state, overtaken.clone());
     in_parallel(2, move |me, _| {
         let _adopted = space.enter();
@@ -191,7 +191,7 @@ fn unmap_under_a_walker(patience_ns: u64) -> Result<bool, crate::selftest::Failu
             while shared.load(Ordering::Acquire) != WALKING {
                 thread::yield_now();
             }
-            space.unmap(BASE, 512)?;
+            space.unmap(BASE, TABLE)?;
             shared.store(UNMAPPED, Ordering::Release);
         }
         Ok(())

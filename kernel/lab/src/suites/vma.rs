@@ -4,7 +4,7 @@ use arch::upcall::FaultError;
 use arch::{VirtAddr, user};
 use mm::MmError;
 
-use super::{BASE, Outcome, mapped, without_leak};
+use super::{BASE, FAR, Outcome, mapped, without_leak};
 use crate::selftest::{Suite, TestCtx};
 use crate::space::{Advice, Prot, Space, at};
 use crate::{check, check_eq, tests};
@@ -105,7 +105,7 @@ fn mremap_grows_shrinks_and_moves(_: &mut TestCtx<'_>) -> Outcome {
         check!(moved != BASE, "grew over another area");
         check_eq!(user::load(BASE), Err(FaultError::Unmapped));
         check_eq!((user::load(moved)?, user::load(at(moved, 1))?), (1, 2));
-        let far = VirtAddr(0x70_0000_3000);
+        let far = FAR;
         space.move_to(moved, 600, far)?;
         check_eq!(
             (

@@ -58,14 +58,15 @@ use crate::stats::{Event, Use, count_n, move_use};
 use algo::buddy::Buddy;
 use algo::list::Links;
 use arch::Pfn;
+use arch::addr::HPAGE_PMD_ORDER;
 use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
 use sync::{Rank, SpinGuard, SpinLock};
 
 pub(crate) use kswapd::KSWAPD;
 
-/// Order of a 2 MiB block.
-pub const HUGE_ORDER: u8 = 9;
+/// Order of a block that one PMD can map.
+pub const HUGE_ORDER: u8 = HPAGE_PMD_ORDER;
 pub use algo::buddy::MAX_ORDER;
 
 /// There is no frame to be had.

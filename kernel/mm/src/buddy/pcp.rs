@@ -46,7 +46,10 @@ pub(super) fn tune(pages: u32, cpus: u32) {
     let high = (pages / 32 / cpus).clamp(8, 186);
     HIGH.store(high, Ordering::Relaxed);
     BATCH.store((high / 6).max(4), Ordering::Relaxed);
-    HUGE_HIGH.store((pages / 8 / 512 / cpus).min(2), Ordering::Relaxed);
+    HUGE_HIGH.store(
+        (((pages / 8) >> HUGE_ORDER) / cpus).min(2),
+        Ordering::Relaxed,
+    );
 }
 
 /// The list for blocks of this order, if there is one.

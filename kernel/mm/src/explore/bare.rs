@@ -10,7 +10,7 @@ use crate::ops::swapoff::swapoff_at_once;
 use crate::pt::{self, gather::Gather};
 use crate::swap::{SwapOpError, swapon_at_once};
 use crate::vma::set::VmaSet;
-use arch::addr::ENTRIES;
+use arch::addr::WORDS;
 use arch::block::BlockDevice;
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
@@ -24,7 +24,7 @@ pub fn mmap_lock(mm: &Mm) -> &RwSem<VmaSet> {
 
 /// What a frame holds, also a page table. While nobody else runs, of a frame that an entry or a
 /// cache names.
-pub fn words(pfn: Pfn) -> &'static [AtomicU64; ENTRIES] {
+pub fn words(pfn: Pfn) -> &'static [AtomicU64; WORDS] {
     // SAFETY: what entries and caches name are tables and folios, and nobody frees one meanwhile.
     unsafe { arch::frame_words(pfn) }
 }

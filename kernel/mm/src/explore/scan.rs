@@ -13,7 +13,7 @@ use crate::swap::cache;
 use crate::vma::{Vma, anon, imap};
 use alloc::format;
 use alloc::string::String;
-use arch::addr::{PAGE_SIZE, USER_TOP};
+use arch::addr::{USER_TOP, entries, span};
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use core::sync::atomic::Ordering;
@@ -44,8 +44,8 @@ pub fn each_entry(mm: &Mm, f: &mut dyn FnMut(VirtAddr, Entry)) {
 /// The same for the part of it that hangs below the table of `level` whose first address is `base`. The kernel's half of
 /// the root is left out.
 fn each_below(table: Pfn, level: u32, base: u64, f: &mut dyn FnMut(VirtAddr, Entry)) {
-    let size = PAGE_SIZE << (9 * level);
-    for (i, cell) in (0..).zip(super::words(table)) {
+    let size = span(level);
+    for (i, cell) in (0..).zip(&super::words(table)[..entries(level)]) {
         let va = base + i * size;
         // Acquire pairs with the Release that published the entry.
         let entry = Entry(cell.load(Ordering::Acquire));
@@ -73,9 +73,9 @@ fn tables_below(table: Pfn, level: u32, base: u64) -> u64 {
     if level == 0 {
         return 0;
     }
-    let size = PAGE_SIZE << (9 * level);
+    let size = span(level);
     let mut found = 0;
-    for (i, cell) in (0..).zip(super::words(table)) {
+    for (i, cell) in (0..).zip(&super::words(table)[..entries(level)]) {
         let va = base + i * size;
         // Acquire pairs with the Release that published the entry.
         let entry = Entry(cell.load(Ordering::Acquire));

@@ -22,12 +22,16 @@ use crate::pt::{PteLocked, tlb};
 use crate::stats::{Event, Use, count, count_n};
 use crate::vma::vm;
 use arch::VirtAddr;
-use arch::addr::PAGE_SIZE;
+use arch::addr::{PAGE_SIZE, entries};
 use arch::pte::{self, Entry};
 use arch::upcall::FaultError;
 
-/// A load maps what is in memory of this many aligned pages. They lie in one table.
-const AROUND: u64 = 16;
+/// A load maps what is in memory of this many aligned pages, which lie in one table.
+const AROUND: u64 = if entries(0) < 16 {
+    entries(0) as u64
+} else {
+    16
+};
 
 impl From<MmError> for Stop {
     fn from(e: MmError) -> Self {

@@ -29,7 +29,7 @@ use crate::buddy::{self, Gfp, Oom, Page};
 use crate::content::HasContent;
 use crate::mm::Mm;
 use crate::stats::{Event, Use, count};
-use arch::addr::ENTRIES;
+use arch::addr::entries;
 use arch::pte::{self, Entry};
 use arch::{Pfn, VirtAddr};
 use cells::cell_at;
@@ -44,6 +44,8 @@ pub(crate) const KEPT: u64 = pte::ADDR_MASK | pte::ACCESSED | pte::DIRTY | pte::
 
 /// Level of the PTE tables; 1 is PMD, 2 is PUD, 3 is PGD.
 const PTE_LEVEL: u32 = 0;
+/// The level of the root.
+const PGD_LEVEL: u32 = 3;
 
 /// A zeroed table page. May reclaim.
 fn alloc_table() -> Result<Pfn, Oom> {
@@ -69,7 +71,7 @@ pub(crate) fn free_table(pfn: Pfn) {
 pub(crate) fn alloc_root() -> Result<Pfn, Oom> {
     let root = alloc_table()?;
     let kernel = arch::kernel_root();
-    for i in ENTRIES / 2..ENTRIES {
+    for i in entries(PGD_LEVEL) / 2..entries(PGD_LEVEL) {
         let entry = cell_at(kernel, i).load(Ordering::Relaxed);
         cell_at(root, i).store(entry, Ordering::Relaxed);
     }

@@ -5,7 +5,7 @@
 
 use super::{Pmd, PmdRef, PteLocked, TableRef, UpperRef};
 use crate::mm::Mm;
-use arch::addr::{PAGE_SIZE, PMD_SIZE};
+use arch::addr::{PAGE_SIZE, PMD_SIZE, span};
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use core::ops::ControlFlow::{self, Break, Continue};
@@ -69,7 +69,7 @@ fn next_table(mm: &Mm, mut va: u64, end: u64) -> Option<Span> {
 /// Without an upper table nothing below it exists.
 fn end_of_hole(mm: &Mm, va: u64) -> u64 {
     let level = UpperRef::missing_level(mm, VirtAddr(va));
-    let hole = PAGE_SIZE << (9 * level);
+    let hole = span(level);
     (va & !(hole - 1)).saturating_add(hole)
 }
 

@@ -156,13 +156,14 @@ fn root_load_and_flush_forget_everything() {
 fn huge_pages_translate_in_pieces_and_go_together() {
     alone(|| {
         let s = Space::new();
-        // 2 MiB of RAM at 32 MiB.
+        // A huge page of RAM at 32 MiB.
         let base = Pfn(0x2000);
+        let last = entries(0) as u64 - 1;
         let cell = pt_cell(s.pmd, VA.table_index(1));
         cell.store(Entry::new(base, RW | HUGE).0, SeqCst);
         s.load();
         user::store(va(3), 33).unwrap();
-        user::store(va(511), 34).unwrap();
+        user::store(va(last), 34).unwrap();
         assert_eq!(frame_words(base.add(3))[0].load(Relaxed), 33);
         assert_eq!(cell.load(SeqCst) & (ACCESSED | DIRTY), ACCESSED | DIRTY);
         // The table that took its place is seen only where nothing was cached, until an INVLPG of any page.
@@ -173,7 +174,7 @@ fn huge_pages_translate_in_pieces_and_go_together() {
         assert_eq!(user::load_nofault(va(4)), Some(0));
         invlpg(va(7));
         assert_eq!(user::load_nofault(va(3)), Some(0));
-        assert_eq!(user::load_nofault(va(511)), None);
+        assert_eq!(user::load_nofault(va(last)), None);
         assert_eq!(VA.0 % PMD_SIZE, 0);
     });
 }

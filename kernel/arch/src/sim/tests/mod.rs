@@ -13,7 +13,7 @@ mod oracle;
 use super::simctl::{self, Config, DiskFault, FaultKind, Violation};
 use super::thread::{self as thread_api, Spawn, spawn};
 use super::*;
-use crate::addr::{PAGE_SIZE, PMD_SIZE, Pfn, VirtAddr};
+use crate::addr::{PAGE_SIZE, PMD_SIZE, Pfn, VirtAddr, entries};
 use crate::block::{Bio, BlockDevice, Busy, IoError, Op};
 use crate::pte::{ACCESSED, DIRTY, Entry, HUGE, USER, WRITE};
 use crate::upcall::{self, Access, FaultError, Upcalls};

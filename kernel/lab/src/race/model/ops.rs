@@ -94,8 +94,13 @@ impl Model {
     /// What was begun is over.
     pub(in crate::race) fn finish(&mut self, token: &Token, ended: Ended) {
         let at = self.tick();
+        let mut ended = ended;
         while let Some(op) = self.take(token) {
             self.finish_op(op, ended, at);
+            if ended == Ended::Done {
+                // The others are where the pages may have been moved to.
+                ended = Ended::Perhaps;
+            }
         }
     }
 

@@ -87,7 +87,7 @@ const BEFORE_FLUSH: Kinds = Kinds::ALL
     .without(PointKind::IpiSend);
 
 /// In another table than [`HOME`].
-const OTHER: VirtAddr = page(512);
+const OTHER: VirtAddr = page(arch::addr::entries(0) as u64);
 
 /// Rule 7 for pages that are read ahead of use, and given up meanwhile.
 pub(super) static WILLNEED_VS_DROP: Play = Play {

@@ -116,7 +116,7 @@ pub(super) static MREMAP_TABLE: Play = Play {
 };
 
 /// Pages of a table.
-pub(super) const TABLE: u64 = 512;
+pub(super) const TABLE: u64 = arch::addr::entries(0) as u64;
 
 /// In another table than [`HOME`].
 pub(super) const FAR: VirtAddr = VirtAddr(HOME.0 + TABLE * PAGE_SIZE);
