@@ -53,7 +53,7 @@ impl Fault<'_> {
     /// The caller's extra reference keeps `folio`.
     fn reuse_or_copy(&self, seen: Entry, folio: Folio) -> Result<Step, Stop> {
         let guard = folio.lock();
-        if guard.has(flag::SWAPCACHE) && guard.refcount() <= 3 {
+        if guard.has(flag::SWAPCACHE) && sole::is_ours(&guard, 1, 1) {
             swap::cache::try_drop(&guard);
         }
         // This entry's reference and the one just taken. (The folio lock keeps it out of the swap

@@ -3,6 +3,7 @@
 //! `lock` is the folio lock, `wait` what is waited for. The last [`put`](Folio::put) takes the folio
 //! off the LRU (`Rank::LruLock`) and frees it; it never sleeps.
 
+mod expected;
 mod lock;
 mod wait;
 

@@ -133,7 +133,12 @@ impl Frame {
     #[inline]
     pub(crate) fn is_file(&self) -> bool {
         // As with the use.
-        self.flags.load(Ordering::Relaxed) >> flag::USE_SHIFT == Use::File as u32
+        Self::of_file(self.flags.load(Ordering::Relaxed))
+    }
+    /// What [`Frame::flags`] said was a page of a file's cache.
+    #[inline]
+    pub(crate) fn of_file(flags: u32) -> bool {
+        flags >> flag::USE_SHIFT == Use::File as u32
     }
     /// A folio's use changes, under its lock: a page of a file in memory goes to swap, or comes back.
     pub(crate) fn change_use(&self, from: Use, to: Use) {

@@ -73,6 +73,9 @@ impl Lazy<'_> {
 /// Under the PTL of the folio's only entry: from "wanted" to "may be dropped". False when others share it
 /// or are busy with it.
 fn make_clean(folio: Folio) -> bool {
+    if folio.is_file() {
+        return false;
+    }
     let Some(guard) = folio.try_lock() else {
         return false;
     };

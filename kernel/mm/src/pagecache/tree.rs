@@ -317,7 +317,8 @@ impl Cache {
     pub(crate) fn remove_frozen(&self, f: Folio, ours: u32) -> bool {
         f.flags_point();
         let mut inner = self.0.lock();
-        if f.flags() & (flag::DIRTY | flag::WRITEBACK | flag::READING) != 0 || !f.freeze(ours + 1) {
+        let busy = flag::DIRTY | flag::WRITEBACK | flag::READING;
+        if f.flags() & busy != 0 || !f.freeze_unmapped(ours) {
             return false;
         }
         let removed = inner.radix.remove(&Pool, f.index());

@@ -102,7 +102,7 @@ pub(super) fn dispose_one(guard: FolioGuard, then: Then, scan: &mut Scan) {
 fn anon(guard: FolioGuard, how: Replace, scan: &mut Scan) -> Option<u32> {
     let f = guard.folio();
     let Replace::Slot(slot) = how else {
-        if f.freeze(1) {
+        if f.freeze_unmapped(1) {
             free_frozen(guard);
             scan.freed(1);
         } else {

@@ -165,7 +165,7 @@ fn judge_file(
         return Verdict::Keep;
     }
     // Beside the entries, the cache and this thread somebody has it in hand: it would be in vain.
-    if f.refcount() > mapped + 2 {
+    if f.refcount() > f.expected_refs(mapped) + 1 {
         return Verdict::Keep;
     }
     if !to_swap {

@@ -15,18 +15,16 @@ use crate::frame::flag;
 use crate::knobs::{self, Knob};
 use core::sync::atomic::{Ordering, fence};
 
-/// Nobody has a reference on the folio but `entries` page-table entries and `held` holders, all of
-/// which the caller accounts for, the swap cache, and the laundry, which looks at nothing while the
-/// folio is locked. (Entries that name its slot have none: the slot's count knows them.)
+/// Nobody has a reference on the anonymous folio but `entries` page-table entries and `held` holders, all
+/// of which the caller accounts for, the swap cache, and the laundry, which looks at nothing while the
+/// folio is locked.
 #[inline]
 pub(crate) fn is_ours(folio: &FolioGuard, entries: u32, held: u32) -> bool {
     if !knobs::on(Knob::SoleByRefs) {
         return folio.mapcount() == entries;
     }
-    let flags = folio.flags();
-    let set = |bit| u32::from(flags & bit != 0);
-    let reclaim = set(flag::SWAPCACHE) + set(flag::LAUNDRY);
-    if folio.refcount() != entries + held + reclaim {
+    debug_assert!(!folio.is_file(), "a file's page is the file's");
+    if folio.refcount() != folio.expected_refs(entries) + held {
         return false;
     }
     // Pairs with the Release in `put_testzero` of each one that had a reference: its reads and

@@ -233,12 +233,12 @@ pub(crate) fn remove_frozen(guard: &FolioGuard, ours: u32) -> bool {
     let (lock, i) = shard(slot);
     {
         let mut table = lock.lock();
-        if !f.freeze(ours + 1) {
+        if !f.freeze_unmapped(ours) {
             return false;
         }
         // With the references frozen nobody can write it any more: what is clean now stays clean.
         if f.has(flag::DIRTY) {
-            f.unfreeze(ours + 1);
+            f.thaw_unmapped(ours);
             return false;
         }
         table[i] = workingset::eviction(f.flags()).map_or(NONE, |s| NO_FOLIO | s.to_bits());
