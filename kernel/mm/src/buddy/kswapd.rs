@@ -4,13 +4,20 @@
 //! hope that came between the change of one and of the other would be lost, and nobody would wake
 //! it any more.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use sync::WaitQueue;
 
 /// Where kswapd sleeps.
 pub(crate) static KSWAPD: WaitQueue = WaitQueue::new();
+/// Its thread was started.
+pub(crate) static RUNNING: AtomicBool = AtomicBool::new(false);
 /// How it has fared.
 pub(crate) static RUNS: Runs = Runs::new();
+
+/// There is somebody to wake.
+pub(crate) fn is_running() -> bool {
+    RUNNING.load(Ordering::Acquire)
+}
 
 /// From so many runs in vain on it rests (Linux: `MAX_RECLAIM_RETRIES`).
 const ENOUGH: u32 = 16;

@@ -5,7 +5,7 @@
 
 use super::evict::{Mercy, evict_folios};
 use super::laundry;
-use super::shrink::{By, Scan};
+use super::scan::{By, Scan};
 use crate::folio::Folio;
 use crate::lru;
 use crate::pt::gather::Room;

@@ -3,7 +3,8 @@
 //! Runs in the allocating thread, which may hold `mmap_lock`s; takes none, sleeps for the disk. Fails only
 //! when several whole scans have freed nothing and nothing is being written; then the OOM killer decides.
 
-use super::shrink::{self, By, DEF_PRIORITY, Scan};
+use super::scan::{By, Scan};
+use super::shrink::{self, DEF_PRIORITY};
 use super::{laundry, oom, scan_count};
 use crate::buddy::{self, Progress};
 use crate::file;

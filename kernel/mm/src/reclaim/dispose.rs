@@ -5,9 +5,9 @@
 //! The folios are locked; each has reclaim's reference. Takes file trees' and the swap cache's locks, and the LRU's for those
 //! that go back. Sleeps for disk requests. No allocation.
 
-use super::evict::{activate, free_frozen, put_back, put_back_unlocked};
 use super::laundry;
-use super::shrink::Scan;
+use super::let_go::{activate, free_frozen, leave_file, put_back, put_back_unlocked};
+use super::scan::Scan;
 use crate::file::{self, Fate};
 use crate::folio::{Folio, FolioGuard};
 use crate::frame::flag;
@@ -17,7 +17,6 @@ use crate::rmap::unmap::Replace;
 use crate::stats::{Event, count_n};
 use crate::swap::io::{self, PageIo};
 use crate::swap::{area, cache};
-use crate::workingset;
 use arch::Pfn;
 use arch::block::Op;
 use heapless::Vec;
@@ -148,17 +147,6 @@ fn file(guard: FolioGuard, scan: &mut Scan) -> bool {
         Fate::Keep => put_back(guard, false),
     }
     false
-}
-
-/// Takes a locked folio out of its file's cache if it can go. When it did, the caller frees it.
-pub(super) fn leave_file(guard: &FolioGuard) -> Fate {
-    let f = guard.folio();
-    let (mapping, index) = (f.mapping(), f.index());
-    let fate = file::evict(guard);
-    if fate == Fate::Free {
-        workingset::file_eviction(mapping - 1, index, f.flags());
-    }
-    fate
 }
 
 /// Writes folios that are marked WRITEBACK, and hands them to the laundry.

@@ -14,18 +14,16 @@
 //! swap: it gets its slot first, and leaves the file for the swap cache once nothing maps it.
 
 use super::dispose::{Then, dispose, dispose_one};
-use super::shrink::Scan;
-use crate::buddy::Page;
+use super::let_go::{activate, put_back, put_back_unlocked};
+use super::scan::Scan;
 use crate::file::{self, memory};
 use crate::folio::{Folio, FolioGuard};
 use crate::frame::flag;
 use crate::knobs::{self, Knob};
-use crate::lru;
 use crate::rmap::batch::{BATCH, Batch, Owing};
 use crate::rmap::scan::referenced;
 use crate::rmap::unmap::{Replace, try_to_unmap};
 use crate::rmap::walk::Sync;
-use crate::stats::{Event, count_n};
 use crate::swap::{area, cache};
 use algo::swapmap::SlotState;
 
@@ -306,38 +304,4 @@ fn second_chance(guard: &FolioGuard) -> Verdict {
             }
         }
     }
-}
-
-/// Frees the frame of a folio whose references the caller has frozen.
-pub(super) fn free_frozen(guard: FolioGuard) {
-    let pfn = guard.pfn();
-    drop(guard);
-    // SAFETY: the caller has frozen the count, unmapped the folio, flushed, and isolated it.
-    drop(unsafe { Page::take_back(pfn, 0) });
-}
-
-/// To the active list, with the caller's reference. A folio in use does without its copy on disk
-/// when slots are scarce, or the copy is bad.
-pub(super) fn activate(guard: FolioGuard) {
-    if area::nearly_full() || guard.has(flag::ERROR) {
-        cache::try_drop(&guard);
-    }
-    put_back(guard, true);
-}
-
-/// Back to the LRU, with the caller's reference.
-pub(super) fn put_back(guard: FolioGuard, active: bool) {
-    let folio = guard.folio();
-    drop(guard);
-    if active {
-        count_n(Event::PgActivate, 1);
-        lru::grow_old(1);
-    }
-    put_back_unlocked(folio, active);
-}
-
-pub(super) fn put_back_unlocked(folio: Folio, active: bool) {
-    lru::add(folio, active);
-    // SAFETY: the reference of who isolated the folio.
-    unsafe { folio.put() };
 }

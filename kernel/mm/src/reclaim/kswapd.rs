@@ -6,17 +6,17 @@
 //! memory was above the high watermark, or a full swap area has room again. It also reaps whoever
 //! was killed, and drops handles that others could not.
 
-use super::shrink::{self, By, DEF_PRIORITY, Scan};
+use super::scan::{By, Scan};
+use super::shrink::{self, DEF_PRIORITY};
 use super::{laundry, oom, scan_count};
 use crate::buddy;
-use crate::buddy::kswapd::{KSWAPD, RUNS};
+use crate::buddy::kswapd::{KSWAPD, RUNNING, RUNS, is_running};
 use crate::mm;
 use alloc::boxed::Box;
 use arch::thread::{Spawn, SpawnError};
 use core::sync::atomic::{AtomicBool, Ordering};
 use sync::WaitQueue;
 
-static RUNNING: AtomicBool = AtomicBool::new(false);
 /// It is not asleep.
 static AWAKE: AtomicBool = AtomicBool::new(false);
 /// Who waits for it to go to sleep.
@@ -39,11 +39,6 @@ pub fn start() -> Result<(), SpawnError> {
         RUNNING.store(false, Ordering::Release);
     }
     started.map(|_| ())
-}
-
-/// The thread was started.
-pub(super) fn is_running() -> bool {
-    RUNNING.load(Ordering::Acquire)
 }
 
 fn run() {

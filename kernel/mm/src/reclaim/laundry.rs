@@ -7,9 +7,8 @@
 //!
 //! Locks: the list's (`Rank::LruLock`), alone; then the folio lock of one folio. Sleeps.
 
-use super::dispose::leave_file;
-use super::evict::{free_frozen, put_back};
-use super::shrink::Scan;
+use super::let_go::{free_frozen, leave_file, put_back};
+use super::scan::Scan;
 use crate::file::Fate;
 use crate::folio::{self, Folio, FolioGuard};
 use crate::frame::{FrameLinks, flag};

@@ -1,7 +1,7 @@
 //! Reclaim: making free frames out of pages that are not in use, anonymous ones and those of files.
 //!
 //! `scan_count` says how much of which LRU list is looked at, `shrink` looks at their old ends, `evict` unmaps what was not
-//! used, `dispose` frees or writes it; `laundry` frees what has been written; `kswapd` does so in the background between the
+//! used, `dispose` frees or writes it; `laundry` frees what has been written; `let_go` is how one folio leaves reclaim's hands; `kswapd` does so in the background between the
 //! watermarks, `direct` in an allocation that finds nothing free; `oom` ends an address space when all that is in vain;
 //! `advice` is what madvise asks for.
 //!
@@ -16,7 +16,9 @@ mod dispose;
 mod evict;
 pub mod kswapd;
 mod laundry;
+mod let_go;
 pub mod oom;
+mod scan;
 mod scan_count;
 mod shrink;
 

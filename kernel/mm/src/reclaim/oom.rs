@@ -10,7 +10,6 @@
 //! Runs in an allocating thread that may hold `mmap_lock`s, so a last handle on an address space must not
 //! be dropped here: kswapd does it.
 
-use super::kswapd;
 use crate::adopt;
 use crate::buddy::{self, KSWAPD, Progress};
 use crate::exit;
@@ -258,7 +257,7 @@ fn put(mm: MmRef) {
     let Err(mm) = mm.put_unless_last() else {
         return;
     };
-    if !kswapd::is_running() {
+    if !buddy::kswapd::is_running() {
         return;
     }
     let id = mm.id();

@@ -6,6 +6,7 @@
 
 use super::evict::{Mercy, evict_folios};
 use super::laundry;
+use super::scan::{By, Scan};
 use super::scan_count::Plan;
 use crate::folio::Folio;
 use crate::frame::flag;
@@ -20,53 +21,6 @@ use sync::point::{self, AccessKind, class};
 
 /// The mildest pressure: 1/4096 of each list per round.
 pub(super) const DEF_PRIORITY: u8 = 12;
-
-/// On whose account it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum By {
-    Kswapd,
-    Direct,
-}
-
-/// One run of reclaim.
-pub(super) struct Scan {
-    by: By,
-    /// Frames freed so far.
-    pub(super) reclaimed: u32,
-    /// Folios sent to be written.
-    pub(super) written: u32,
-    /// Folios of files that could go if they were not dirty.
-    pub(super) dirty: u32,
-    /// It writes those, and does not leave them to the flusher.
-    pub(super) writes_files: bool,
-}
-
-impl Scan {
-    pub(super) const fn new(by: By) -> Self {
-        Self {
-            by,
-            reclaimed: 0,
-            written: 0,
-            dirty: 0,
-            writes_files: false,
-        }
-    }
-    pub(super) fn freed(&mut self, n: u32) {
-        self.reclaimed += n;
-        let event = match self.by {
-            By::Kswapd => Event::PgStealKswapd,
-            By::Direct => Event::PgStealDirect,
-        };
-        count_n(event, u64::from(n));
-    }
-    fn looked_at(&self, n: u32) {
-        let event = match self.by {
-            By::Kswapd => Event::PgScanKswapd,
-            By::Direct => Event::PgScanDirect,
-        };
-        count_n(event, u64::from(n));
-    }
-}
 
 /// Which shard comes first; moves on, so that all take their turns.
 static TURN: AtomicU32 = AtomicU32::new(0);
