@@ -110,3 +110,129 @@ fn an_arrow_upwards_is_found() {
     );
     assert!(check("use crate::frame::frame;\n// crate::ops\n", "pt").is_empty());
 }
+
+/// Files of one folder that name each other, and why.
+const CIRCLES: &[(&str, &str, &str)] = &[
+    // A PMD needs the tables above it to be there; of those the lowest are tables of PMDs.
+    ("pt", "pmd", "upper"),
+];
+
+/// The file in its folder that a line of code names.
+fn siblings<'a>(text: &str, folder: &str, names: &'a [String]) -> Vec<&'a String> {
+    let mut code: String = text
+        .lines()
+        .take_while(|line| !line.starts_with("#[cfg(test)]"))
+        .map(|line| line.split("//").next().unwrap_or(""))
+        .collect::<Vec<_>>()
+        .join(" ");
+    code.retain(|c| c != '\n');
+    let begins = [
+        "super::".to_string(),
+        format!("crate::{}::", folder.replace('/', "::")),
+    ];
+    let mut found = Vec::new();
+    for begin in begins {
+        for rest in code.split(begin.as_str()).skip(1) {
+            let end = match rest.strip_prefix('{') {
+                Some(_) => rest.find('}').unwrap_or(rest.len()),
+                None => rest
+                    .find(|c: char| !c.is_ascii_lowercase() && c != '_')
+                    .unwrap_or(rest.len()),
+            };
+            let words = rest[..end].split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let words: Vec<&str> = words.collect();
+            found.extend(names.iter().filter(|n| words.contains(&n.as_str())));
+        }
+    }
+    found
+}
+
+/// Whether `from` leads to `to` by way of names.
+fn leads(graph: &[(String, Vec<String>)], from: &str, to: &str, seen: &mut Vec<String>) -> bool {
+    if seen.iter().any(|s| s == from) {
+        return false;
+    }
+    seen.push(from.to_string());
+    let named = graph
+        .iter()
+        .find(|(n, _)| n == from)
+        .map(|(_, named)| named);
+    named.is_some_and(|all| all.iter().any(|n| n == to || leads(graph, n, to, seen)))
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "reads the source folder")]
+fn files_of_a_folder_point_one_way() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut folders: Vec<PathBuf> = files
+        .iter()
+        .filter_map(|f| f.parent().map(Into::into))
+        .collect();
+    folders.sort();
+    folders.dedup();
+    let mut wrong = Vec::new();
+    for folder in folders.iter().filter(|f| **f != root) {
+        let name = folder
+            .strip_prefix(&root)
+            .expect("below")
+            .to_str()
+            .expect("ASCII");
+        let here: Vec<&PathBuf> = files
+            .iter()
+            .filter(|f| f.parent() == Some(folder))
+            .collect();
+        let stem = |f: &Path| {
+            f.file_stem()
+                .and_then(|s| s.to_str())
+                .expect("a name")
+                .to_string()
+        };
+        let names: Vec<String> = here
+            .iter()
+            .map(|f| stem(f))
+            .filter(|n| n != "mod")
+            .collect();
+        let graph: Vec<(String, Vec<String>)> = here
+            .iter()
+            .filter(|f| names.contains(&stem(f)))
+            .map(|f| {
+                let text = fs::read_to_string(f).expect("a source file can be read");
+                let own = stem(f);
+                let named = siblings(&text, name, &names).into_iter().cloned();
+                (own.clone(), named.filter(|n| *n != own).collect())
+            })
+            .collect();
+        for (file, named) in &graph {
+            for other in named {
+                let known = CIRCLES.iter().any(|(f, a, b)| {
+                    *f == name && [(a, b), (b, a)].contains(&(&file.as_str(), &other.as_str()))
+                });
+                if !known && leads(&graph, other, file, &mut Vec::new()) {
+                    wrong.push(format!("{name}: {file} names {other}, which leads back"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "in a circle:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_circle_of_files_is_found() {
+    let names = ["a".to_string(), "b".to_string()];
+    let of = |text| {
+        siblings(text, "pt", &names)
+            .into_iter()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("use super::{b, c};\n// super::a\n"), ["b"]);
+    assert_eq!(of("let x = crate::pt::a::f();"), ["a"]);
+    let graph = [
+        ("a".to_string(), vec!["b".to_string()]),
+        ("b".to_string(), vec!["a".to_string()]),
+    ];
+    assert!(leads(&graph, "b", "a", &mut Vec::new()));
+    assert!(!leads(&graph[..1], "b", "a", &mut Vec::new()));
+}

@@ -16,6 +16,8 @@ use algo::merge;
 use arch::Pfn;
 use arch::addr::PAGE_SIZE;
 use arch::block::{Bio, BlockDevice, IoError, MAX_SEGMENTS, Op, SECTOR};
+#[cfg(feature = "lab")]
+use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
 
 pub(super) const SECTORS_PER_PAGE: u64 = PAGE_SIZE / SECTOR;
@@ -33,10 +35,30 @@ pub(super) fn set_device(disk: &'static dyn BlockDevice) {
 
 pub(super) fn device() -> Option<&'static dyn BlockDevice> {
     #[cfg(feature = "lab")]
-    if let Some(disk) = super::lend::disk() {
-        return Some(disk);
+    if LENT.load(Ordering::Relaxed) {
+        return EXPLORERS.get().copied();
     }
     DEVICE.get().copied()
+}
+
+/// The explorer's disk.
+#[cfg(feature = "lab")]
+static EXPLORERS: Once<&'static dyn BlockDevice> = Once::new();
+/// It is the one for files.
+#[cfg(feature = "lab")]
+static LENT: AtomicBool = AtomicBool::new(false);
+
+/// The disk for files is the explorer's, always the same one, until [`take_back`].
+#[cfg(feature = "lab")]
+pub(super) fn lend(disk: &'static dyn BlockDevice) {
+    EXPLORERS.call_once(|| disk);
+    LENT.store(true, Ordering::Relaxed);
+}
+
+/// It is the machine's again.
+#[cfg(feature = "lab")]
+pub(super) fn take_back() {
+    LENT.store(false, Ordering::Relaxed);
 }
 
 /// Requests in flight now.
@@ -124,7 +146,7 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
         finish(op, Folio::of(bio.frame(n)), result);
     }
     REQUESTS.give(i);
-    super::flusher::room();
+    super::balance::room();
     true
 }
 
@@ -151,7 +173,7 @@ fn finish(op: Op, folio: Folio, result: Result<(), u32>) {
     };
     of.tree.end_write(folio, kept);
     if result.is_err() {
-        super::flusher::note_dirty();
+        super::balance::note_dirty();
     }
     folio.end_writeback();
 }

@@ -7,21 +7,10 @@ use super::{drop_caches, flusher, io, writeback};
 use crate::error::MmError;
 use crate::pagecache;
 use arch::block::BlockDevice;
-use core::sync::atomic::{AtomicBool, Ordering};
-use spin::Once;
 
 /// How often, and how far apart, requests under way are looked for: ten seconds in all.
 const PATIENCE: u32 = 10_000;
 const TICK_NS: u64 = 1_000_000;
-
-static DISK: Once<&'static dyn BlockDevice> = Once::new();
-static IN_USE: AtomicBool = AtomicBool::new(false);
-
-/// The explorer's disk, while it is the one for files.
-pub(super) fn disk() -> Option<&'static dyn BlockDevice> {
-    let in_use = IN_USE.load(Ordering::Relaxed);
-    DISK.get().copied().filter(|_| in_use)
-}
 
 /// Until it is dropped, files lie on the explorer's disk.
 pub(crate) struct Lent {
@@ -46,13 +35,12 @@ pub(crate) fn lend(disk: &'static dyn BlockDevice) -> Result<Lent, MmError> {
         return Err(MmError::Io);
     }
     drop_caches();
-    DISK.call_once(|| disk);
-    IN_USE.store(true, Ordering::Relaxed);
+    io::lend(disk);
     Ok(Lent { _flusher: flusher })
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        IN_USE.store(false, Ordering::Relaxed);
+        io::take_back();
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Sleeps: for memory, for reads, for the page's lock and writeback. The caller may hold `mmap_lock`, and no lock inside it.
 
-use super::write::{make_uptodate, mark_dirty};
-use super::{Opener, flusher};
+use super::uptodate::{make_uptodate, mark_dirty};
+use super::{Opener, balance};
 use crate::error::MmError;
 use crate::folio::{self, Folio, FolioGuard};
 use crate::frame::flag;
@@ -75,5 +75,5 @@ pub(crate) fn make_writable(id: u32, guard: &FolioGuard) -> bool {
 
 /// After pages became dirty through entries: waits while too much is. A disk that takes nothing is the next sync's to tell.
 pub(crate) fn balance() {
-    let _ = flusher::wait_room();
+    let _ = balance::wait_room();
 }

@@ -1,8 +1,10 @@
 //! Files: extents of the data disk, and what a file system makes of it, read and written through a page cache.
 //!
 //! `io` moves folios between the page cache and the disk; `read`, `write` and `writeback` are what an [`Opener`] does;
-//! `mapped` is what faults ask for; `flusher` writes in the background and holds writers back; `evict` drops what is clean; `check` counts.
+//! `uptodate` is the content of one page; `mapped` is what faults ask for; `flusher` writes in the background, and `balance` calls it
+//! and holds writers back; `evict` drops what is clean; `check` counts.
 
+mod balance;
 mod check;
 mod copy;
 mod evict;
@@ -14,6 +16,7 @@ pub(crate) mod mapped;
 pub(crate) mod memory;
 mod read;
 mod size;
+mod uptodate;
 mod write;
 pub(crate) mod writeback;
 
@@ -26,17 +29,18 @@ use arch::addr::PAGE_SIZE;
 
 pub use crate::pagecache::layout::Extent;
 pub use crate::pagecache::{Unwritten, cached, unwritten};
+#[cfg(feature = "lab")]
+pub(crate) use balance::forget as forget_flusher;
+pub use balance::{Limits, limits, set_limits};
+pub(crate) use balance::{wait_written, wake as wake_flusher, written};
 pub use check::check;
 #[cfg(feature = "lab")]
 pub(crate) use evict::discard;
 pub use evict::drop_caches;
 pub(crate) use evict::{Fate, evict};
-#[cfg(feature = "lab")]
-pub(crate) use flusher::forget as forget_flusher;
-pub use flusher::{Limits, Paused, limits, pause as pause_flusher, set_limits};
+pub use flusher::{Paused, pause as pause_flusher};
 #[cfg(feature = "lab")]
 pub use flusher::{as_flusher, call as call_flusher};
-pub(crate) use flusher::{wait_written, wake as wake_flusher, written};
 pub use io::read_raw;
 pub(crate) use read::will_need;
 #[cfg(feature = "lab")]

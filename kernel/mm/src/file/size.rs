@@ -11,8 +11,8 @@
 //! Locks: the file's `resize` (`Rank::FileSize`), inside it folio locks, inside those what unmapping takes. Sleeps.
 
 use super::mapped::{self, NoPage};
-use super::write::{make_uptodate, make_zero, mark_dirty};
-use super::{Opener, copy, flusher, memory, split};
+use super::uptodate::{make_uptodate, make_zero, mark_dirty};
+use super::{Opener, balance, copy, memory, split};
 use crate::error::MmError;
 use crate::folio;
 use crate::knobs::{self, Knob};
@@ -153,7 +153,7 @@ impl Opener {
             // A fault that held a folio's lock may have copied it since.
             zap::file_range(id, pages.start, last, true);
         }
-        flusher::room();
+        balance::room();
     }
 
     /// The file grows from `old` bytes to `new`, which fit; all that is new is zeroes. The caller holds `resize`.
@@ -171,7 +171,7 @@ impl Opener {
         }
         // What the disk has there is somebody's old data.
         for index in f.pages()..new.div_ceil(PAGE_SIZE) as u32 {
-            flusher::wait_room()?;
+            balance::wait_room()?;
             self.fill(index)?;
             set_size(f, page_start(index + 1).min(new));
         }
@@ -236,10 +236,10 @@ impl Opener {
             let end = (at + 1).next_multiple_of(PAGE_SIZE).min(bytes.end);
             let zeroes = &ZEROES[..(end - at) as usize];
             // A disk that took nothing once is not waited for again.
-            let room = if in_vain && !flusher::has_room() {
+            let room = if in_vain && !balance::has_room() {
                 Err(MmError::Io)
             } else {
-                flusher::wait_room()
+                balance::wait_room()
             };
             in_vain |= room.is_err();
             let page = room.and_then(|()| self.write_page(at, zeroes, &mut reserve, Within::Size));

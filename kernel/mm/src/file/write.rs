@@ -5,19 +5,16 @@
 
 use super::copy::copy_in;
 use super::mapped::{self, NoPage};
-use super::{Opener, flusher, io, memory, split};
+use super::uptodate::{became_uptodate, make_uptodate, make_zero, mark_dirty};
+use super::{Opener, balance, memory, split};
 use crate::buddy::{self, Gfp};
-use crate::content::HasContent;
 use crate::error::MmError;
-use crate::folio::{self, Folio, FolioGuard};
-use crate::frame::flag;
+use crate::folio;
 use crate::lru;
-use crate::pagecache::File;
 use crate::pagecache::layout::Kind;
 use crate::pagecache::tree::{Cache, Inserted, Reserve, Within, set_size};
 use crate::stats::Use;
 use arch::addr::PAGE_SIZE;
-use arch::block::Op;
 
 impl Opener {
     /// Writes `data` at byte `pos`; how much of it, less than all where there is no more room or when something failed on
@@ -49,7 +46,7 @@ impl Opener {
     fn write_part(&self, pos: u64, data: &[u8], reserve: &mut Reserve) -> Result<(), MmError> {
         let (f, end) = (self.0.file(), pos + data.len() as u64);
         if f.layout.kind() != Kind::Memory {
-            flusher::wait_room()?;
+            balance::wait_room()?;
         }
         if end <= f.size() && self.write_page(pos, data, reserve, Within::Size)? {
             return Ok(());
@@ -128,47 +125,5 @@ impl Opener {
                 Inserted::Slot => {}
             }
         }
-    }
-}
-
-/// The locked folio has content that is not the disk's: an error of reading is of no interest any more.
-fn became_uptodate(guard: &FolioGuard) {
-    if guard.set(flag::UPTODATE) & flag::UPTODATE == 0 {
-        guard.clear(flag::ERROR | flag::SUSPECT);
-    }
-}
-
-/// The locked folio is a page that the file did not have: zeroes.
-pub(super) fn make_zero(guard: &FolioGuard) {
-    if !guard.has(flag::UPTODATE) {
-        guard.zero();
-        became_uptodate(guard);
-    }
-}
-
-/// The content of the locked folio is newer than the disk's: the flusher looks after it from now on.
-pub(super) fn mark_dirty(f: &File, folio: Folio) {
-    if f.set_dirty(folio) {
-        flusher::note_dirty();
-    }
-}
-
-/// The locked folio holds what the disk holds, or newer: reads it, alone, if it was not read or that failed. Sleeps.
-///
-/// # Errors
-/// [`MmError::Io`] when the disk fails.
-pub(super) fn make_uptodate(f: &File, index: u32, guard: &FolioGuard) -> Result<(), MmError> {
-    guard.wait_read();
-    if guard.has(flag::UPTODATE) {
-        return Ok(());
-    }
-    guard.clear(flag::ERROR | flag::SUSPECT);
-    guard.set(flag::READING);
-    io::start(f, Op::Read, &[(index, guard.pfn().0)]);
-    guard.wait_read();
-    if guard.has(flag::UPTODATE) {
-        Ok(())
-    } else {
-        Err(MmError::Io)
     }
 }

@@ -1,9 +1,10 @@
 //! Reclaim: making free frames out of pages that are not in use, anonymous ones and those of files.
 //!
-//! `scan_count` says how much of which LRU list is looked at, `shrink` looks at their old ends, `evict` unmaps what was not
-//! used, `dispose` frees or writes it; `laundry` frees what has been written; `let_go` is how one folio leaves reclaim's hands; `kswapd` does so in the background between the
-//! watermarks, `direct` in an allocation that finds nothing free; `oom` ends an address space when all that is in vain;
-//! `advice` is what madvise asks for.
+//! `scan_count` says how much of which LRU list is looked at, `shrink` looks at their old ends, `evict`
+//! unmaps what was not used, `dispose` frees or writes it; `laundry` frees what has been written; `let_go`
+//! is how one folio leaves reclaim's hands; `scan` is what a run has achieved. `kswapd` reclaims in the
+//! background between the watermarks, `direct` in an allocation that finds nothing free; `oom` ends an
+//! address space when all that is in vain; `advice` is what madvise asks for.
 //!
 //! Nothing here allocates from the heap, or needs a frame but one from the reserve for the counts
 //! of widely shared slots (`swap::area`). Sleeps; called with no spin lock held, possibly with
