@@ -23,6 +23,7 @@
 //!
 //! Locks: `Rank::Volume`, one per mounted volume, which sleeps, held over all reads and writes of metadata; not for reading
 //! a file, nor by faults on mappings of it. Everything sleeps.
+#![forbid(unsafe_code)]
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;

@@ -3,6 +3,8 @@
 //! Rules are a fixed table of atomics, so that [`BlockDevice::submit`] neither locks nor allocates. A
 //! request that meets a rule never reaches the disk: it completes with an error before `submit` returns.
 
+#![expect(unsafe_code, reason = "it is a device")]
+
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -3,6 +3,7 @@
 //!
 //! Everything here runs in threads and may sleep. The memory manager's rules of order are watched, not
 //! relied upon: a check that fails says what was wrong and what replays it.
+#![deny(unsafe_code)]
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;

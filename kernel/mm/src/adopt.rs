@@ -3,6 +3,11 @@
 //! The thread's adopted word holds the mm's id + 1; the scheduler hands it to [`crate::pt::tlb::switch_mm`]
 //! at each switch. A thread keeps a counted handle for as long as it has adopted. Takes no lock.
 
+#![expect(
+    unsafe_code,
+    reason = "the word by which the scheduler finds the address space"
+)]
+
 use crate::handle::MmRef;
 use crate::mm::by_id;
 use crate::pt::tlb;

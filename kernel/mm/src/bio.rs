@@ -3,6 +3,8 @@
 //! Submitting sleeps while the pool or the disk's queue is full, so no spin lock may be held.
 //! [`Pool::completed`] runs in interrupt context on any CPU and takes no lock but wait queues'.
 
+#![expect(unsafe_code, reason = "a frame is given to a device")]
+
 use crate::frame::flag;
 use crate::stats::{Event, count};
 use arch::Pfn;

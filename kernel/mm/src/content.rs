@@ -3,6 +3,8 @@
 //! The words are atomic, so that a racing access is a value and never undefined behaviour; which
 //! order counts, and under which lock, is the caller's. No locks, nothing sleeps.
 
+#![expect(unsafe_code, reason = "the words of a frame that a handle keeps")]
+
 use arch::Pfn;
 use arch::addr::WORDS;
 use core::sync::atomic::AtomicU64;

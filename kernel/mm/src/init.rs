@@ -1,5 +1,7 @@
 //! Power-on of the memory manager: memmap, zone, heap, upcalls. Boot CPU alone; nothing here sleeps.
 
+#![expect(unsafe_code, reason = "what firmware left is handed over once")]
+
 use crate::buddy::{self, Gfp};
 use crate::frame::{self, frame};
 use crate::stats::{self, Use};

@@ -46,6 +46,7 @@
 //! ```compile_fail,E0603
 //! fn forged(slot: u32) { mm::swap::free_entry(slot); }
 //! ```
+#![deny(unsafe_code)]
 #![feature(rust_cold_cc)]
 #![cfg_attr(target_os = "none", no_std)]
 

@@ -5,6 +5,8 @@
 //! Locks: `mmap_lock` shared for an address space; the folio lock and that of its reverse map for a
 //! folio. Sleeps.
 
+#![expect(unsafe_code, reason = "a reference counted under the lock of a list")]
+
 use crate::folio::{self, Folio, FolioGuard};
 use crate::frame::flag;
 use crate::lru;

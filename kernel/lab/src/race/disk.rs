@@ -10,6 +10,8 @@
 //!
 //! Locks: spinning leaves of its own, never held over a call. Never sleeps.
 
+#![expect(unsafe_code, reason = "it is a device")]
+
 mod places;
 
 use alloc::boxed::Box;

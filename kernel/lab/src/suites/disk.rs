@@ -1,6 +1,8 @@
 //! A swap disk that fails: no data is lost on write errors, and an unreadable page is an error for whoever
 //! needs it, and for nobody else. The data disk below the page cache: data, flushes, errors.
 
+#![expect(unsafe_code, reason = "frames are given to a device")]
+
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 

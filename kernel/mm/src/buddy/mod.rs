@@ -8,6 +8,8 @@
 //! want of memory: it takes a frame where the counts of slots that more address spaces share than a
 //! byte can count go on (`swap::area`).
 
+#![expect(unsafe_code, reason = "a frame number becomes an owned block again")]
+
 pub(crate) mod kswapd;
 pub mod pcp;
 #[cfg(feature = "lab")]

@@ -1,6 +1,8 @@
 //! Free-page poisoning: in debug builds a free frame is filled with a word that must still be there when
 //! the frame is handed out again. Takes no lock; the caller owns the frame.
 
+#![expect(unsafe_code, reason = "free frames are filled and looked at")]
+
 use crate::frame::frame;
 use arch::Pfn;
 

@@ -2,6 +2,8 @@
 //! an entry and a PMD as one likes, a reference without a holder, a wrong count, a gather that takes nothing out, a folio on no list, the swap
 //! area that comes and goes while the flusher is kept still. No locks of their own.
 
+#![expect(unsafe_code, reason = "frames looked at while nobody runs")]
+
 use crate::frame::{Folio, frame};
 use crate::handle::MmRef;
 use crate::lru;

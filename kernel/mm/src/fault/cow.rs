@@ -5,6 +5,8 @@
 //! everything else is copied. Pages of files are `file`'s to say. The reference count decides, not the mapcount: whoever else holds a
 //! reference may be reading (Linux commit 09854ba9, "mm: do_wp_page() simplification").
 
+#![expect(unsafe_code, reason = "a folio that a counted reference keeps")]
+
 use super::{Fault, Step, Stop};
 use crate::buddy::{self, Gfp, Page};
 use crate::content::{HasContent, Kept};

@@ -3,6 +3,8 @@
 //! Only what is clean, idle and known to nobody else goes. Locks: the folio's, then the file's `Rank::FileTree`. Reclaim's part
 //! never sleeps.
 
+#![expect(unsafe_code, reason = "a folio whose count is frozen is freed")]
+
 use super::writeback;
 use crate::folio::{self, FolioGuard};
 use crate::frame::flag;

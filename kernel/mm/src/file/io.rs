@@ -3,6 +3,8 @@
 //! Neighbours share a request, many are in flight. Submitting sleeps, so no spin lock may be held. [`done`] runs in
 //! interrupt context; it takes the file's `Rank::FileTree` and wait queues' locks.
 
+#![expect(unsafe_code, reason = "a folio that the cache keeps")]
+
 use crate::bio::{self, Pool, Whose};
 use crate::buddy::{self, Gfp};
 use crate::content::Kept;

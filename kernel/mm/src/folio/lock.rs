@@ -4,6 +4,8 @@
 //! It is a bit in the record, `Rank::FolioLock`. Its slow path sleeps; the explorer lets an actor go on
 //! only where it is free, so that none sleeps for it.
 
+#![expect(unsafe_code, reason = "a locked folio has content")]
+
 use super::Folio;
 use crate::content::HasContent;
 use crate::frame::flag;

@@ -3,6 +3,11 @@
 //! `lock` is the folio lock, `wait` what is waited for. The last [`put`](Folio::put) takes the folio
 //! off the LRU (`Rank::LruLock`) and frees it; it never sleeps.
 
+#![expect(
+    unsafe_code,
+    reason = "a counted reference becomes a value, and a folio an owned block"
+)]
+
 mod expected;
 mod lock;
 mod wait;

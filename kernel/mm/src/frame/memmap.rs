@@ -2,6 +2,8 @@
 //!
 //! It is put in place once, at boot, and stays. No lock is taken here, nothing sleeps.
 
+#![expect(unsafe_code, reason = "the table of all records")]
+
 use super::Frame;
 use arch::Pfn;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};

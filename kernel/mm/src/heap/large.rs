@@ -13,6 +13,8 @@
 //! tries it, so it may be done under any lock. The table of blocks is guarded by `Rank::Heap`,
 //! inside which nothing is done but looking at the table.
 
+#![expect(unsafe_code, reason = "memory that Rust keeps objects in")]
+
 use super::Growing;
 use crate::buddy::{self, Gfp, Page};
 use crate::stats::Use;

@@ -9,6 +9,8 @@
 //!
 //! The host's binaries use the host's allocator and never call [`init`].
 
+#![expect(unsafe_code, reason = "memory that Rust keeps objects in")]
+
 mod large;
 
 use crate::buddy::{self, Gfp};

@@ -4,6 +4,8 @@
 //! lock is taken, nothing is allocated and nothing sleeps; nodes are reserved before ([`Reserve`]) and go back after. The cache
 //! has one reference on each folio. A folio flag with a mark (DIRTY, WRITEBACK) changes with it under this lock.
 
+#![expect(unsafe_code, reason = "the reference of the cache")]
+
 use super::{File, file};
 use crate::arena::{Arena, NoObject, Slot};
 use crate::buddy::Page;

@@ -3,6 +3,8 @@
 //! A look without the lock that guards the cell, and every change, is a point; a look under the lock, or at an
 //! upper level, only touches. Takes no lock; which one the caller needs says [`super`].
 
+#![expect(unsafe_code, reason = "a page table is looked at as cells")]
+
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -14,6 +14,8 @@
 //! Adding takes no lock but a file's tree lock and runs under the PTL; [`Gather::flush`] runs with no spin lock held and
 //! interrupts on. Never sleeps, never allocates.
 
+#![expect(unsafe_code, reason = "the references of entries that are gone")]
+
 mod written;
 
 use crate::folio::Folio;

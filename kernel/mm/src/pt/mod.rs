@@ -10,6 +10,8 @@
 //! [`Changed`]): the caller then reads the PMD again. Nothing here sleeps, except that allocating a table may
 //! reclaim: no lock below `mmap_lock` may be held then.
 
+#![expect(unsafe_code, reason = "a page table becomes an owned block again")]
+
 mod cells;
 pub mod gather;
 mod locked;

@@ -3,6 +3,8 @@
 //!
 //! Requests run with preemption off and interrupts **on** (rule 6). The IPI handler takes no lock. Nothing sleeps.
 
+#![expect(unsafe_code, reason = "the root that the MMU walks")]
+
 use crate::knobs::{self, Knob};
 use crate::mm::{Mm, by_id};
 use crate::stats::{Event, count, count_n};

@@ -12,6 +12,8 @@
 //! on again. Each of those three waits for this CPU's acknowledgement before anybody can use the
 //! page another way.
 
+#![expect(unsafe_code, reason = "the reference that a lockless walk counted")]
+
 use super::{Pmd, PmdRef, tlb};
 use crate::content::HasContent;
 use crate::folio::{self, Folio};

@@ -7,6 +7,8 @@
 //!
 //! Locks: the list's (`Rank::LruLock`), alone; then the folio lock of one folio. Sleeps.
 
+#![expect(unsafe_code, reason = "the reference that the list keeps")]
+
 use super::let_go::{free_frozen, leave_file, put_back};
 use super::scan::Scan;
 use crate::file::Fate;

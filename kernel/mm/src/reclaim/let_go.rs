@@ -3,6 +3,8 @@
 //! The folio is locked (the guard is dropped here) and off the LRU; the caller's reference goes with it. Takes the file's
 //! tree lock, the swap cache's and the LRU's, one after the other. Never sleeps.
 
+#![expect(unsafe_code, reason = "a folio whose count is frozen is freed")]
+
 use crate::buddy::Page;
 use crate::file::{self, Fate};
 use crate::folio::{Folio, FolioGuard};

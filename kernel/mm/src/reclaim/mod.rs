@@ -11,6 +11,11 @@
 //! `mmap_lock`s held, so those are only tried. Folio locks are tried, too, except for folios that
 //! reclaim itself has in hand.
 
+#![cfg_attr(
+    feature = "lab",
+    expect(unsafe_code, reason = "the reference of an isolated folio")
+)]
+
 pub(crate) mod advice;
 mod direct;
 mod dispose;

@@ -4,6 +4,8 @@
 //! from the old end of that to `evict`. Locks: an LRU shard's while isolating; what `evict` takes. Sleeps for
 //! disk requests. No allocation.
 
+#![expect(unsafe_code, reason = "the reference of an isolated folio")]
+
 use super::evict::{Mercy, evict_folios};
 use super::laundry;
 use super::scan::{By, Scan};

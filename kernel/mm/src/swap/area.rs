@@ -11,6 +11,8 @@
 //! before it takes the entries of a widely shared folio out, from the reserve ([`Gfp::MEMALLOC`]):
 //! a frame for the counts of up to 256 pages that go.
 
+#![expect(unsafe_code, reason = "frames lent to the swap map")]
+
 use crate::buddy::{self, Gfp, Oom, Page};
 use crate::stats::Use;
 use algo::swapmap::{Cluster, Cursor, Left, MAX_COUNT, Pages, SlotState, SwapError, SwapMap};

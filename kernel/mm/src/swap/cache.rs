@@ -11,6 +11,8 @@
 //! Locks: `Rank::SwapCache`, one lock per shard of slots, so that a finder's reference and a remover's
 //! freeze exclude each other; it may be taken under a PTL. Never sleeps. Tables are allocated at swapon.
 
+#![expect(unsafe_code, reason = "the reference of the cache")]
+
 use super::area;
 use crate::folio::{self, Folio, FolioGuard};
 use crate::frame::flag;

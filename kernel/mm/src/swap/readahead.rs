@@ -5,6 +5,8 @@
 //! many pages read ahead were used ([`algo::readahead`]). Allocates frames (may reclaim with that `gfp`) and
 //! sleeps for requests: no lock inside `mmap_lock` may be held.
 
+#![expect(unsafe_code, reason = "the reference of a page becomes a folio's")]
+
 use super::io::{self, PageIo};
 use super::{area, cache};
 use crate::buddy::{self, Gfp, Oom};

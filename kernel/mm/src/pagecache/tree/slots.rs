@@ -4,6 +4,8 @@
 //! place: of a file while it is in the tree, anonymous while it is in the swap cache only. Locks: the tree's; the caller
 //! holds the folio's lock where there is one.
 
+#![expect(unsafe_code, reason = "the reference of the cache")]
+
 use super::{Cache, Entry, Pool, Reserve, SLOT, entry};
 use crate::folio::{self, Folio};
 use crate::stats::Use;
