@@ -106,8 +106,9 @@ pub fn cpus_known() {
 
 fn claim(start: Pfn, end: Pfn, usage: Use) {
     for pfn in start.0..end.0 {
-        frame(Pfn(pfn)).init_flags(0, 0, usage);
-        frame(Pfn(pfn)).init_refcount(1);
+        let record = frame(Pfn(pfn));
+        record.init_flags(0, 0, usage);
+        record.init_refcount(1);
     }
     stats::found_use(usage, u64::from(end.0 - start.0));
 }

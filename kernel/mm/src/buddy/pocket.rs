@@ -223,8 +223,8 @@ pub(crate) fn for_each_used(mut f: impl FnMut(Pfn)) {
 
 /// Makes a frame that is in use a free one, whoever still refers to it: nobody will go on.
 pub(crate) fn seize(pfn: Pfn) {
-    let f = frame(pfn);
-    lru::remove(Folio::of(pfn));
+    let f = Folio::of(pfn);
+    lru::remove(f);
     move_use(f.usage(), Use::Pcp, 1);
     f.init_refcount(0);
     f.init_mapcount(0);

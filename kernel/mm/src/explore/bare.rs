@@ -71,10 +71,11 @@ pub fn set_flags(pfn: Pfn, bits: u32) {
 
 /// Takes a folio that somebody refers to off its LRU list, or puts it back.
 pub fn set_listed(pfn: Pfn, listed: bool) {
+    let folio = Folio::of(pfn);
     if listed {
-        lru::add(Folio::of(pfn), false);
+        lru::add(folio, false);
     } else {
-        lru::remove(Folio::of(pfn));
+        lru::remove(folio);
     }
 }
 
