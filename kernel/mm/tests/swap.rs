@@ -343,6 +343,26 @@ fn swapoff_fails_cleanly_without_memory() {
     });
 }
 
+#[test]
+fn an_area_that_cannot_be_taken_away_goes_on_being_used() {
+    on_machine(|| {
+        let mm = space(40);
+        let _adopted = mm.adopt();
+        fill(40, 8);
+        page_out(&mm, 20);
+        inject(Op::Read, FaultKind::Error, false);
+        assert_eq!(
+            mm::ops::swapoff::swapoff(),
+            Err(swap::SwapOpError::Io),
+            "what is on the disk cannot be read"
+        );
+        simctl::swap_disk().clear_faults();
+        page_out(&mm, 40);
+        assert_eq!(mm.swap_entries.get(), 40, "no slot was to be had");
+        verify(0..40, 8);
+    });
+}
+
 /// Reclaim asks for slots all the time: none that the header rules out may be handed out, not even
 /// while the area is being opened or taken away.
 #[test]

@@ -10,7 +10,7 @@ use crate::lru;
 use crate::mm::Mm;
 use crate::ops::swapoff::swapoff_at_once;
 use crate::pt::{self, gather::Gather};
-use crate::swap::{SwapOpError, swapon_at_once};
+use crate::swap::{SwapOpError, area, swapon_at_once};
 use crate::vma::set::VmaSet;
 use arch::addr::WORDS;
 use arch::block::BlockDevice;
@@ -85,6 +85,11 @@ pub fn set_listed(pfn: Pfn, listed: bool) {
 /// As [`crate::swap::swapon`].
 pub fn swapon(disk: &'static dyn BlockDevice) -> Result<(), SwapOpError> {
     swapon_at_once(disk).map(drop)
+}
+
+/// A swapoff that waits for others looks again: an operation of theirs is over, whatever it had in hand.
+pub fn look_again() {
+    area::note_change();
 }
 
 /// The calling thread, which keeps the flusher still, ends swapping.

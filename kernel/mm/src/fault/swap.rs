@@ -80,6 +80,10 @@ impl Fault<'_> {
             return Ok(Outcome::Unreadable { own });
         }
         let Some(mut pte) = self.lock_same(entry) else {
+            drop(guard);
+            drop(folio);
+            // A sweep of the swap cache can take it now.
+            area::note_change();
             return retry;
         };
         self.map_swapped(&mut pte, &guard, slot);

@@ -44,6 +44,7 @@ pub(super) static RANDOM_ALL: Play = Play {
         let mut actor = Actor::new(stage, me);
         for n in 0..actor.dice.u32(1..=LENGTH) {
             actor.act(1000 * (me as u64 + 1) + u64::from(n));
+            mm::explore::look_again();
         }
     },
     ..Play::NEW
