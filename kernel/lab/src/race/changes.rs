@@ -3,8 +3,6 @@
 //!
 //! Locks: the stage's, for moments. Sleeps where the operation does.
 
-use alloc::vec::Vec;
-
 use arch::{PAGE_SHIFT, VirtAddr};
 use mm::{MmError, MmRef};
 use sync::point::{self, AccessKind};
@@ -101,23 +99,18 @@ impl Stage {
     }
 
     /// The private copies of a file from page `first` of it on begin to go.
-    pub(super) fn giving_copies_up(&self, file: usize, first: u32) -> Vec<(u32, Token)> {
+    pub(super) fn giving_copies_up(&self, file: usize, first: u32) -> Token {
         let mut model = self.model();
-        let pages = model.private_pages(file, first);
-        let begin = |pages: Pages| {
-            point::touch(AccessKind::Write, || space_object(pages.mm));
-            (pages.mm, model.begin_fresh(pages, Fresh::Same))
-        };
-        pages.into_iter().map(begin).collect()
+        touch_spaces(&model.private_pages(file, first));
+        model.begin_cut(file, first)
     }
 
     /// They are gone. Where it failed, perhaps: a file that was to be shorter is, and one that was to grow is not.
-    pub(super) fn gave_up(&self, copies: Vec<(u32, Token)>, done: bool) {
+    pub(super) fn gave_up(&self, (file, first): (usize, u32), token: &Token, done: bool) {
         let ended = if done { Ended::Done } else { Ended::Perhaps };
-        for (mm, token) in copies {
-            point::touch(AccessKind::Write, || space_object(mm));
-            self.model().finish(&token, ended);
-        }
+        let mut model = self.model();
+        touch_spaces(&model.private_pages(file, first));
+        model.finish(token, ended);
     }
 
     /// A copy of `space` is made. What it holds is known as far as nobody stored meanwhile. `None` when it fails.
@@ -149,5 +142,12 @@ fn pages_at(space: &MmRef, va: VirtAddr, n: u64) -> Pages {
         mm: space.id(),
         first: va.0 >> PAGE_SHIFT,
         n,
+    }
+}
+
+/// The running actor changes what is known of these.
+fn touch_spaces(pages: &[Pages]) {
+    for pages in pages {
+        point::touch(AccessKind::Write, || space_object(pages.mm));
     }
 }

@@ -331,7 +331,8 @@ impl Stage {
             [old] => size.min(old),
             _ => size,
         };
-        let copies = self.giving_copies_up(file, size.div_ceil(PAGE_SIZE) as u32);
+        let first = size.div_ceil(PAGE_SIZE) as u32;
+        let copies = self.giving_copies_up(file, first);
         let done = self.changing(
             Change {
                 file,
@@ -342,7 +343,7 @@ impl Stage {
             },
             || self.file(file).truncate(size),
         );
-        self.gave_up(copies, done.is_ok());
+        self.gave_up((file, first), &copies, done.is_ok());
         done
     }
 

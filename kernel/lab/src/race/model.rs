@@ -193,7 +193,7 @@ impl Model {
                         all.extend(there.map(|s| s.advanced(from.beyond)));
                     }
                 }
-                Kind::Free | Kind::Fork => {}
+                Kind::Free | Kind::Fork | Kind::Cut(..) => {}
             }
         }
         if self.grows.contains(&page) {
@@ -208,6 +208,23 @@ impl Model {
         all
     }
 
+    /// What the page shows is a private copy that may just go.
+    fn is_being_cut(&self, mm: u32, page: u64) -> bool {
+        let cuts = self.under_way.iter().filter_map(|op| match op.kind {
+            Kind::Cut(file, first) => Some((file, first)),
+            _ => None,
+        });
+        let mut cuts = cuts.peekable();
+        if cuts.peek().is_none() {
+            return false;
+        }
+        let shown = self.shown(mm, page);
+        cuts.any(|(file, first)| {
+            let goes = |s: &Shown| matches!(s, Shown::Private(f, n) if *f == file && *n >= first);
+            shown.iter().any(goes)
+        })
+    }
+
     /// The same without what is under way.
     fn settled(&self, mm: u32, page: u64) -> Vec<Shown> {
         match self.page(mm, page) {
@@ -220,6 +237,9 @@ impl Model {
     fn values(&self, mm: u32, va: u64) -> Vec<Value> {
         let page = page_of(va);
         let mut all = self.stored(mm, va);
+        if self.is_being_cut(mm, page) {
+            all.push(Value::Base);
+        }
         for op in self.ops(mm, page) {
             match op.kind {
                 Kind::Fresh(_) => all.push(Value::Base),
@@ -237,7 +257,7 @@ impl Model {
                         all.extend(cell.iter().flat_map(|c| c.word.become_since(op.since)));
                     }
                 }
-                Kind::Free | Kind::Fork => {}
+                Kind::Free | Kind::Fork | Kind::Cut(..) => {}
             }
         }
         all
@@ -394,7 +414,7 @@ impl Model {
         let two = self
             .ops(mm, page)
             .any(|op| matches!(op.kind, Kind::Fresh(_) | Kind::Move(_)));
-        let before = if two || !is_sure {
+        let before = if two || !is_sure || self.is_being_cut(mm, page) {
             Before::MayLast
         } else {
             Before::Over
@@ -422,7 +442,8 @@ impl Model {
     /// A load found `value` in the word, as it may: what else it might have been it is not.
     pub(super) fn seen(&mut self, files: &mut Files, mm: u32, va: u64, value: u64) {
         let page = page_of(va);
-        if self.is_unknown(mm, page) || self.ops(mm, page).next().is_some() {
+        let is_moving = self.ops(mm, page).next().is_some() || self.is_being_cut(mm, page);
+        if is_moving || self.is_unknown(mm, page) {
             return;
         }
         let at = self.tick();

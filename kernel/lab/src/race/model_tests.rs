@@ -109,13 +109,31 @@ fn what_failed_has_given_nothing_up() {
     assert_eq!(w.may_be(HERE), [1]);
 }
 
+/// A page that shows a file's, of which a copy was made.
+fn with_a_copy() -> World {
+    let mut w = World::new();
+    let map = w.m.begin_fresh(pages(HERE, 1), Fresh::Private(0, 3));
+    w.m.finish(&map, Ended::Done);
+    w.store(HERE, 1);
+    w
+}
+
 #[test]
 fn what_may_have_failed_has_given_all_up_or_nothing() {
-    let mut w = World::new();
-    w.store(HERE, 1);
-    let token = w.m.begin_fresh(pages(HERE, 1), Fresh::Same);
-    w.m.finish(&token, Ended::Perhaps);
-    assert_eq!(w.may_be(HERE), [0, 1]);
+    for (ended, then) in [
+        (Ended::Done, vec![0]),
+        (Ended::Perhaps, vec![0, 1]),
+        (Ended::Failed, vec![1]),
+    ] {
+        let mut w = with_a_copy();
+        let cut = w.m.begin_cut(0, 3);
+        w.m.finish(&cut, ended);
+        assert_eq!(w.may_be(HERE), then, "{ended:?}");
+    }
+    let mut w = with_a_copy();
+    let behind = w.m.begin_cut(0, 4);
+    w.m.finish(&behind, Ended::Done);
+    assert_eq!(w.may_be(HERE), [1]);
 }
 
 #[test]
@@ -209,32 +227,37 @@ fn what_is_stored_at_the_new_place_is_found_at_the_old_one_until_the_move_is_ove
 
 #[test]
 fn copies_of_a_file_are_given_up_where_they_are_moved_to() {
-    let mut w = World::new();
-    let map = w.m.begin_fresh(pages(HERE, 1), Fresh::Private(0, 3));
-    w.m.finish(&map, Ended::Done);
-    w.store(HERE, 1);
     // The move begins first, or what cuts the file off does.
-    for truncate_first in [false, true] {
-        let begin_move = |w: &mut World| w.m.begin_move(pages(HERE, 1), pages(THERE, 1));
-        let early = truncate_first.then(|| w.m.begin_fresh(pages(HERE, 1), Fresh::Same));
-        let moving = begin_move(&mut w);
-        let copies = w.m.private_pages(0, 3);
-        if early.is_none() {
-            assert!(copies.contains(&pages(THERE, 1)), "{copies:?}");
-        }
-        let late = early
-            .is_none()
-            .then(|| w.m.begin_fresh(pages(THERE, 1), Fresh::Same));
+    for cut_first in [false, true] {
+        let mut w = with_a_copy();
+        let early = cut_first.then(|| w.m.begin_cut(0, 3));
+        let moving = w.m.begin_move(pages(HERE, 1), pages(THERE, 1));
+        let cut = early.unwrap_or_else(|| w.m.begin_cut(0, 3));
         w.m.finish(&moving, Ended::Done);
         w.store(THERE, 2);
         assert_eq!(w.may_be(THERE), [0, 1, 2]);
-        early
-            .iter()
-            .chain(&late)
-            .for_each(|t| w.m.finish(t, Ended::Done));
-        let back = w.m.begin_move(pages(THERE, 1), pages(HERE, 1));
-        w.m.finish(&back, Ended::Done);
+        w.m.finish(&cut, Ended::Done);
+        assert!(w.may_be(THERE).contains(&0));
+        w.store(THERE, 4);
+        assert_eq!(w.may_be(THERE), [4]);
     }
+}
+
+#[test]
+fn copies_are_given_up_that_come_about_while_a_file_is_cut_off() {
+    let mut w = with_a_copy();
+    let cut = w.m.begin_cut(0, 3);
+    let map = w.m.begin_fresh(pages(THERE, 1), Fresh::Private(0, 3));
+    w.m.finish(&map, Ended::Done);
+    w.store(THERE, 2);
+    let fork = w.m.begin_fork(MM);
+    w.m.finish_fork(&fork, CHILD);
+    w.m.finish(&cut, Ended::Done);
+    assert_eq!((w.may_be(HERE), w.may_be(THERE)), (vec![0], vec![0, 2]));
+    assert_eq!(
+        (w.of(CHILD, HERE), w.of(CHILD, THERE)),
+        (vec![0, 1], vec![0, 2])
+    );
 }
 
 #[test]

@@ -42,13 +42,8 @@ impl Model {
     }
 
     fn end(&mut self, token: &Token) -> Op {
-        self.take(token).expect("it was begun")
-    }
-
-    /// What was begun under that name, a part at a time.
-    fn take(&mut self, token: &Token) -> Option<Op> {
-        let n = self.under_way.iter().position(|op| op.id == token.0)?;
-        Some(self.under_way.remove(n))
+        let n = self.under_way.iter().position(|op| op.id == token.0);
+        self.under_way.remove(n.expect("it was begun"))
     }
 
     /// The pages begin to be given up, for `fresh` ones.
@@ -67,23 +62,41 @@ impl Model {
 
     /// The pages begin to be moved to `to`; of none it is a second mapping.
     pub(in crate::race) fn begin_move(&mut self, from: Pages, to: Pages) -> Token {
-        self.follow(from, to);
         self.begin(Kind::Move(to), from)
     }
 
-    /// What cuts a file off finds the private copies where they are moved to, as well.
-    fn follow(&mut self, from: Pages, to: Pages) {
-        let giving_up = |op: &&Op| op.kind == Kind::Fresh(Fresh::Same);
-        let there = |op: &Op| {
-            let pages = op.pages.moved(from, to)?;
-            Some(Op {
-                pages,
-                ..op.clone()
-            })
+    /// The private copies of `file` from page `first` of it on begin to go, also those that come about or
+    /// are moved meanwhile.
+    pub(in crate::race) fn begin_cut(&mut self, file: usize, first: u32) -> Token {
+        let nowhere = Pages {
+            mm: u32::MAX,
+            first: 0,
+            n: 0,
         };
-        let ops = self.under_way.iter().filter(giving_up);
-        let there: Vec<Op> = ops.filter_map(there).collect();
-        self.under_way.extend(there);
+        let copies = self.private_pages(file, first);
+        let token = self.begin(Kind::Cut(file, first), nowhere);
+        if let Some(op) = self.under_way.last_mut() {
+            op.moved = copies;
+        }
+        token
+    }
+
+    /// The copies are gone that were there at the beginning; others may be.
+    fn cut(&mut self, op: &Op, ended: Ended, at: Moment) {
+        let Kind::Cut(file, first) = op.kind else {
+            return;
+        };
+        for pages in self.private_pages(file, first) {
+            let cells = self.cells.iter_mut();
+            cells
+                .filter(|c| pages.has(c.mm, page_of(c.va)))
+                .for_each(|c| c.word.add(Value::Base, at));
+        }
+        if ended == Ended::Done {
+            for pages in &op.moved {
+                self.anew(*pages, Fresh::Same, op.since, at);
+            }
+        }
     }
 
     /// A copy of `mm` begins to be made.
@@ -94,17 +107,7 @@ impl Model {
     /// What was begun is over.
     pub(in crate::race) fn finish(&mut self, token: &Token, ended: Ended) {
         let at = self.tick();
-        let mut ended = ended;
-        while let Some(op) = self.take(token) {
-            self.finish_op(op, ended, at);
-            if ended == Ended::Done {
-                // The others are where the pages may have been moved to.
-                ended = Ended::Perhaps;
-            }
-        }
-    }
-
-    fn finish_op(&mut self, op: Op, ended: Ended, at: Moment) {
+        let op = self.end(token);
         if let Kind::Move(to) = op.kind {
             let mm = op.pages.mm;
             let forks = self.under_way.iter_mut();
@@ -121,12 +124,6 @@ impl Model {
             return;
         }
         match op.kind {
-            Kind::Fresh(_) if ended == Ended::Perhaps => {
-                let cells = self.cells.iter_mut();
-                cells
-                    .filter(|c| op.pages.has(c.mm, page_of(c.va)))
-                    .for_each(|c| c.word.add(Value::Base, at));
-            }
             Kind::Fresh(fresh) => self.anew(op.pages, fresh, op.since, at),
             Kind::Free => {
                 for page in op.pages.first..op.pages.first + op.pages.n {
@@ -135,6 +132,7 @@ impl Model {
                 }
             }
             Kind::Move(to) => self.moved(op.pages, to, op.since, at),
+            Kind::Cut(..) => self.cut(&op, ended, at),
             Kind::Fork => {}
         }
     }
@@ -299,18 +297,11 @@ impl Model {
             all.iter()
                 .any(|s| matches!(s, Shown::Private(f, n) if *f == file && *n >= first))
         };
-        let mut pages: Vec<(u32, u64)> = Vec::new();
-        for p in self.pages.iter().filter(shows) {
-            let moves = self
-                .under_way
-                .iter()
-                .filter_map(|op| op.moves_to(p.mm, p.page));
-            pages.push((p.mm, p.page));
-            pages.extend(moves.map(|to| (p.mm, to)));
-        }
-        pages.sort_unstable();
-        pages.dedup();
-        let one = |(mm, first)| Pages { mm, first, n: 1 };
-        pages.into_iter().map(one).collect()
+        let one = |p: &Page| Pages {
+            mm: p.mm,
+            first: p.page,
+            n: 1,
+        };
+        self.pages.iter().filter(shows).map(one).collect()
     }
 }

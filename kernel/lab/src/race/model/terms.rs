@@ -97,6 +97,8 @@ pub(super) enum Kind {
     /// To these pages.
     Move(Pages),
     Fork,
+    /// The private copies of this file go from this page of it on, wherever they are.
+    Cut(usize, u32),
 }
 
 /// Something that takes time, under way.
@@ -108,14 +110,14 @@ pub(super) struct Op {
     pub(super) since: Moment,
     /// Another move in the address space was under way meanwhile: which came first is not known.
     pub(super) met: bool,
-    /// Of a fork: what was moved meanwhile.
+    /// Of a fork: what was moved meanwhile. Of a cut: where the copies were when it began.
     pub(super) moved: Vec<Pages>,
 }
 
 impl Op {
     pub(super) fn has(&self, mm: u32, page: u64) -> bool {
         match self.kind {
-            Kind::Fork => false,
+            Kind::Fork | Kind::Cut(..) => false,
             Kind::Move(to) => self.pages.has(mm, page) || to.has(mm, page),
             Kind::Fresh(_) | Kind::Free => self.pages.has(mm, page),
         }
