@@ -138,7 +138,12 @@ impl Op {
             .filter(|o| o.change.file == self.change.file && o.is_under_way_at(end))
             .collect();
         let found = closed(at, word.now().collect(), &meanwhile);
+        // Before others that came after it and are over already.
+        let at_first: Vec<u64> = word.since(self.since).collect();
         word.changed(self.since, end, before, |old| self.change.of(at, old));
+        for old in at_first {
+            word.was(self.change.of(at, old), end);
+        }
         for old in found {
             word.add(self.change.of(at, old), end);
         }

@@ -104,3 +104,19 @@ fn a_word_that_is_heard_of_late_has_been_changed_as_well() {
     edges.dedup();
     assert_eq!(edges, [0, 1, 2, 3, 4, 511]);
 }
+
+#[test]
+fn a_copy_may_be_of_the_time_between_two_writes_of_which_the_later_began_first() {
+    let mut f = Files::new();
+    f.begin_with(WORD, 0x1111_2222_3333_4444);
+    let upper = WORD.at + 4..WORD.at + 12;
+    let lower = WORD.at - 4..WORD.at + 4;
+    let first = f.begin(change(upper.clone(), Some(0x5555_6666), false));
+    let second = f.begin(change(lower.clone(), Some(0x7777_8888_0000_0000), false));
+    f.finish(&second, lower, Wrote::All);
+    f.finish(&first, upper, Wrote::All);
+    assert!(values(&f).contains(&0x5555_6666_7777_8888));
+    let ever = |value| f.ever(WORD, value);
+    assert!(ever(0x5555_6666_3333_4444) && ever(0x1111_2222_7777_8888));
+    assert!(!ever(0x5555_6666_3333_8888));
+}

@@ -71,6 +71,15 @@ impl<T: Copy + PartialEq> Maybe<T> {
         });
     }
 
+    /// It may have been `is` for a moment before `at`.
+    pub(super) fn was(&mut self, is: T, at: Moment) {
+        self.0.push(Held {
+            is,
+            born: at,
+            gone: Some(at),
+        });
+    }
+
     fn end_all(&mut self, at: Moment, mut which: impl FnMut(T, Moment) -> bool) {
         let live = self.0.iter_mut().filter(|h| h.gone.is_none());
         for h in live.filter(|h| which(h.is, h.born)) {
@@ -133,6 +142,15 @@ mod tests {
         let mut all: Vec<u32> = m.now().collect();
         all.sort_unstable();
         all
+    }
+
+    #[test]
+    fn what_it_was_for_a_moment_is_known_to_those_who_began_before() {
+        let mut m = Maybe::new(1);
+        m.was(2, 5);
+        assert_eq!(now(&m), [1]);
+        assert_eq!(m.since(5).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(m.since(6).collect::<Vec<_>>(), [1]);
     }
 
     #[test]
