@@ -1,5 +1,5 @@
-//! Frame numbers, physical and virtual addresses: three types that do not mix. And the geometry of page
-//! tables: how many entries a table has, and how much each maps.
+//! Frame numbers, physical and virtual addresses: three types that do not mix. And the geometry of
+//! page tables: how many entries a table has, and how much each maps.
 //!
 //! The feature `small-tables`, of the simulated machine only, gives PTE and PMD tables 8 entries in
 //! place of 512: a huge page has 8 pages, and what is to be known of it is explored at small cost.
@@ -20,8 +20,8 @@ const UPPER_BITS: u32 = 9;
 /// Index bits of PTE and PMD tables.
 const LOWER_BITS: u32 = if cfg!(feature = "small-tables") { 3 } else { 9 };
 
-/// log2 of the bytes that one entry of a table of `level` maps (0 = PTE, 1 = PMD, 2 = PUD, 3 = PGD; 4: log2 of
-/// the whole space).
+/// log2 of the bytes that one entry of a table of `level` maps (0 = PTE, 1 = PMD, 2 = PUD, 3 = PGD;
+/// 4: log2 of the whole space).
 #[inline]
 pub const fn shift(level: u32) -> u32 {
     if LOWER_BITS == UPPER_BITS || level <= 2 {
@@ -48,8 +48,8 @@ pub const PUD_SIZE: u64 = span(2);
 pub const PGD_SIZE: u64 = span(3);
 /// log2 of the pages that one PMD entry maps.
 pub const HPAGE_PMD_ORDER: u8 = LOWER_BITS as u8;
-/// First address above the user half. At most 16 TiB, so that a page index fits 32 bits, and at most the
-/// lower half of the space.
+/// First address above the user half. At most 16 TiB, so that a page index fits 32 bits, and at
+/// most the lower half of the space.
 pub const USER_TOP: u64 = if shift(4) > 44 { 1 << 44 } else { span(4) / 2 };
 /// Lowest address that may be mapped: the first 64 KiB stay empty, so that a null pointer faults.
 pub const USER_MIN: u64 = 0x1_0000;

@@ -1,12 +1,14 @@
 //! The LRU lists: active and inactive, of anonymous and of file folios, sharded.
 //!
-//! A folio belongs to the shard of the CPU that first mapped it (or read it from a file), so that faults on different CPUs share
-//! no lock. Reclaim goes round the shards. Locks: `Rank::LruLock` of one shard; nothing inside. Never
-//! sleeps. A folio with the LRU flag is on the list that its ACTIVE and SWAPBACKED flags name, in the shard it names;
-//! all three flags change under the shard's lock while it is listed.
+//! A folio belongs to the shard of the CPU that first mapped it (or read it from a file), so that
+//! faults on different CPUs share no lock. Reclaim goes round the shards. Locks: `Rank::LruLock` of
+//! one shard; nothing inside. Never sleeps. A folio with the LRU flag is on the list that its
+//! ACTIVE and SWAPBACKED flags name, in the shard it names; all three flags change under the
+//! shard's lock while it is listed.
 //!
-//! The age of the lists is the number of folios that left them by eviction or were moved to an active one: the difference
-//! between two moments is how far an inactive folio has moved towards its eviction (see `workingset`).
+//! The age of the lists is the number of folios that left them by eviction or were moved to an
+//! active one: the difference between two moments is how far an inactive folio has moved towards
+//! its eviction (see `workingset`).
 
 use crate::frame::{Folio, FrameLinks, flag};
 use algo::list::List;
@@ -161,8 +163,8 @@ impl Lists {
         self.list(was).remove(&FrameLinks, folio.pfn().0);
         true
     }
-    /// Takes the oldest folio off a list, with a reference for the caller. A folio that is just being
-    /// freed is put back at the young end and `Err` says so.
+    /// Takes the oldest folio off a list, with a reference for the caller. A folio that is just
+    /// being freed is put back at the young end and `Err` says so.
     ///
     /// # Errors
     /// `Err(())`: the oldest folio could not be had, look at the next.
@@ -250,8 +252,8 @@ pub(crate) fn sign_used(folio: Folio) {
     folio.set(sign);
 }
 
-/// Makes a listed folio one that reclaim may drop without writing it: inactive, not SWAPBACKED. False when
-/// it is on no list. Under the folio lock.
+/// Makes a listed folio one that reclaim may drop without writing it: inactive, not SWAPBACKED.
+/// False when it is on no list. Under the folio lock.
 pub(crate) fn make_lazy(folio: Folio) -> bool {
     let mut lists = lock(folio.shard());
     if !lists.del(folio) {

@@ -1,5 +1,5 @@
-//! What actors do to address spaces, as far as the stage has to know: what gives pages up, maps something else, moves, copies.
-//! Each is told when it begins and when it has returned.
+//! What actors do to address spaces, as far as the stage has to know: what gives pages up, maps
+//! something else, moves, copies. Each is told when it begins and when it has returned.
 //!
 //! Locks: the stage's, for moments. Sleeps where the operation does.
 
@@ -17,8 +17,8 @@ impl Stage {
         self.model().set_grows(first..first + pages);
     }
 
-    /// The pages at `va` of `space` are given up with `op`: they show what they showed, anew. Others may store there
-    /// meanwhile; what was there before does not come back afterwards.
+    /// The pages at `va` of `space` are given up with `op`: they show what they showed, anew.
+    /// Others may store there meanwhile; what was there before does not come back afterwards.
     ///
     /// # Errors
     /// What `op` says: of all but [`MmError::NotMapped`] it is believed that nothing was given up.
@@ -48,7 +48,8 @@ impl Stage {
         self.taking_time(space, |m| m.begin_fresh(pages, fresh), op)
     }
 
-    /// The content of the pages at `va` of `space` may be dropped from now on until they are stored to, says `op`.
+    /// The content of the pages at `va` of `space` may be dropped from now on until they are stored
+    /// to, says `op`.
     ///
     /// # Errors
     /// As [`Stage::giving_up`].
@@ -63,8 +64,8 @@ impl Stage {
         self.taking_time(space, |m| m.begin_free(pages), op)
     }
 
-    /// `old` pages at `va` of `space` become `new` pages at `to`, which may be the same place; of none, which is a second
-    /// mapping, the old ones stay.
+    /// `old` pages at `va` of `space` become `new` pages at `to`, which may be the same place; of
+    /// none, which is a second mapping, the old ones stay.
     ///
     /// # Errors
     /// As [`Stage::giving_up`].
@@ -105,7 +106,8 @@ impl Stage {
         model.begin_cut(file, first)
     }
 
-    /// They are gone. Where it failed, perhaps: a file that was to be shorter is, and one that was to grow is not.
+    /// They are gone. Where it failed, perhaps: a file that was to be shorter is, and one that was
+    /// to grow is not.
     pub(super) fn gave_up(&self, (file, first): (usize, u32), token: &Token, done: bool) {
         let ended = if done { Ended::Done } else { Ended::Perhaps };
         let mut model = self.model();
@@ -113,7 +115,8 @@ impl Stage {
         model.finish(token, ended);
     }
 
-    /// A copy of `space` is made. What it holds is known as far as nobody stored meanwhile. `None` when it fails.
+    /// A copy of `space` is made. What it holds is known as far as nobody stored meanwhile. `None`
+    /// when it fails.
     pub fn forking(&self, space: &MmRef) -> Option<MmRef> {
         let object = || space_object(space.id());
         point::touch(AccessKind::Write, object);

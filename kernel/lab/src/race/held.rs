@@ -1,8 +1,9 @@
 //! What something may be, as far as it is known from what was done to it and when.
 //!
-//! A step changes it at once; an operation changes it at some moment between its beginning and its end. So there may be
-//! several things that it is, until a later change or a look tells them apart. What it was is remembered with the moment at
-//! which that was over: who began earlier may have seen it.
+//! A step changes it at once; an operation changes it at some moment between its beginning and its
+//! end. So there may be several things that it is, until a later change or a look tells them apart.
+//! What it was is remembered with the moment at which that was over: who began earlier may have
+//! seen it.
 //!
 //! Pure: no lock, never sleeps.
 
@@ -95,7 +96,8 @@ impl<T: Copy + PartialEq> Maybe<T> {
         self.add(is, at);
     }
 
-    /// An operation that began at `begin` is over at `at`: what it was before has become what `change` says, in between.
+    /// An operation that began at `begin` is over at `at`: what it was before has become what
+    /// `change` says, in between.
     pub(super) fn changed(
         &mut self,
         begin: Moment,

@@ -1,9 +1,10 @@
 //! What memory must hold: of each word what it may be, of each page what it shows.
 //!
-//! A word that nobody stored to is what its page is by itself: zero, or what the file has. A store is a step. What takes
-//! time (giving pages up, mapping something else, moving, a fork) has a beginning and an end: in between each page may be
-//! what it was or what it becomes, and while there are two of it a store may go to the one that is lost. Afterwards there
-//! is one of it again, and what was there before the beginning does not come back.
+//! A word that nobody stored to is what its page is by itself: zero, or what the file has. A store
+//! is a step. What takes time (giving pages up, mapping something else, moving, a fork) has a
+//! beginning and an end: in between each page may be what it was or what it becomes, and while
+//! there are two of it a store may go to the one that is lost. Afterwards there is one of it again,
+//! and what was there before the beginning does not come back.
 //!
 //! Pure: no lock, never sleeps.
 
@@ -32,8 +33,8 @@ struct Cell {
     mm: u32,
     va: u64,
     word: Maybe<Value>,
-    /// It was stored to while its page was being made free to take: that may have been dropped before,
-    /// and not since.
+    /// It was stored to while its page was being made free to take: that may have been dropped
+    /// before, and not since.
     met_free: bool,
 }
 
@@ -343,8 +344,9 @@ impl Model {
         of_file.collect()
     }
 
-    /// The first word of the page that is not as it should be: its address and what it holds. `of` are its words by
-    /// number. All are looked at that are known or may be no more than zero, of others some.
+    /// The first word of the page that is not as it should be: its address and what it holds. `of`
+    /// are its words by number. All are looked at that are known or may be no more than zero, of
+    /// others some.
     pub(super) fn wrong_in_page(
         &self,
         files: &Files,
@@ -428,7 +430,8 @@ impl Model {
         }
     }
 
-    /// The page of `va`, which could be dropped, is stored to there: it is kept, if it was not dropped before.
+    /// The page of `va`, which could be dropped, is stored to there: it is kept, if it was not
+    /// dropped before.
     fn no_longer_lazy(&mut self, mm: u32, va: u64, at: Moment) {
         let page = page_of(va);
         self.page_mut(mm, page)

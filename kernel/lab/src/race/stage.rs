@@ -1,9 +1,12 @@
-//! What the actors of a scenario share: address spaces, words of their own, and what was stored where.
+//! What the actors of a scenario share: address spaces, words of their own, and what was stored
+//! where.
 //!
-//! Every store of an actor is remembered by address space and address, so that every load, and the state at the end, can
-//! be held against it: memory that nobody gave up holds what was last stored to it.
+//! Every store of an actor is remembered by address space and address, so that every load, and the
+//! state at the end, can be held against it: memory that nobody gave up holds what was last stored
+//! to it.
 //!
-//! Locks: spinning leaves of its own that no actor is stopped in. Never sleeps, except for the fault of an access.
+//! Locks: spinning leaves of its own that no actor is stopped in. Never sleeps, except for the
+//! fault of an access.
 
 use alloc::format;
 use alloc::string::String;
@@ -28,7 +31,8 @@ pub const SPACES: usize = 8;
 /// Words that a scenario may use as it likes.
 pub const WORDS: usize = 16;
 
-/// A handle on an address space of the stage. That it is taken and given back is no part of what is explored.
+/// A handle on an address space of the stage. That it is taken and given back is no part of what is
+/// explored.
 pub struct Space(Option<MmRef>);
 
 impl Deref for Space {
@@ -111,8 +115,8 @@ impl Stage {
         self.seed.store(seed, Ordering::Relaxed);
     }
 
-    /// A word of the scenario's own; 0 at the start of each run. An actor has to say that it touches it: see
-    /// [`Stage::get`] and [`Stage::set`], which do.
+    /// A word of the scenario's own; 0 at the start of each run. An actor has to say that it
+    /// touches it: see [`Stage::get`] and [`Stage::set`], which do.
     pub fn word(&self, i: usize) -> &AtomicU64 {
         &self.words[i]
     }
@@ -147,7 +151,8 @@ impl Stage {
         ENGINE.is_ending()
     }
 
-    /// Before a run: the space at place `i` holds `value` at `va`, by the fault path, but in nobody's TLB.
+    /// Before a run: the space at place `i` holds `value` at `va`, by the fault path, but in
+    /// nobody's TLB.
     ///
     /// # Errors
     /// [`MmError::NotMapped`] when the fault fails.
@@ -186,7 +191,8 @@ impl Stage {
         self.frame_of(i, va)
     }
 
-    /// The word at `va` in the space at place `i`, wherever it is: no access of an actor, but a look from outside.
+    /// The word at `va` in the space at place `i`, wherever it is: no access of an actor, but a
+    /// look from outside.
     pub fn peek(&self, i: usize, va: VirtAddr) -> Option<u64> {
         let space = self.try_space(i)?;
         let _quiet = Quiet::begin();
@@ -198,7 +204,8 @@ impl Stage {
         oracles::word_at(&space, va)
     }
 
-    /// Takes the space at place `i` off the stage: the caller's is its last handle but for those of threads in it.
+    /// Takes the space at place `i` off the stage: the caller's is its last handle but for those of
+    /// threads in it.
     pub fn take(&self, i: usize) -> Option<MmRef> {
         let space = self.spaces[i].lock().take()?;
         point::touch(AccessKind::Write, || space_object(space.id()));
@@ -206,7 +213,8 @@ impl Stage {
         Some(space)
     }
 
-    /// The space at place `child` is a copy of that at place `parent`, as it was at some moment when nobody stored.
+    /// The space at place `child` is a copy of that at place `parent`, as it was at some moment
+    /// when nobody stored.
     pub fn forked(&self, parent: usize, child: usize) {
         let (parent, child) = (self.space(parent).id(), self.space(child).id());
         for mm in [parent, child] {
@@ -215,8 +223,8 @@ impl Stage {
         self.model().fork(parent, child);
     }
 
-    /// The running actor loads the word at `va` (8-byte aligned) in its address space: a step, and those of the
-    /// fault if there is one. What it reads is held against what was stored.
+    /// The running actor loads the word at `va` (8-byte aligned) in its address space: a step, and
+    /// those of the fault if there is one. What it reads is held against what was stored.
     ///
     /// # Errors
     /// What the access failed with.
@@ -256,7 +264,8 @@ impl Stage {
         Ok(())
     }
 
-    /// As [`Stage::store`], where the MMU allows it as things are: one step, without a fault. False where it does not.
+    /// As [`Stage::store`], where the MMU allows it as things are: one step, without a fault. False
+    /// where it does not.
     pub fn try_store(&self, va: VirtAddr, value: u64) -> bool {
         let stored = matches!(one_access(va, Some(value)), Outcome::Done { .. });
         if stored {
@@ -358,8 +367,8 @@ fn space_of_current() -> u32 {
     (arch::thread::adopted() as u32).wrapping_sub(1)
 }
 
-/// One access through the MMU of the running actor's CPU, and the fault path as often as it takes: the value, and the
-/// frame.
+/// One access through the MMU of the running actor's CPU, and the fault path as often as it takes:
+/// the value, and the frame.
 fn access(va: VirtAddr, store: Option<u64>) -> Result<(u64, Pfn), FaultError> {
     loop {
         match one_access(va, store) {

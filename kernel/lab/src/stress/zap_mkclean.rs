@@ -1,10 +1,12 @@
 //! `stress zap-mkclean`: looks for stores that a zap and a writeback lose between them.
 //!
-//! One address space maps a whole table of a file's pages, in one aligned window. The *counter* writes numbers into page 0 and
-//! reads each back before the next; the *dirtier* keeps the other pages dirty, so that a zap has much to do; the *remapper* takes
-//! the window away, by mapping the file over itself or with MADV_DONTNEED. In another address space, which has no entry there, the
-//! *syncer* makes page 0 durable and drops it from the page cache, so that the counter's next access reads the disk.
-//! A number that is not what was written last is a lost store: it went through a stale translation after the page was written.
+//! One address space maps a whole table of a file's pages, in one aligned window. The *counter*
+//! writes numbers into page 0 and reads each back before the next; the *dirtier* keeps the other
+//! pages dirty, so that a zap has much to do; the *remapper* takes the window away, by mapping the
+//! file over itself or with MADV_DONTNEED. In another address space, which has no entry there, the
+//! *syncer* makes page 0 durable and drops it from the page cache, so that the counter's next
+//! access reads the disk. A number that is not what was written last is a lost store: it went
+//! through a stale translation after the page was written.
 //!
 //! They aim at each other. The remapper waits until the counter has stored again. The syncer, every
 //! other time, waits until the window is being taken away. The counter, every other time, goes on

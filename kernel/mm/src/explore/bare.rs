@@ -1,6 +1,7 @@
 //! What is private to the memory manager without the lab, for its own tests: the lock of the areas,
-//! an entry and a PMD as one likes, a reference without a holder, a wrong count, a gather that takes nothing out, a folio on no list, the swap
-//! area that comes and goes while the flusher is kept still. No locks of their own.
+//! an entry and a PMD as one likes, a reference without a holder, a wrong count, a gather that
+//! takes nothing out, a folio on no list, the swap area that comes and goes while the flusher is
+//! kept still. No locks of their own.
 
 #![expect(unsafe_code, reason = "frames looked at while nobody runs")]
 
@@ -87,7 +88,8 @@ pub fn swapon(disk: &'static dyn BlockDevice) -> Result<(), SwapOpError> {
     swapon_at_once(disk).map(drop)
 }
 
-/// A swapoff that waits for others looks again: an operation of theirs is over, whatever it had in hand.
+/// A swapoff that waits for others looks again: an operation of theirs is over, whatever it had in
+/// hand.
 pub fn look_again() {
     area::note_change();
 }

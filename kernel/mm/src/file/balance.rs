@@ -1,9 +1,10 @@
-//! How much may be dirty (Linux: `balance_dirty_pages`): limits, the bell that calls the flusher, and the place where
-//! writers wait for it.
+//! How much may be dirty (Linux: `balance_dirty_pages`): limits, the bell that calls the flusher,
+//! and the place where writers wait for it.
 //!
-//! Above the background limit the flusher writes until it is below. Above the hard limit [`wait_room`] makes writers
-//! wait. A disk that takes nothing does not keep them for ever: after two whole passes in which writes failed and no page
-//! was written they get the error. No lock but wait queues'. Needs no memory, so that reclaim may wait here.
+//! Above the background limit the flusher writes until it is below. Above the hard limit
+//! [`wait_room`] makes writers wait. A disk that takes nothing does not keep them for ever: after
+//! two whole passes in which writes failed and no page was written they get the error. No lock but
+//! wait queues'. Needs no memory, so that reclaim may wait here.
 
 use crate::buddy;
 use crate::error::MmError;
@@ -59,7 +60,8 @@ pub(super) fn bell() -> &'static Bell {
     &BELLS[usize::from(point::exploring())]
 }
 
-/// The limits now. By default a fifth of what files could have: free memory and what the cache holds.
+/// The limits now. By default a fifth of what files could have: free memory and what the cache
+/// holds.
 pub fn limits() -> Limits {
     let hard = match HARD.load(Ordering::Relaxed) {
         0 => {
@@ -75,7 +77,8 @@ pub fn limits() -> Limits {
     }
 }
 
-/// Sets the hard limit in pages, and the background limit to half of it; `None`: by the memory there is.
+/// Sets the hard limit in pages, and the background limit to half of it; `None`: by the memory
+/// there is.
 pub fn set_limits(hard: Option<u64>) {
     HARD.store(hard.map_or(0, |h| h.max(2)), Ordering::Relaxed);
 }
@@ -133,8 +136,8 @@ fn failed() -> u64 {
     total(Event::FileWriteError)
 }
 
-/// For reclaim that has found nothing: where there is something to write, waits for more than `seen` pages written, for a
-/// while. False when none were. Sleeps.
+/// For reclaim that has found nothing: where there is something to write, waits for more than
+/// `seen` pages written, for a while. False when none were. Sleeps.
 pub(crate) fn wait_written(seen: u64) -> bool {
     let none_left = || tree::unwritten().all() == 0;
     if !none_left() {

@@ -1,7 +1,7 @@
 //! The flusher: a thread that writes what is old, and what is too much.
 //!
-//! When it is called, and where writers wait for it, says `balance`. Locks: `Rank::FilePass` for a pass; nothing while
-//! asleep. Needs no memory.
+//! When it is called, and where writers wait for it, says `balance`. Locks: `Rank::FilePass` for a
+//! pass; nothing while asleep. Needs no memory.
 
 use super::balance::{PERIOD_NS, all_clean, bell, passed, too_much, written};
 use super::writeback;
@@ -66,8 +66,8 @@ fn run() {
     }
 }
 
-/// For the explorer, while the machine's flusher stands still: makes a pass whenever somebody wants one, as the flusher does, until
-/// it is `over`, which [`call`] makes it look at. Sleeps.
+/// For the explorer, while the machine's flusher stands still: makes a pass whenever somebody wants
+/// one, as the flusher does, until it is `over`, which [`call`] makes it look at. Sleeps.
 #[cfg(feature = "lab")]
 pub fn as_flusher(over: impl Fn() -> bool) {
     let bell = bell();
@@ -92,7 +92,8 @@ pub fn call() {
     super::balance::wake();
 }
 
-/// Writes every file, or those that are old. One pass at a time: the caller holds [`PASS`], or has the explored world.
+/// Writes every file, or those that are old. One pass at a time: the caller holds [`PASS`], or has
+/// the explored world.
 fn pass(everything: bool) {
     for pin in each() {
         let f = pin.file();

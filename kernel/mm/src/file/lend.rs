@@ -1,7 +1,7 @@
 //! For the explorer: a disk of its own for files, while the machine's files rest.
 //!
-//! Everything that is dirty is written before, and what nobody has mapped is dropped; the flusher stands still until the
-//! machine's disk is back. Sleeps; holds `Rank::FilePass` throughout.
+//! Everything that is dirty is written before, and what nobody has mapped is dropped; the flusher
+//! stands still until the machine's disk is back. Sleeps; holds `Rank::FilePass` throughout.
 
 use super::{drop_caches, flusher, io, writeback};
 use crate::error::MmError;

@@ -1,6 +1,8 @@
-//! What faults ask of files: a page to map, locked and with its content; and leave to write to it through an entry.
+//! What faults ask of files: a page to map, locked and with its content; and leave to write to it
+//! through an entry.
 //!
-//! Sleeps: for memory, for reads, for the page's lock and writeback. The caller may hold `mmap_lock`, and no lock inside it.
+//! Sleeps: for memory, for reads, for the page's lock and writeback. The caller may hold
+//! `mmap_lock`, and no lock inside it.
 
 use super::uptodate::{make_uptodate, mark_dirty};
 use super::{Opener, balance};
@@ -20,8 +22,9 @@ pub(crate) enum NoPage {
     Moved,
 }
 
-/// The folio of page `index`, and whether its read was begun here; it may be under way. Reads ahead as for a read of the
-/// pages up to `last`, which the fault maps if they are in memory. `None` beyond the end.
+/// The folio of page `index`, and whether its read was begun here; it may be under way. Reads ahead
+/// as for a read of the pages up to `last`, which the fault maps if they are in memory. `None`
+/// beyond the end.
 ///
 /// # Errors
 /// [`MmError::NoMemory`]; [`MmError::Io`] when the page is on the swap disk and cannot be read.
@@ -47,8 +50,9 @@ pub(crate) fn lock(id: u32, index: u32, folio: Folio) -> Result<FolioGuard, NoPa
     Ok(guard)
 }
 
-/// The locked folio is page `index` of file `id`, which reaches as far. That stays so until it is unlocked, and is what allows
-/// an entry to map it: truncation sets the size first, and unmaps each folio under its lock before it goes.
+/// The locked folio is page `index` of file `id`, which reaches as far. That stays so until it is
+/// unlocked, and is what allows an entry to map it: truncation sets the size first, and unmaps each
+/// folio under its lock before it goes.
 ///
 /// # Errors
 /// [`NoPage`].
@@ -73,7 +77,8 @@ pub(crate) fn make_writable(id: u32, guard: &FolioGuard) -> bool {
     was_clean
 }
 
-/// After pages became dirty through entries: waits while too much is. A disk that takes nothing is the next sync's to tell.
+/// After pages became dirty through entries: waits while too much is. A disk that takes nothing is
+/// the next sync's to tell.
 pub(crate) fn balance() {
     let _ = balance::wait_room();
 }

@@ -1,8 +1,10 @@
-//! Files: extents of the data disk, and what a file system makes of it, read and written through a page cache.
+//! Files: extents of the data disk, and what a file system makes of it, read and written through a
+//! page cache.
 //!
-//! `io` moves folios between the page cache and the disk; `read`, `write` and `writeback` are what an [`Opener`] does;
-//! `uptodate` is the content of one page; `mapped` is what faults ask for; `flusher` writes in the background, and `balance` calls it
-//! and holds writers back; `evict` drops what is clean; `check` counts.
+//! `io` moves folios between the page cache and the disk; `read`, `write` and `writeback` are what
+//! an [`Opener`] does; `uptodate` is the content of one page; `mapped` is what faults ask for;
+//! `flusher` writes in the background, and `balance` calls it and holds writers back; `evict` drops
+//! what is clean; `check` counts.
 
 mod balance;
 mod check;
@@ -76,12 +78,12 @@ pub fn disk_is_read_only() -> bool {
     io::device().is_some_and(|d| d.is_read_only())
 }
 
-/// Opens the file of `pages` pages from page `first` of the disk on. Whoever opens the same extent has the same file.
-/// Sleeps; allocates.
+/// Opens the file of `pages` pages from page `first` of the disk on. Whoever opens the same extent
+/// has the same file. Sleeps; allocates.
 ///
 /// # Errors
-/// [`MmError::Invalid`] for an extent that is empty or not within the disk; [`MmError::Exists`] when it overlaps another
-/// file; [`MmError::NoMemory`].
+/// [`MmError::Invalid`] for an extent that is empty or not within the disk; [`MmError::Exists`]
+/// when it overlaps another file; [`MmError::NoMemory`].
 pub fn open(first: u32, pages: u32) -> Result<Opener, MmError> {
     let extent = Extent { first, pages };
     if !extent.is_within(disk_pages()) {
@@ -90,12 +92,14 @@ pub fn open(first: u32, pages: u32) -> Result<Opener, MmError> {
     Ok(Opener(OpenFile::new(pagecache::enter(extent)?)?))
 }
 
-/// A new file of `size` bytes whose pages lie in `extents`, in this order: for file systems, which know what belongs to whom and
-/// keep one such file for each of theirs. Other openers come from [`Opener::again`]. What is in the extents beyond the
-/// size does not show. Extents that other files have too are theirs to keep consistent ([`Opener::invalidate`]). Sleeps; allocates.
+/// A new file of `size` bytes whose pages lie in `extents`, in this order: for file systems, which
+/// know what belongs to whom and keep one such file for each of theirs. Other openers come from
+/// [`Opener::again`]. What is in the extents beyond the size does not show. Extents that other
+/// files have too are theirs to keep consistent ([`Opener::invalidate`]). Sleeps; allocates.
 ///
 /// # Errors
-/// [`MmError::Invalid`] when an extent is empty or not within the disk, or the size is more than fits; [`MmError::NoMemory`].
+/// [`MmError::Invalid`] when an extent is empty or not within the disk, or the size is more than
+/// fits; [`MmError::NoMemory`].
 pub fn open_extents(size: u64, extents: &[Extent]) -> Result<Opener, MmError> {
     let disk = disk_pages();
     let room: u64 = extents.iter().map(|e| layout::bytes(e.pages)).sum();
@@ -108,8 +112,9 @@ pub fn open_extents(size: u64, extents: &[Extent]) -> Result<Opener, MmError> {
     Ok(Opener(OpenFile::new(pin)?))
 }
 
-/// A new file of `size` bytes in memory, and in swap where that is short: zeroes. It is gone when the last opener and the last area that
-/// maps it are. Other openers come from [`Opener::again`]. Sleeps; allocates.
+/// A new file of `size` bytes in memory, and in swap where that is short: zeroes. It is gone when
+/// the last opener and the last area that maps it are. Other openers come from [`Opener::again`].
+/// Sleeps; allocates.
 ///
 /// # Errors
 /// [`MmError::Invalid`] for a size that no file can have; [`MmError::NoMemory`].
@@ -143,8 +148,8 @@ impl Opener {
     /// Gives the file more room, behind what it has. The size stays. Sleeps; allocates.
     ///
     /// # Errors
-    /// [`MmError::Invalid`] when this file has no list of extents, or `extent` is empty or not within the disk, or the file
-    /// would have more than the whole disk; [`MmError::NoMemory`].
+    /// [`MmError::Invalid`] when this file has no list of extents, or `extent` is empty or not
+    /// within the disk, or the file would have more than the whole disk; [`MmError::NoMemory`].
     pub fn add_extent(&self, extent: Extent) -> Result<(), MmError> {
         let (f, disk) = (self.0.file(), disk_pages());
         let _resize = f.resize.lock();
@@ -155,11 +160,12 @@ impl Opener {
         f.layout.add(extent)
     }
 
-    /// Takes room away: the file keeps its first `pages` pages of the disk. Nothing is read from or written to the others
-    /// through it afterwards. Sleeps; allocates.
+    /// Takes room away: the file keeps its first `pages` pages of the disk. Nothing is read from or
+    /// written to the others through it afterwards. Sleeps; allocates.
     ///
     /// # Errors
-    /// [`MmError::Invalid`] when this file has no list of extents, or is larger (truncate it first); [`MmError::NoMemory`].
+    /// [`MmError::Invalid`] when this file has no list of extents, or is larger (truncate it
+    /// first); [`MmError::NoMemory`].
     pub fn cut_extents(&self, pages: u32) -> Result<(), MmError> {
         let f = self.0.file();
         let _resize = f.resize.lock();
@@ -193,7 +199,8 @@ impl Opener {
     }
 }
 
-/// The page that byte `pos` of a file lies in, and where in it. The caller has checked it against the file's size.
+/// The page that byte `pos` of a file lies in, and where in it. The caller has checked it against
+/// the file's size.
 fn split(pos: u64) -> (u32, usize) {
     ((pos / PAGE_SIZE) as u32, (pos % PAGE_SIZE) as usize)
 }

@@ -10,7 +10,8 @@ use crate::frame::flag;
 use crate::pagecache::File;
 use arch::block::Op;
 
-/// The locked folio has content that is not the disk's: an error of reading is of no interest any more.
+/// The locked folio has content that is not the disk's: an error of reading is of no interest any
+/// more.
 pub(super) fn became_uptodate(guard: &FolioGuard) {
     if guard.set(flag::UPTODATE) & flag::UPTODATE == 0 {
         guard.clear(flag::ERROR | flag::SUSPECT);
@@ -25,14 +26,16 @@ pub(super) fn make_zero(guard: &FolioGuard) {
     }
 }
 
-/// The content of the locked folio is newer than the disk's: the flusher looks after it from now on.
+/// The content of the locked folio is newer than the disk's: the flusher looks after it from now
+/// on.
 pub(super) fn mark_dirty(f: &File, folio: Folio) {
     if f.set_dirty(folio) {
         balance::note_dirty();
     }
 }
 
-/// The locked folio holds what the disk holds, or newer: reads it, alone, if it was not read or that failed. Sleeps.
+/// The locked folio holds what the disk holds, or newer: reads it, alone, if it was not read or
+/// that failed. Sleeps.
 ///
 /// # Errors
 /// [`MmError::Io`] when the disk fails.

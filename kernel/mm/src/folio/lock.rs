@@ -1,8 +1,8 @@
-//! The folio lock (Linux: `PG_locked`): content, `mapping`, `private`, and membership of the swap cache
-//! stay as they are while it is held.
+//! The folio lock (Linux: `PG_locked`): content, `mapping`, `private`, and membership of the swap
+//! cache stay as they are while it is held.
 //!
-//! It is a bit in the record, `Rank::FolioLock`. Its slow path sleeps; the explorer lets an actor go on
-//! only where it is free, so that none sleeps for it.
+//! It is a bit in the record, `Rank::FolioLock`. Its slow path sleeps; the explorer lets an actor
+//! go on only where it is free, so that none sleeps for it.
 
 #![expect(unsafe_code, reason = "a locked folio has content")]
 
@@ -25,8 +25,8 @@ impl FolioGuard {
     pub fn folio(&self) -> Folio {
         self.folio
     }
-    /// Leaves the folio locked and hands the lock over with the folio (a batch of reclaim holds more
-    /// locks at once than one thread's checker follows).
+    /// Leaves the folio locked and hands the lock over with the folio (a batch of reclaim holds
+    /// more locks at once than one thread's checker follows).
     pub(crate) fn hand_over(self) -> Folio {
         let folio = self.folio;
         sync::lock_released(Rank::FolioLock);

@@ -1,7 +1,7 @@
 //! Folios: frames that hold user data, under one lock and one count of references.
 //!
-//! `lock` is the folio lock, `wait` what is waited for. The last [`put`](Folio::put) takes the folio
-//! off the LRU (`Rank::LruLock`) and frees it; it never sleeps.
+//! `lock` is the folio lock, `wait` what is waited for. The last [`put`](Folio::put) takes the
+//! folio off the LRU (`Rank::LruLock`) and frees it; it never sleeps.
 
 #![expect(
     unsafe_code,
@@ -40,8 +40,8 @@ impl Folio {
     /// Frees a folio that nobody refers to any more.
     ///
     /// # Safety
-    /// The last reference is gone, or all are frozen by the caller; nothing maps the folio, and no CPU
-    /// can still reach it.
+    /// The last reference is gone, or all are frozen by the caller; nothing maps the folio, and no
+    /// CPU can still reach it.
     pub(crate) unsafe fn release(self) {
         lru::remove(self);
         // SAFETY: as above; and no list leads to it now.

@@ -1,8 +1,8 @@
 //! Waiting for a folio: its lock, its reads and writes, and entries that will make it dirty.
 //!
-//! Sleepers are hashed by frame number; a sleeper sets WAITERS before it looks for the last time, and
-//! what changes the folio looks at WAITERS in the same operation. The ends (`end_*`) never sleep and
-//! may be called from interrupt context.
+//! Sleepers are hashed by frame number; a sleeper sets WAITERS before it looks for the last time,
+//! and what changes the folio looks at WAITERS in the same operation. The ends (`end_*`) never
+//! sleep and may be called from interrupt context.
 
 use super::Folio;
 use crate::frame::flag;
@@ -75,8 +75,8 @@ impl Folio {
     }
 
     /// One more entry through which the folio was written is gone and will make it dirty: until
-    /// [`Folio::end_pending`], a cleaner of the folio waits. Under the PTL of the entry, whose reference
-    /// the caller holds.
+    /// [`Folio::end_pending`], a cleaner of the folio waits. Under the PTL of the entry, whose
+    /// reference the caller holds.
     pub(crate) fn begin_pending(self) {
         self.pending_inc();
     }
@@ -88,8 +88,8 @@ impl Folio {
         }
     }
 
-    /// Sleeps until the folio is dirty for every entry that is gone. The caller holds the folio lock,
-    /// and nothing else that an unmapper may wait for.
+    /// Sleeps until the folio is dirty for every entry that is gone. The caller holds the folio
+    /// lock, and nothing else that an unmapper may wait for.
     pub(crate) fn wait_pending(self) {
         queue(self).wait_until(|| {
             if self.pending() == 0 {
@@ -97,8 +97,8 @@ impl Folio {
             }
             self.flags_point();
             self.set(flag::WAITERS);
-            // The other fence is in `pending_dec`: the waker sees the flag, or the look below sees its
-            // count.
+            // The other fence is in `pending_dec`: the waker sees the flag, or the look below sees
+            // its count.
             fence(Ordering::SeqCst);
             self.pending() == 0
         });

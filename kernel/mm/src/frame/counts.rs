@@ -1,7 +1,7 @@
 //! The counts of a record: references, entries that map it, entries that will make it dirty.
 //!
-//! References keep the frame what it is; the entries that map it hold one each. No lock is taken here,
-//! nothing sleeps. For the explorer each change is a point.
+//! References keep the frame what it is; the entries that map it hold one each. No lock is taken
+//! here, nothing sleeps. For the explorer each change is a point.
 
 use super::Frame;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -28,8 +28,8 @@ impl Frame {
         touch_count(AccessKind::Read, &self.refcount);
         self.refcount.load(Ordering::Relaxed)
     }
-    /// Sets the count of a frame that nobody else can see, but for lockless walkers that come too late and try
-    /// for a reference.
+    /// Sets the count of a frame that nobody else can see, but for lockless walkers that come too
+    /// late and try for a reference.
     #[inline]
     pub(crate) fn init_refcount(&self, n: u32) {
         touch_count(AccessKind::Write, &self.refcount);
@@ -53,8 +53,8 @@ impl Frame {
             })
             .is_ok()
     }
-    /// One holder less; true when it was the last. Release: what this holder did comes before the free;
-    /// the Acquire side is in the same operation of the last holder.
+    /// One holder less; true when it was the last. Release: what this holder did comes before the
+    /// free; the Acquire side is in the same operation of the last holder.
     #[inline]
     pub(crate) fn put_testzero(&self) -> bool {
         counting(&self.refcount);
@@ -105,8 +105,8 @@ impl Frame {
         assert!(was != 0, "mapcount below zero");
     }
 
-    /// Of a file folio: entries that are gone and will make it dirty (see `folio::begin_pending`). Acquire: pairs with the
-    /// Release of [`Frame::pending_dec`], before which it was made dirty.
+    /// Of a file folio: entries that are gone and will make it dirty (see `folio::begin_pending`).
+    /// Acquire: pairs with the Release of [`Frame::pending_dec`], before which it was made dirty.
     #[inline]
     pub(crate) fn pending(&self) -> u32 {
         touch_count(AccessKind::Read, &self.private);

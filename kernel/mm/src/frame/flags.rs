@@ -21,8 +21,8 @@ pub mod flag {
     pub const LRU: u32 = 1 << 4;
     /// On (or meant for) the active list.
     pub const ACTIVE: u32 = 1 << 5;
-    /// Reclaim needs swap for it. Clear for files, and after MADV_FREE (lazily freeable). (Next to ACTIVE: the two bits
-    /// are the number of an LRU list.)
+    /// Reclaim needs swap for it. Clear for files, and after MADV_FREE (lazily freeable). (Next to
+    /// ACTIVE: the two bits are the number of an LRU list.)
     pub const SWAPBACKED: u32 = 1 << 6;
     /// Seen accessed once while inactive.
     pub const REFERENCED: u32 = 1 << 7;
@@ -40,11 +40,14 @@ pub mod flag {
     pub const BUDDY: u32 = 1 << 13;
     /// A read of the content is in flight.
     pub const READING: u32 = 1 << 14;
-    /// With ERROR: the write failed in a request together with others, any of which may be the culprit.
+    /// With ERROR: the write failed in a request together with others, any of which may be the
+    /// culprit.
     pub const SUSPECT: u32 = 1 << 15;
-    /// Was active once: should it come back after its eviction, memory is too small for what is in use.
+    /// Was active once: should it come back after its eviction, memory is too small for what is in
+    /// use.
     pub const WORKINGSET: u32 = 1 << 16;
-    /// Reclaim's laundry has a reference, and does nothing with the content but under the folio lock. Changes under that.
+    /// Reclaim's laundry has a reference, and does nothing with the content but under the folio
+    /// lock. Changes under that.
     pub const LAUNDRY: u32 = 1 << 17;
     /// Was used again since reclaim looked, so that reclaim makes it active when it comes to it.
     pub const USED: u32 = 1 << 18;
@@ -122,7 +125,8 @@ impl Frame {
         // Stays as it is for as long as the frame is somebody's, but for `change_use`: no touch.
         Use::from_bits(self.flags.load(Ordering::Relaxed) >> flag::USE_SHIFT)
     }
-    /// Anonymous, and not in the swap cache. (One look at one word, for paths that see little else.)
+    /// Anonymous, and not in the swap cache. (One look at one word, for paths that see little
+    /// else.)
     #[inline]
     pub(crate) fn is_plain_anon(&self) -> bool {
         const OTHERS: u32 =
@@ -140,7 +144,8 @@ impl Frame {
     pub(crate) fn of_file(flags: u32) -> bool {
         flags >> flag::USE_SHIFT == Use::File as u32
     }
-    /// A folio's use changes, under its lock: a page of a file in memory goes to swap, or comes back.
+    /// A folio's use changes, under its lock: a page of a file in memory goes to swap, or comes
+    /// back.
     pub(crate) fn change_use(&self, from: Use, to: Use) {
         debug_assert!(self.usage() == from);
         self.touch(AccessKind::Write);

@@ -5,9 +5,9 @@ use arch::Pfn;
 
 /// A folio, by its record: as small as a pointer, and copied as freely.
 ///
-/// It stays the folio that it was only while something keeps it: a reference, the PTL of an entry that
-/// maps it, the lock of the tree or list that has it, or the folio lock of a folio that stays in its
-/// cache.
+/// It stays the folio that it was only while something keeps it: a reference, the PTL of an entry
+/// that maps it, the lock of the tree or list that has it, or the folio lock of a folio that stays
+/// in its cache.
 #[derive(Clone, Copy)]
 pub struct Folio(&'static Frame);
 

@@ -24,8 +24,9 @@ pub fn max_pfn() -> usize {
 #[inline]
 pub fn frame(pfn: Pfn) -> &'static Frame {
     assert!(pfn.index() < max_pfn(), "no such frame");
-    // SAFETY: `install` made MEMMAP point to MAX_PFN initialised frames that are never freed; the index
-    // is below MAX_PFN, and before `install` MAX_PFN is 0. All fields are atomics, so sharing is sound.
+    // SAFETY: `install` made MEMMAP point to MAX_PFN initialised frames that are never freed; the
+    // index is below MAX_PFN, and before `install` MAX_PFN is 0. All fields are atomics, so sharing
+    // is sound.
     unsafe { &*MEMMAP.load(Ordering::Relaxed).add(pfn.index()) }
 }
 
@@ -45,14 +46,14 @@ pub fn valid(pfn: Pfn) -> bool {
     pfn.index() < max_pfn()
 }
 
-/// Puts the memmap for `frames` frames into the physically contiguous RAM from `at` on, all reserved.
-/// Called once, by the boot CPU alone.
+/// Puts the memmap for `frames` frames into the physically contiguous RAM from `at` on, all
+/// reserved. Called once, by the boot CPU alone.
 pub(crate) fn install(at: Pfn, frames: usize) {
     assert!(max_pfn() == 0, "memmap installed twice");
     let base = arch::frame_ptr(at).cast::<Frame>();
     for i in 0..frames {
-        // SAFETY: the caller gives contiguous usable RAM of at least `frames * 32` bytes that nobody else
-        // uses; the direct map makes it writable; page alignment satisfies Frame's.
+        // SAFETY: the caller gives contiguous usable RAM of at least `frames * 32` bytes that
+        // nobody else uses; the direct map makes it writable; page alignment satisfies Frame's.
         unsafe {
             base.add(i).write(Frame::reserved());
         }

@@ -1,15 +1,16 @@
 //! The record of a page frame: 32 bytes, and the words in them.
 //!
-//! Every field is an atomic, so a `&'static Frame` is always safe to hold; what a field *means* depends
-//! on the frame's [`Use`], and who may write it on the lock named at its accessor. No lock is taken here,
-//! nothing sleeps.
+//! Every field is an atomic, so a `&'static Frame` is always safe to hold; what a field *means*
+//! depends on the frame's [`Use`], and who may write it on the lock named at its accessor. No lock
+//! is taken here, nothing sleeps.
 //!
-//! For the explorer a record is three objects: each count, and all the rest but the links (`class::FLAGS`). A
-//! change of a count is a point; everything else only touches, because some lock guards it nearly everywhere:
-//! where not, [`Frame::flags_point`] comes before. The links belong to their list's lock.
+//! For the explorer a record is three objects: each count, and all the rest but the links
+//! (`class::FLAGS`). A change of a count is a point; everything else only touches, because some
+//! lock guards it nearly everywhere: where not, [`Frame::flags_point`] comes before. The links
+//! belong to their list's lock.
 //!
-//! `flags` has the state bits, `counts` the references and mapcounts, `memmap` the table of all records;
-//! `folio` is a record that a caller knows to be user data's.
+//! `flags` has the state bits, `counts` the references and mapcounts, `memmap` the table of all
+//! records; `folio` is a record that a caller knows to be user data's.
 //!
 //! | word | free block | anonymous folio | file folio | page-table page |
 //! |---|---|---|---|---|

@@ -1,8 +1,10 @@
-//! The page cache of one file: page index → folio, with marks and counts; of a file in memory also page index → swap slot.
+//! The page cache of one file: page index → folio, with marks and counts; of a file in memory also
+//! page index → swap slot.
 //!
-//! Locks: `Rank::FileTree`, one per file, with interrupts off: completed writes change marks. Inside it no other
-//! lock is taken, nothing is allocated and nothing sleeps; nodes are reserved before ([`Reserve`]) and go back after. The cache
-//! has one reference on each folio. A folio flag with a mark (DIRTY, WRITEBACK) changes with it under this lock.
+//! Locks: `Rank::FileTree`, one per file, with interrupts off: completed writes change marks.
+//! Inside it no other lock is taken, nothing is allocated and nothing sleeps; nodes are reserved
+//! before ([`Reserve`]) and go back after. The cache has one reference on each folio. A folio flag
+//! with a mark (DIRTY, WRITEBACK) changes with it under this lock.
 
 #![expect(unsafe_code, reason = "the reference of the cache")]
 
@@ -241,8 +243,8 @@ impl Cache {
         }
     }
 
-    /// Puts a fresh frame into file `id` as its page `index`, in the `state` given, unless there is something already.
-    /// `reserve` is full.
+    /// Puts a fresh frame into file `id` as its page `index`, in the `state` given, unless there is
+    /// something already. `reserve` is full.
     ///
     /// # Errors
     /// [`NoObject`]: it was not.
@@ -297,8 +299,8 @@ impl Cache {
         Ok(Inserted::Fresh(folio))
     }
 
-    /// Takes the locked folio out, whoever else refers to it; it is clean then, and nobody's page. No I/O of it is under way. The
-    /// caller has a reference.
+    /// Takes the locked folio out, whoever else refers to it; it is clean then, and nobody's page.
+    /// No I/O of it is under way. The caller has a reference.
     pub(crate) fn remove(&self, f: Folio) {
         f.flags_point();
         let mut inner = self.0.lock();
@@ -314,8 +316,9 @@ impl Cache {
         }
     }
 
-    /// Takes a clean folio out that only the cache and the caller (with `ours` references and the folio lock) know. True:
-    /// its count is frozen, and the caller frees it. False: nothing has changed.
+    /// Takes a clean folio out that only the cache and the caller (with `ours` references and the
+    /// folio lock) know. True: its count is frozen, and the caller frees it. False: nothing has
+    /// changed.
     pub(crate) fn remove_frozen(&self, f: Folio, ours: u32) -> bool {
         f.flags_point();
         let mut inner = self.0.lock();
@@ -344,7 +347,8 @@ impl Cache {
         first && inner.dirty == 1
     }
 
-    /// From DIRTY to WRITEBACK, under the folio lock; false when it is not dirty. The caller must submit the write.
+    /// From DIRTY to WRITEBACK, under the folio lock; false when it is not dirty. The caller must
+    /// submit the write.
     pub(crate) fn begin_write(&self, f: Folio) -> bool {
         f.flags_point();
         let mut inner = self.0.lock();
@@ -359,8 +363,8 @@ impl Cache {
         true
     }
 
-    /// The write has ended, `Err` with the flags of a failure: then it is dirty as before. Any context. Waiters are not woken
-    /// yet: `Folio::end_writeback` clears the flag.
+    /// The write has ended, `Err` with the flags of a failure: then it is dirty as before. Any
+    /// context. Waiters are not woken yet: `Folio::end_writeback` clears the flag.
     pub(crate) fn end_write(&self, f: Folio, result: Result<(), u32>) {
         let mut inner = self.0.lock();
         inner.radix.clear_mark(&Pool, f.index(), Mark::Writeback);
@@ -378,7 +382,8 @@ impl Cache {
         unwritten::change(dirty, -1);
     }
 
-    /// Marks what is dirty from `from` to `last` to be written, a bounded number in one go; where to go on.
+    /// Marks what is dirty from `from` to `last` to be written, a bounded number in one go; where
+    /// to go on.
     pub(crate) fn tag(&self, from: u32, last: u32) -> Option<u32> {
         let mut inner = self.0.lock();
         let mut at = from;
@@ -393,8 +398,8 @@ impl Cache {
         Some(at)
     }
 
-    /// The first folios with `mark` (without one: any) from `from` to `last`. Slots are passed over, so not for
-    /// large ranges of files in memory.
+    /// The first folios with `mark` (without one: any) from `from` to `last`. Slots are passed
+    /// over, so not for large ranges of files in memory.
     pub(crate) fn collect(&self, from: u32, last: u32, mark: Option<Mark>) -> Found {
         let mut found = Found {
             folios: [const { None }; BATCH],
@@ -428,7 +433,8 @@ impl Cache {
         self.0.lock().radix.get(&Pool, index).map(entry)
     }
 
-    /// The content of a folio, which its caller has locked, is of no use to anybody: it need not be written.
+    /// The content of a folio, which its caller has locked, is of no use to anybody: it need not be
+    /// written.
     pub(crate) fn clean(&self, folio: Folio) {
         self.0.lock().set_dirty(folio, false);
     }

@@ -1,7 +1,7 @@
 //! Reclaim by request: MADV_PAGEOUT.
 //!
-//! The caller collects folios under their PTLs ([`Pages::isolate`] takes the LRU lock inside), then drops the
-//! PTL and evicts them ([`Pages::evict`] sleeps for the disk).
+//! The caller collects folios under their PTLs ([`Pages::isolate`] takes the LRU lock inside), then
+//! drops the PTL and evicts them ([`Pages::evict`] sleeps for the disk).
 
 use super::evict::{Mercy, evict_folios};
 use super::laundry;
@@ -20,7 +20,8 @@ impl Pages {
         Self(Vec::new())
     }
 
-    /// Takes a folio that the caller's locked entry maps. Folios that others have in hand are left alone.
+    /// Takes a folio that the caller's locked entry maps. Folios that others have in hand are left
+    /// alone.
     pub(crate) fn isolate(&mut self, folio: Folio) -> Room {
         if lru::remove(folio) {
             folio.get();
@@ -46,8 +47,8 @@ impl Pages {
         }
     }
 
-    /// Unmaps the folios, writes them and frees their frames; those in the way of that stay. Does not wait
-    /// for the writes: see [`finish`].
+    /// Unmaps the folios, writes them and frees their frames; those in the way of that stay. Does
+    /// not wait for the writes: see [`finish`].
     pub(crate) fn evict(&mut self) {
         let mut scan = Scan::new(By::Direct);
         scan.writes_files = true;

@@ -1,7 +1,8 @@
 //! Direct reclaim: what an allocation does that finds nothing free.
 //!
-//! Runs in the allocating thread, which may hold `mmap_lock`s; takes none, sleeps for the disk. Fails only
-//! when several whole scans have freed nothing and nothing is being written; then the OOM killer decides.
+//! Runs in the allocating thread, which may hold `mmap_lock`s; takes none, sleeps for the disk.
+//! Fails only when several whole scans have freed nothing and nothing is being written; then the
+//! OOM killer decides.
 
 use super::scan::{By, Scan};
 use super::shrink::{self, DEF_PRIORITY};
@@ -15,8 +16,8 @@ use sync::point::{self, AccessKind, class};
 
 /// Frames that one call tries to free.
 const TARGET: u32 = 32;
-/// Whole scans in vain before memory counts as exhausted, and the same when no slot is free: then a scan
-/// only looks for what was lazily freed, or is in nobody's use.
+/// Whole scans in vain before memory counts as exhausted, and the same when no slot is free: then a
+/// scan only looks for what was lazily freed, or is in nobody's use.
 const TRIES: u32 = 8;
 const TRIES_WITHOUT_SLOTS: u32 = 2;
 /// Bumped by each success of any thread: whoever finds it changed has a reason to try again.
@@ -86,8 +87,8 @@ fn succeeded() {
     buddy::kswapd::RUNS.hope();
 }
 
-/// Nothing is moved together here: what is free may still be in pieces, and more of it is no help when there
-/// is plenty.
+/// Nothing is moved together here: what is free may still be in pieces, and more of it is no help
+/// when there is plenty.
 fn is_useful(order: u8) -> bool {
     order == 0 || buddy::free_pages() < buddy::watermarks().2
 }

@@ -2,8 +2,8 @@
 //! marked, unlocked, written in the order of their slots or pages, and go to the `laundry` until
 //! their writes are done (rule 7). Those of which an entry stayed go back to the LRU.
 //!
-//! The folios are locked; each has reclaim's reference. Takes file trees' and the swap cache's locks, and the LRU's for those
-//! that go back. Sleeps for disk requests. No allocation.
+//! The folios are locked; each has reclaim's reference. Takes file trees' and the swap cache's
+//! locks, and the LRU's for those that go back. Sleeps for disk requests. No allocation.
 
 use super::laundry;
 use super::let_go::{activate, free_frozen, leave_file, put_back, put_back_unlocked};

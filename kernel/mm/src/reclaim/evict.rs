@@ -1,13 +1,16 @@
-//! Evicting a batch of folios: out to swap, or away if nobody wants the content, or a file's disk has it.
+//! Evicting a batch of folios: out to swap, or away if nobody wants the content, or a file's disk
+//! has it.
 //!
-//! A batch goes through in steps, so that one TLB shootdown and few disk requests serve many folios:
+//! A batch goes through in steps, so that one TLB shootdown and few disk requests serve many
+//! folios:
 //! 1. lock each folio that is free to lock; used ones go back (twice used: to the active list); of the others anonymous ones
 //!    get a slot and enter the swap cache; then they lose their entries, all or some;
 //! 2. one flush for all of them (rule 1), until which each stays locked and in hand (rule 13);
 //! 3. `dispose` frees them, writes them or puts them back.
 //!
-//! The caller has isolated the folios and holds no spin lock. Locks: folio locks by trying, up to a batch of
-//! them; what `rmap` takes; the LRU's for those that go back. Sleeps for disk requests. No allocation.
+//! The caller has isolated the folios and holds no spin lock. Locks: folio locks by trying, up to a
+//! batch of them; what `rmap` takes; the LRU's for those that go back. Sleeps for disk requests. No
+//! allocation.
 //!
 //! A file's folio that is dirty is the flusher's to write, and only what kswapd finds where nothing
 //! else is, or what is asked for by name, is written here. A dirty one of a file in memory goes to
@@ -96,7 +99,8 @@ impl Drop for Slots {
     }
 }
 
-/// Evicts what can be evicted of `folios`, each isolated with a reference; the rest goes back to the LRU.
+/// Evicts what can be evicted of `folios`, each isolated with a reference; the rest goes back to
+/// the LRU.
 pub(super) fn evict_folios(folios: &[Folio], scan: &mut Scan, mercy: Mercy) {
     let mut batch = Batch::new();
     {
@@ -131,7 +135,8 @@ pub(super) fn evict_folios(folios: &[Folio], scan: &mut Scan, mercy: Mercy) {
     }
     let flushed = batch.flush();
     if !knobs::on(Knob::SlotBeforePte) && !sync::point::exploring() {
-        // Time for an access to follow an entry that names nothing yet. (The explorer takes it where it wants.)
+        // Time for an access to follow an entry that names nothing yet. (The explorer takes it
+        // where it wants.)
         arch::thread::sleep_ns(BROKEN_NS);
     }
     dispose(flushed, scan);
@@ -183,7 +188,8 @@ fn unmap(guard: FolioGuard, how: Replace, mercy: Mercy, batch: &mut Batch<Then>)
         && !knobs::on(Knob::SlotBeforePte)
         && !owing.folio().has(flag::SWAPCACHE)
     {
-        // Rule 7 broken: the entries name a slot whose content is not there, and the cache knows nothing.
+        // Rule 7 broken: the entries name a slot whose content is not there, and the cache knows
+        // nothing.
         area::clear_cache(slot);
     }
     let then = match how {
@@ -232,8 +238,8 @@ fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Ve
         return Verdict::Keep;
     }
     let cached = cache::slot_of(guard);
-    // Its slot is bad: it stays until no entry names that any more. (A folio that could not be read is of no
-    // use, and goes like a clean one.)
+    // Its slot is bad: it stays until no entry names that any more. (A folio that could not be read
+    // is of no use, and goes like a clean one.)
     if cached.is_some() && f.has(flag::ERROR | flag::UPTODATE) {
         return Verdict::Activate;
     }
@@ -275,8 +281,8 @@ fn enter_cache(guard: &FolioGuard, slot: u32) {
     }
 }
 
-/// Not used since the last look: evict. Used: once is a hint, twice (or by two entries) is a reason.
-/// Entries that went have left their signs.
+/// Not used since the last look: evict. Used: once is a hint, twice (or by two entries) is a
+/// reason. Entries that went have left their signs.
 fn second_chance(guard: &FolioGuard) -> Verdict {
     let f = guard.folio();
     let seen = match f.mapcount() {

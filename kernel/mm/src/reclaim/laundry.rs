@@ -1,9 +1,9 @@
 //! Folios on their way out: unmapped, in the swap cache or a file's, their write under way or done.
 //!
-//! They are on no LRU list; the list here has reclaim's reference on each. Whoever reclaims takes finished ones
-//! from the front and frees those that are still clean, unmapped and unreferenced; a folio that somebody
-//! took back into use meanwhile, or whose write failed, returns to the LRU. A frame is freed only after its
-//! write has succeeded (rule 7).
+//! They are on no LRU list; the list here has reclaim's reference on each. Whoever reclaims takes
+//! finished ones from the front and frees those that are still clean, unmapped and unreferenced; a
+//! folio that somebody took back into use meanwhile, or whose write failed, returns to the LRU. A
+//! frame is freed only after its write has succeeded (rule 7).
 //!
 //! Locks: the list's (`Rank::LruLock`), alone; then the folio lock of one folio. Sleeps.
 
@@ -128,15 +128,16 @@ fn finish(folio: folio::Ref, scan: &mut Scan) {
         scan.freed(1);
         return;
     }
-    // Somebody uses it again, or it could not be written: it is as good as used. (Files' pages have the flusher, too, who looks
-    // at each for a moment.)
+    // Somebody uses it again, or it could not be written: it is as good as used. (Files' pages have
+    // the flusher, too, who looks at each for a moment.)
     put_back(guard, !of_file);
     if !of_file {
         area::note_change();
     }
 }
 
-/// The folio's write failed in a request together with others: finds out whether its own slot is bad.
+/// The folio's write failed in a request together with others: finds out whether its own slot is
+/// bad.
 fn write_alone(guard: &FolioGuard) {
     let Some(slot) = cache::slot_of(guard) else {
         return;

@@ -1,7 +1,8 @@
 //! Letting go of one folio that reclaim has in hand: it is freed, or goes back to the LRU.
 //!
-//! The folio is locked (the guard is dropped here) and off the LRU; the caller's reference goes with it. Takes the file's
-//! tree lock, the swap cache's and the LRU's, one after the other. Never sleeps.
+//! The folio is locked (the guard is dropped here) and off the LRU; the caller's reference goes
+//! with it. Takes the file's tree lock, the swap cache's and the LRU's, one after the other. Never
+//! sleeps.
 
 #![expect(unsafe_code, reason = "a folio whose count is frozen is freed")]
 

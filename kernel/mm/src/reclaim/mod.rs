@@ -1,10 +1,11 @@
 //! Reclaim: making free frames out of pages that are not in use, anonymous ones and those of files.
 //!
-//! `scan_count` says how much of which LRU list is looked at, `shrink` looks at their old ends, `evict`
-//! unmaps what was not used, `dispose` frees or writes it; `laundry` frees what has been written; `let_go`
-//! is how one folio leaves reclaim's hands; `scan` is what a run has achieved. `kswapd` reclaims in the
-//! background between the watermarks, `direct` in an allocation that finds nothing free; `oom` ends an
-//! address space when all that is in vain; `advice` is what madvise asks for.
+//! `scan_count` says how much of which LRU list is looked at, `shrink` looks at their old ends,
+//! `evict` unmaps what was not used, `dispose` frees or writes it; `laundry` frees what has been
+//! written; `let_go` is how one folio leaves reclaim's hands; `scan` is what a run has achieved.
+//! `kswapd` reclaims in the background between the watermarks, `direct` in an allocation that finds
+//! nothing free; `oom` ends an address space when all that is in vain; `advice` is what madvise
+//! asks for.
 //!
 //! Nothing here allocates from the heap, or needs a frame but one from the reserve for the counts
 //! of widely shared slots (`swap::area`). Sleeps; called with no spin lock held, possibly with
@@ -36,8 +37,8 @@ pub(crate) fn init() {
     crate::buddy::set_slow_path(direct::slow_path);
 }
 
-/// Writes back and frees everything that is in reclaim's hands. For tests and measurements that want a
-/// quiet state.
+/// Writes back and frees everything that is in reclaim's hands. For tests and measurements that
+/// want a quiet state.
 pub fn settle() {
     kswapd::wait_asleep();
     advice::finish();
@@ -125,8 +126,8 @@ pub fn as_kswapd() {
     kswapd::turn();
 }
 
-/// For the explorer: nothing is in reclaim's hands, and what it does next does not depend on what it did. How many
-/// folios it let go of, which keep its references.
+/// For the explorer: nothing is in reclaim's hands, and what it does next does not depend on what
+/// it did. How many folios it let go of, which keep its references.
 #[cfg(feature = "lab")]
 pub(crate) fn forget() -> usize {
     shrink::reset_turn();

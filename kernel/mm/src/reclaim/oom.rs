@@ -1,4 +1,5 @@
-//! The OOM killer: when nothing more can be reclaimed, one address space ends so that the others go on.
+//! The OOM killer: when nothing more can be reclaimed, one address space ends so that the others go
+//! on.
 //!
 //! It picks the largest by resident pages, pages in swap and page tables (not a child that fork is
 //! still making), says so, marks it killed (each of its faults and operations fails from now on)
@@ -7,8 +8,8 @@
 //! tries again until it succeeds, for whoever was killed. As long as the victim's memory has not
 //! come back, nobody else is killed, and nobody scans for pages that are not there.
 //!
-//! Runs in an allocating thread that may hold `mmap_lock`s, so a last handle on an address space must not
-//! be dropped here: kswapd does it.
+//! Runs in an allocating thread that may hold `mmap_lock`s, so a last handle on an address space
+//! must not be dropped here: kswapd does it.
 
 use crate::adopt;
 use crate::buddy::{self, KSWAPD, Progress};
@@ -81,8 +82,8 @@ static WAITED: AtomicU32 = AtomicU32::new(0);
 /// Nobody wakes it: pauses end by time.
 static PAUSE: WaitQueue = WaitQueue::new();
 
-/// Registers who tells the user; once. The hook runs in the allocating thread: no allocation, no lock of
-/// the memory manager's.
+/// Registers who tells the user; once. The hook runs in the allocating thread: no allocation, no
+/// lock of the memory manager's.
 pub fn set_hook(f: fn(&Kill)) {
     HOOK.call_once(|| f);
 }

@@ -1,4 +1,5 @@
-//! One run of reclaim: on whose account it is, and what it has achieved so far. No lock, never sleeps.
+//! One run of reclaim: on whose account it is, and what it has achieved so far. No lock, never
+//! sleeps.
 
 use crate::stats::{Event, count_n};
 

@@ -1,9 +1,9 @@
 //! How much of which lists one round of reclaim looks at (Linux: `get_scan_count`).
 //!
-//! Where nothing can be swapped, files alone. Where files have hardly a page left, anonymous folios alone; where there are
-//! inactive file folios in plenty, which cost nothing to drop, these alone: a file that is read once pushes out
-//! nothing else. Else both, each the less the more its reclaim has cost lately (`workingset`). Takes the LRU locks, one at a
-//! time; never sleeps.
+//! Where nothing can be swapped, files alone. Where files have hardly a page left, anonymous folios
+//! alone; where there are inactive file folios in plenty, which cost nothing to drop, these alone:
+//! a file that is read once pushes out nothing else. Else both, each the less the more its reclaim
+//! has cost lately (`workingset`). Takes the LRU locks, one at a time; never sleeps.
 
 use crate::buddy;
 use crate::lru::{self, Counts, Kind};
@@ -12,7 +12,8 @@ use crate::swap::{area, cache};
 use crate::workingset;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// How readily anonymous folios are taken where files cost the same, of 200 (Linux: `vm_swappiness`).
+/// How readily anonymous folios are taken where files cost the same, of 200 (Linux:
+/// `vm_swappiness`).
 const SWAPPINESS: u64 = 60;
 
 /// Activations of refaulting pages when the last run of reclaim ended; by [`Kind`].
@@ -29,10 +30,12 @@ pub(super) fn end_run() {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Plan {
     priority: u8,
-    /// Of the share of each kind's list that `priority` names, so many parts of `whole` are looked at.
+    /// Of the share of each kind's list that `priority` names, so many parts of `whole` are looked
+    /// at.
     parts: [u64; 2],
     whole: u64,
-    /// A new working set comes in: what is active must prove itself though the inactive list is long enough.
+    /// A new working set comes in: what is active must prove itself though the inactive list is
+    /// long enough.
     unsettled: [bool; 2],
     /// Anonymous folios can be evicted.
     swapping: bool,

@@ -1,8 +1,9 @@
 //! Shrinking the LRU lists: second chance between active and inactive, and eviction from there.
 //!
-//! How much of which list is `scan_count`'s choice. Folios go from the old end of the active list to the inactive one, with their accessed bits cleared, and
-//! from the old end of that to `evict`. Locks: an LRU shard's while isolating; what `evict` takes. Sleeps for
-//! disk requests. No allocation.
+//! How much of which list is `scan_count`'s choice. Folios go from the old end of the active list
+//! to the inactive one, with their accessed bits cleared, and from the old end of that to `evict`.
+//! Locks: an LRU shard's while isolating; what `evict` takes. Sleeps for disk requests. No
+//! allocation.
 
 #![expect(unsafe_code, reason = "the reference of an isolated folio")]
 
@@ -33,8 +34,8 @@ pub(super) fn reset_turn() {
     TURN.store(0, Ordering::Relaxed);
 }
 
-/// One round over all shards: a share of each list by `priority` (0: all of it), until `target` frames are
-/// free in all.
+/// One round over all shards: a share of each list by `priority` (0: all of it), until `target`
+/// frames are free in all.
 pub(super) fn round(scan: &mut Scan, priority: u8, target: u32) {
     point::touch(AccessKind::Write, || point::object_at(class::SWAP, &TURN));
     let first = TURN.fetch_add(1, Ordering::Relaxed) as usize;
@@ -71,8 +72,8 @@ fn shrink_shard(shard: usize, scan: &mut Scan, plan: &Plan, target: u32) {
     }
 }
 
-/// Moves the `n` oldest active folios of a shard to its inactive list. Their accessed bits were true of a
-/// time long ago and start afresh.
+/// Moves the `n` oldest active folios of a shard to its inactive list. Their accessed bits were
+/// true of a time long ago and start afresh.
 fn deactivate_oldest(shard: usize, kind: Kind, mut n: u32) {
     while n > 0 {
         let folios = isolate(shard, kind, true, BATCH.min(n as usize));
@@ -118,7 +119,8 @@ fn isolate(shard: usize, kind: Kind, active: bool, n: usize) -> Vec<Folio, BATCH
     out
 }
 
-/// Handles up to `n` (at most [`BATCH`]) of the oldest inactive folios of a shard; how many it looked at.
+/// Handles up to `n` (at most [`BATCH`]) of the oldest inactive folios of a shard; how many it
+/// looked at.
 fn shrink_inactive(shard: usize, kind: Kind, scan: &mut Scan, n: u32) -> u32 {
     let folios = isolate(shard, kind, false, n as usize);
     let got = folios.len() as u32;

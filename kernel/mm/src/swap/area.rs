@@ -66,7 +66,8 @@ fn with<R>(f: impl FnOnce(&mut Area) -> R) -> Option<R> {
     Some(r)
 }
 
-/// For the explorer: the running actor looks at, or changes, the counts that are readable without the lock.
+/// For the explorer: the running actor looks at, or changes, the counts that are readable without
+/// the lock.
 #[inline(always)]
 fn touch_counts(access: AccessKind) {
     point::touch(access, || point::object_at(class::SWAP, &FREE));
@@ -84,7 +85,8 @@ fn publish(area: &Area) {
     TOTAL.store(area.map.slots() - area.map.bad(), Ordering::Relaxed);
 }
 
-/// What [`Others`] waits for has come nearer: the area, or what leads swapoff to its slots, has changed.
+/// What [`Others`] waits for has come nearer: the area, or what leads swapoff to its slots, has
+/// changed.
 #[inline]
 pub(crate) fn note_change() {
     touch_counts(AccessKind::Write);
@@ -123,7 +125,8 @@ impl Others {
         (0..MAX_CPUS).filter(|cpu| *cpu != me).map(of).sum()
     }
 
-    /// After a round in vain: lets others run. An actor of the explorer stands until one has done something to the area.
+    /// After a round in vain: lets others run. An actor of the explorer stands until one has done
+    /// something to the area.
     pub(crate) fn wait(&self) {
         #[cfg(feature = "lab")]
         if point::spin(
@@ -174,8 +177,8 @@ pub(crate) fn close() {
     with(|a| a.open = false);
 }
 
-/// Makes a closed area hand out slots again, because memory is short: swapoff sees it and gives up. True
-/// when the area was closed.
+/// Makes a closed area hand out slots again, because memory is short: swapoff sees it and gives up.
+/// True when the area was closed.
 pub(crate) fn reopen() -> bool {
     with(|a| !core::mem::replace(&mut a.open, true)).unwrap_or(false)
 }
@@ -226,7 +229,8 @@ pub(super) fn usage() -> (u32, u32) {
     with(|a| (a.map.used(), a.map.bad().saturating_sub(1))).unwrap_or((0, 0))
 }
 
-/// Fills `out` with free slots, consecutive where possible, each in the state "cached, no entry"; how many.
+/// Fills `out` with free slots, consecutive where possible, each in the state "cached, no entry";
+/// how many.
 pub(crate) fn alloc(out: &mut [u32]) -> usize {
     if free_slots() == 0 {
         return 0;

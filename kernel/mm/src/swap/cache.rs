@@ -6,10 +6,12 @@
 //! - removing needs the folio lock, with no I/O of the folio in flight: its slot could be given to somebody
 //!   else meanwhile. The table entry goes first, the mark after it.
 //!
-//! Where a slot has no folio, its cell holds what `workingset` remembers of the one that was evicted.
+//! Where a slot has no folio, its cell holds what `workingset` remembers of the one that was
+//! evicted.
 //!
-//! Locks: `Rank::SwapCache`, one lock per shard of slots, so that a finder's reference and a remover's
-//! freeze exclude each other; it may be taken under a PTL. Never sleeps. Tables are allocated at swapon.
+//! Locks: `Rank::SwapCache`, one lock per shard of slots, so that a finder's reference and a
+//! remover's freeze exclude each other; it may be taken under a PTL. Never sleeps. Tables are
+//! allocated at swapon.
 
 #![expect(unsafe_code, reason = "the reference of the cache")]
 
@@ -113,8 +115,9 @@ pub(crate) fn find(slot: u32) -> Option<folio::Ref> {
     Some(unsafe { folio::Ref::new(folio) })
 }
 
-/// Adds the folio as the content of `slot`, whose HAS_CACHE mark the caller set. The folio is locked, or
-/// known to nobody yet. What is remembered of the slot's content, should it have been evicted before.
+/// Adds the folio as the content of `slot`, whose HAS_CACHE mark the caller set. The folio is
+/// locked, or known to nobody yet. What is remembered of the slot's content, should it have been
+/// evicted before.
 pub(crate) fn add(folio: Folio, slot: u32) -> Option<Shadow> {
     debug_assert!(
         !folio.has(flag::SWAPCACHE),
@@ -146,8 +149,8 @@ fn slot_object(slot: u32) -> u32 {
     point::object(class::SLOT, u64::from(slot))
 }
 
-/// After the mark of `slot` was found set and no folio in the table: waits until there is one, or no mark. Whoever is
-/// between the two does not sleep there.
+/// After the mark of `slot` was found set and no folio in the table: waits until there is one, or
+/// no mark. Whoever is between the two does not sleep there.
 pub(crate) fn wait_settled(slot: u32) {
     let settled = || {
         let (lock, i) = shard(slot);
@@ -185,8 +188,8 @@ fn forget(guard: &FolioGuard, slot: u32) -> Left {
     area::clear_cache(slot)
 }
 
-/// Takes a locked folio without I/O out of the cache. Its content has no copy on disk from now on. The
-/// caller holds a reference of its own.
+/// Takes a locked folio without I/O out of the cache. Its content has no copy on disk from now on.
+/// The caller holds a reference of its own.
 fn remove(guard: &FolioGuard, slot: u32) {
     let (lock, i) = shard(slot);
     lock.lock()[i] = NONE;
@@ -196,8 +199,8 @@ fn remove(guard: &FolioGuard, slot: u32) {
     unsafe { guard.put() };
 }
 
-/// Takes a locked folio out of the cache if no page-table entry names its slot and no I/O is in flight.
-/// True when it is (or was) out. The caller holds a reference of its own.
+/// Takes a locked folio out of the cache if no page-table entry names its slot and no I/O is in
+/// flight. True when it is (or was) out. The caller holds a reference of its own.
 pub(crate) fn try_drop(guard: &FolioGuard) -> bool {
     let Some(slot) = slot_of(guard) else {
         return true;
@@ -205,8 +208,8 @@ pub(crate) fn try_drop(guard: &FolioGuard) -> bool {
     if guard.flags() & IN_FLIGHT != 0 {
         return false;
     }
-    // Entries that name the slot cannot come about from none while the folio is locked: a fresh one is
-    // made by unmapping this folio, a copied one needs an original.
+    // Entries that name the slot cannot come about from none while the folio is locked: a fresh one
+    // is made by unmapping this folio, a copied one needs an original.
     if area::state(slot).is_none_or(|s| s.count() > 0) {
         return false;
     }
@@ -224,9 +227,9 @@ pub(crate) fn drop_failed(guard: &FolioGuard) {
     }
 }
 
-/// For reclaim: from "in the cache, clean, unmapped, referenced by the cache and the caller alone" to
-/// "nobody can find it", in one step. True when done: the caller then owns a frozen frame and frees it.
-/// Otherwise nothing has changed. `ours` are the caller's references.
+/// For reclaim: from "in the cache, clean, unmapped, referenced by the cache and the caller alone"
+/// to "nobody can find it", in one step. True when done: the caller then owns a frozen frame and
+/// frees it. Otherwise nothing has changed. `ours` are the caller's references.
 pub(crate) fn remove_frozen(guard: &FolioGuard, ours: u32) -> bool {
     let f = guard.folio();
     let Some(slot) = slot_of(guard) else {
@@ -249,8 +252,8 @@ pub(crate) fn remove_frozen(guard: &FolioGuard, ours: u32) -> bool {
     true
 }
 
-/// Takes every folio out that no entry names and nobody is busy with; true when there was one. Sleeps for
-/// reads and writes under way.
+/// Takes every folio out that no entry names and nobody is busy with; true when there was one.
+/// Sleeps for reads and writes under way.
 pub(crate) fn sweep() -> bool {
     let mut any = false;
     let mut from = 0;
@@ -267,8 +270,8 @@ pub(crate) fn sweep() -> bool {
     any
 }
 
-/// An entry that named `slot` is gone, and only the cache uses it: drop the folio from it when nobody is
-/// busy with it. May be called under a PTL.
+/// An entry that named `slot` is gone, and only the cache uses it: drop the folio from it when
+/// nobody is busy with it. May be called under a PTL.
 pub(crate) fn drop_unused(slot: u32) {
     let Some(folio) = find(slot) else { return };
     if let Some(guard) = folio.try_lock()
@@ -278,8 +281,8 @@ pub(crate) fn drop_unused(slot: u32) {
     }
 }
 
-/// For the explorer, while nobody runs: the folio of `slot`, if the cache has one. Takes no reference; `None` too when
-/// somebody was stopped in the middle of a change.
+/// For the explorer, while nobody runs: the folio of `slot`, if the cache has one. Takes no
+/// reference; `None` too when somebody was stopped in the middle of a change.
 #[cfg(feature = "lab")]
 pub(crate) fn peek(slot: u32) -> Option<Pfn> {
     let (lock, i) = shard(slot);

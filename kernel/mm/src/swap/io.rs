@@ -1,12 +1,12 @@
 //! Moving folios between memory and the swap disk.
 //!
-//! Neighbouring slots share a request, and many requests are in flight. Submitting sleeps while the pool (`bio`)
-//! or the disk's queue is full, so no spin lock may be held. [`done`] runs in interrupt context on any CPU and
-//! takes no lock but wait queues'.
+//! Neighbouring slots share a request, and many requests are in flight. Submitting sleeps while the
+//! pool (`bio`) or the disk's queue is full, so no spin lock may be held. [`done`] runs in
+//! interrupt context on any CPU and takes no lock but wait queues'.
 //!
-//! State of a folio with I/O in flight: WRITEBACK or READING, cleared by [`done`] after the result is in the
-//! flags. A failed write leaves DIRTY and ERROR; a failed read leaves UPTODATE clear. Both flags keep the
-//! folio in the swap cache (see `cache`), whose reference keeps the frame.
+//! State of a folio with I/O in flight: WRITEBACK or READING, cleared by [`done`] after the result
+//! is in the flags. A failed write leaves DIRTY and ERROR; a failed read leaves UPTODATE clear.
+//! Both flags keep the folio in the swap cache (see `cache`), whose reference keeps the frame.
 
 use super::area;
 use crate::bio::{self, Pool, Whose};
@@ -41,8 +41,8 @@ pub(crate) fn wait_progress(seen: u64) {
     REQUESTS.wait_progress(seen);
 }
 
-/// Writes or reads `pages`, given by ascending slot, whose folios are marked WRITEBACK or READING. Returns
-/// when all is submitted.
+/// Writes or reads `pages`, given by ascending slot, whose folios are marked WRITEBACK or READING.
+/// Returns when all is submitted.
 pub(crate) fn start(op: Op, pages: &[PageIo]) {
     let Some(dev) = area::device() else {
         for &(_, pfn) in pages {
@@ -91,8 +91,8 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
     true
 }
 
-/// The result of one folio's I/O, `Err` with the flags that say so. It is in the flags before the waiters
-/// are let go.
+/// The result of one folio's I/O, `Err` with the flags that say so. It is in the flags before the
+/// waiters are let go.
 fn finish(op: Op, folio: Folio, result: Result<(), u32>) {
     let result = match op {
         Op::Write if !knobs::on(Knob::FailedDirty) => Ok(()),

@@ -65,8 +65,8 @@ impl Model {
         self.begin(Kind::Move(to), from)
     }
 
-    /// The private copies of `file` from page `first` of it on begin to go, also those that come about or
-    /// are moved meanwhile.
+    /// The private copies of `file` from page `first` of it on begin to go, also those that come
+    /// about or are moved meanwhile.
     pub(in crate::race) fn begin_cut(&mut self, file: usize, first: u32) -> Token {
         let nowhere = Pages {
             mm: u32::MAX,
@@ -214,7 +214,8 @@ impl Model {
         }
     }
 
-    /// The copy that was begun is `child`, which is new. Its words are what the parent's were at some moment meanwhile.
+    /// The copy that was begun is `child`, which is new. Its words are what the parent's were at
+    /// some moment meanwhile.
     pub(in crate::race) fn finish_fork(&mut self, token: &Token, child: u32) {
         let fork = self.end(token);
         let (mm, since, at) = (fork.pages.mm, fork.since, self.tick());

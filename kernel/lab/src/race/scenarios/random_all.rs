@@ -1,10 +1,11 @@
-//! As `random`, with all that there is: memory, a stack, and a file mapped shared and private, in two address spaces and those
-//! that are forked on the way. A and B share the first; C, and in the wide one D, go from one to another.
+//! As `random`, with all that there is: memory, a stack, and a file mapped shared and private, in
+//! two address spaces and those that are forked on the way. A and B share the first; C, and in the
+//! wide one D, go from one to another.
 //!
 //! The swap area goes and comes back on the way, and disks may fail.
 //!
-//! What the seed chooses first is which kinds of pages there are, so that actors meet. Ranges begin on pages and need not
-//! end there; of a file they may begin anywhere.
+//! What the seed chooses first is which kinds of pages there are, so that actors meet. Ranges begin
+//! on pages and need not end there; of a file they may begin anywhere.
 
 use alloc::vec::Vec;
 
@@ -365,7 +366,8 @@ impl Actor {
         whatever(stage.moving(space, (va, n), (place, new), op));
     }
 
-    /// Leaves a child where there is room for one, and else ends it; one who goes about may go on there.
+    /// Leaves a child where there is room for one, and else ends it; one who goes about may go on
+    /// there.
     fn fork(&mut self, space: &MmRef) {
         let stage = self.stage;
         let Some(child) = stage.forking(space) else {

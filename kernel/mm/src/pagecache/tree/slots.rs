@@ -1,8 +1,9 @@
-//! Pages of a file in memory that are on the swap disk: the tree has their slots in the place of their folios.
+//! Pages of a file in memory that are on the swap disk: the tree has their slots in the place of
+//! their folios.
 //!
-//! A slot in the tree counts as one use of it, as a page-table entry that names it does. A folio changes its use with its
-//! place: of a file while it is in the tree, anonymous while it is in the swap cache only. Locks: the tree's; the caller
-//! holds the folio's lock where there is one.
+//! A slot in the tree counts as one use of it, as a page-table entry that names it does. A folio
+//! changes its use with its place: of a file while it is in the tree, anonymous while it is in the
+//! swap cache only. Locks: the tree's; the caller holds the folio's lock where there is one.
 
 #![expect(unsafe_code, reason = "the reference of the cache")]
 
@@ -36,8 +37,9 @@ impl Cache {
         Some((index, held))
     }
 
-    /// The locked folio, which is in the swap cache as the content of `slot` and mapped nowhere, leaves the tree; the slot is in its place.
-    /// The caller has a reference, and has counted the tree's use of the slot.
+    /// The locked folio, which is in the swap cache as the content of `slot` and mapped nowhere,
+    /// leaves the tree; the slot is in its place. The caller has a reference, and has counted the
+    /// tree's use of the slot.
     pub(crate) fn swap_out(&self, f: Folio, slot: u32) {
         f.flags_point();
         let mut inner = self.0.lock();
@@ -50,8 +52,9 @@ impl Cache {
         unsafe { f.put() };
     }
 
-    /// The locked folio, which is in the swap cache as the content of `slot`, becomes page `index` of file `id`, whose tree this is, if
-    /// that is on the slot still. The tree's use of the slot is the caller's then.
+    /// The locked folio, which is in the swap cache as the content of `slot`, becomes page `index`
+    /// of file `id`, whose tree this is, if that is on the slot still. The tree's use of the slot
+    /// is the caller's then.
     pub(crate) fn swap_in(&self, id: u32, index: u32, slot: u32, f: Folio) -> bool {
         f.flags_point();
         let mut inner = self.0.lock();
