@@ -1,5 +1,5 @@
-//! Which mutant of the memory manager is on: the number in the environment's QUIRE_MUTANT; without it none. `.ci/mutants`
-//! puts this file into `sync` of its copy of the tree.
+//! Which mutant of the memory manager is on: the number in the environment's QUIRE_MUTANT; without
+//! it none. `.ci/mutants` puts this file into `sync` of its copy of the tree.
 
 use std::sync::LazyLock;
 

@@ -1,7 +1,8 @@
 //! Turns a kernel ELF into a bootable disk image: `boot KERNEL_ELF OUT.img [--uefi]`.
 //!
-//! A host program, not a build script of the kernel: `run-qemu.sh` strips the ELF first, and only the
-//! image asked for is made. Exit status: 0 done, 1 the image could not be written, 2 wrong usage.
+//! A host program, not a build script of the kernel: `run-qemu.sh` strips the ELF first, and only
+//! the image asked for is made. Exit status: 0 done, 1 the image could not be written, 2 wrong
+//! usage.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,7 +1,8 @@
-//! The console's thread: starts swap, runs the commands of the command line or of the keyboard, powers off.
+//! The console's thread: starts swap, runs the commands of the command line or of the keyboard,
+//! powers off.
 //!
-//! Runs in a thread of its own and may sleep. Long-lived helpers (kswapd, the disks' watchdog) start here too,
-//! once threads exist.
+//! Runs in a thread of its own and may sleep. Long-lived helpers (kswapd, the disks' watchdog)
+//! start here too, once threads exist.
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -1,4 +1,5 @@
-//! The kernel's command line, from QEMU's fw_cfg file `opt/quire/cmdline`: one `key=value` per line.
+//! The kernel's command line, from QEMU's fw_cfg file `opt/quire/cmdline`: one `key=value` per
+//! line.
 //!
 //! | key | value |
 //! |---|---|
@@ -7,8 +8,8 @@
 //! | `machine` | what makes this machine, as a command of the host: for those who replay a failure |
 //! | `input` | `pipe`: nobody is at the serial port, commands come from a file or a pipe until Ctrl-D; else a terminal is there |
 //!
-//! Read once at boot through the port interface: a selector picks a file, its bytes come one by one.
-//! Format: QEMU's docs/specs/fw_cfg. Locks: none, the boot CPU reads it. Never sleeps.
+//! Read once at boot through the port interface: a selector picks a file, its bytes come one by
+//! one. Format: QEMU's docs/specs/fw_cfg. Locks: none, the boot CPU reads it. Never sleeps.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -35,7 +36,8 @@ static COMMAND_LINE: Once<String> = Once::new();
 /// Reads `N` bytes of the selected item.
 fn read<const N: usize>() -> [u8; N] {
     let mut data = Port::<u8>::new(DATA);
-    // SAFETY: reading fw_cfg's data port only advances its cursor; without the device it reads as ones.
+    // SAFETY: reading fw_cfg's data port only advances its cursor; without the device it reads as
+    // ones.
     core::array::from_fn(|_| unsafe { data.read() })
 }
 

@@ -16,8 +16,8 @@ use alloc::boxed::Box;
 use bootloader_api::config::Mapping;
 use bootloader_api::{BootInfo, BootloaderConfig, entry_point};
 
-/// What the bootloader shall set up: everything it maps out of the user half, and physical memory where the
-/// kernel's own tables show it too.
+/// What the bootloader shall set up: everything it maps out of the user half, and physical memory
+/// where the kernel's own tables show it too.
 static BOOT_CONFIG: BootloaderConfig = {
     let mut config = BootloaderConfig::new_default();
     config.mappings.dynamic_range_start = Some(0xffff_8000_0000_0000);
@@ -31,8 +31,8 @@ static HEAP: mm::heap::KernelHeap = mm::heap::KernelHeap;
 
 entry_point!(start, config = &BOOT_CONFIG);
 
-/// The first bytes of our own on the serial port; `run-qemu.sh` drops what firmware and bootloader print
-/// before this line.
+/// The first bytes of our own on the serial port; `run-qemu.sh` drops what firmware and bootloader
+/// print before this line.
 const MARKER: &str = "=== quire ===";
 
 /// On the bootloader's stack and page tables.

@@ -1,7 +1,7 @@
 //! PCI configuration space through ports 0xcf8 and 0xcfc, the walk over all buses, and MSI-X.
 //!
-//! Locks: none. The boot thread finds and sets up every device before anybody else could use these ports.
-//! Never sleeps.
+//! Locks: none. The boot thread finds and sets up every device before anybody else could use these
+//! ports. Never sleeps.
 
 use alloc::vec::Vec;
 
@@ -34,12 +34,14 @@ impl ConfigPorts {
 impl ConfigurationAccess for ConfigPorts {
     fn read_word(&self, function: DeviceFunction, offset: u8) -> u32 {
         Self::select(function, offset);
-        // SAFETY: reading configuration space has no side effects in the standard header and capabilities.
+        // SAFETY: reading configuration space has no side effects in the standard header and
+        // capabilities.
         unsafe { Port::new(0xcfc).read() }
     }
     fn write_word(&mut self, function: DeviceFunction, offset: u8, data: u32) {
         Self::select(function, offset);
-        // SAFETY: callers write command bits, BARs and MSI-X control of a device they are setting up.
+        // SAFETY: callers write command bits, BARs and MSI-X control of a device they are setting
+        // up.
         unsafe { Port::new(0xcfc).write(data) };
     }
     unsafe fn unsafe_clone(&self) -> Self {
@@ -97,8 +99,8 @@ pub(crate) fn map_bar(
     }
 }
 
-/// Makes MSI-X table entry 0 raise `data` at `address`, masks nothing, and turns MSI-X on. False when the
-/// function has no (usable) MSI-X.
+/// Makes MSI-X table entry 0 raise `data` at `address`, masks nothing, and turns MSI-X on. False
+/// when the function has no (usable) MSI-X.
 pub(crate) fn enable_msix(
     root: &mut Root,
     function: DeviceFunction,

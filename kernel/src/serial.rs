@@ -1,11 +1,13 @@
 //! The serial console on COM1: output by polling, input by interrupt into a ring.
 //!
-//! Output is polled because interrupts would buy nothing: QEMU's UART takes a byte as fast as it is written,
-//! and output has to work with interrupts off. Whoever prints holds the port for at most [`CHUNK`] bytes.
+//! Output is polled because interrupts would buy nothing: QEMU's UART takes a byte as fast as it is
+//! written, and output has to work with interrupts off. Whoever prints holds the port for at most
+//! [`CHUNK`] bytes.
 //!
-//! Locks: `Console` around one call, so that lines of different CPUs do not mix (interrupt handlers skip
-//! it: they may have interrupted its holder), `Serial` around the port and the ring. Printing never sleeps;
-//! [`wait_key`] does. [`emergency`] takes no lock at all: a panic may have stopped the holder for ever.
+//! Locks: `Console` around one call, so that lines of different CPUs do not mix (interrupt handlers
+//! skip it: they may have interrupted its holder), `Serial` around the port and the ring. Printing
+//! never sleeps; [`wait_key`] does. [`emergency`] takes no lock at all: a panic may have stopped
+//! the holder for ever.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -96,8 +98,8 @@ static LINE: SpinLock<()> = SpinLock::new(Rank::Console, ());
 static KEYS: WaitQueue = WaitQueue::new();
 static BY_INTERRUPT: AtomicBool = AtomicBool::new(false);
 
-/// Programs the UART (8-N-1, FIFO on) before locks work: only [`emergency`] prints until [`init`]. Without
-/// a UART, output goes nowhere.
+/// Programs the UART (8-N-1, FIFO on) before locks work: only [`emergency`] prints until [`init`].
+/// Without a UART, output goes nowhere.
 pub(crate) fn early_init() {
     // An absent port is not worth dying for: nothing could be said about it anyway.
     let _ = com1().init(Config::default());

@@ -1,8 +1,10 @@
-//! Makes a sparse swap image: `mkswap FILE BYTES`. Creates or truncates FILE and writes the first page of
-//! Linux's SWAPSPACE2 layout (as `mkswap -L quire` would; the kernel and Linux both accept it).
+//! Makes a sparse swap image: `mkswap FILE BYTES`. Creates or truncates FILE and writes the first
+//! page of Linux's SWAPSPACE2 layout (as `mkswap -L quire` would; the kernel and Linux both accept
+//! it).
 //!
-//! Layout of that page, little endian: at 1024 `version` (1), `last_page`, `nr_badpages`, 16 bytes of
-//! UUID, 16 bytes of label; the last ten bytes are the signature. Exit status: 0, 1 (I/O), 2 (usage).
+//! Layout of that page, little endian: at 1024 `version` (1), `last_page`, `nr_badpages`, 16 bytes
+//! of UUID, 16 bytes of label; the last ten bytes are the signature. Exit status: 0, 1 (I/O), 2
+//! (usage).
 
 use std::fs::File;
 use std::io::{self, Write};

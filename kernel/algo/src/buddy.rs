@@ -1,10 +1,10 @@
 //! The binary buddy allocator over page frames: blocks of `2^order` frames, aligned to their size.
 //!
-//! Source: Knowlton, "A fast storage allocator" (CACM 8/1965); Knuth, TAOCP vol. 1, 2.5, algorithms R
-//! and S. The bit map of non-empty orders makes the search for a block one instruction.
+//! Source: Knowlton, "A fast storage allocator" (CACM 8/1965); Knuth, TAOCP vol. 1, 2.5, algorithms
+//! R and S. The bit map of non-empty orders makes the search for a block one instruction.
 //!
-//! Locks: the zone lock of the caller, around every call. Never sleeps. A freed frame carries the Release
-//! of that lock to the next owner; nothing else is ordered here.
+//! Locks: the zone lock of the caller, around every call. Never sleeps. A freed frame carries the
+//! Release of that lock to the next owner; nothing else is ordered here.
 
 use crate::{Corrupt, Links, List, NIL, ensure};
 
@@ -83,7 +83,8 @@ impl Buddy {
         self.free.get(usize::from(order)).map_or(0, List::len)
     }
 
-    /// The free blocks of exactly `order`, the next to be allocated first. None above [`MAX_ORDER`].
+    /// The free blocks of exactly `order`, the next to be allocated first. None above
+    /// [`MAX_ORDER`].
     pub fn blocks<'a, F: Frames + ?Sized>(
         &self,
         frames: &'a F,
@@ -104,7 +105,8 @@ impl Buddy {
         }
     }
 
-    /// Extends the span over `[start, end)` and frees its frames, in blocks as large as alignment allows.
+    /// Extends the span over `[start, end)` and frees its frames, in blocks as large as alignment
+    /// allows.
     ///
     /// # Errors
     /// [`DoubleFree`] when a frame of the range is free already; those before it stay added.
@@ -158,15 +160,16 @@ impl Buddy {
         Some(pfn)
     }
 
-    /// Gives a block back and merges it with its buddies as long as they are free and inside the span.
+    /// Gives a block back and merges it with its buddies as long as they are free and inside the
+    /// span.
     ///
     /// # Errors
-    /// [`DoubleFree`] when the block is, or lies in, a free block. (A larger block of which a part is
-    /// already free is not noticed here, but by [`Buddy::validate`].)
+    /// [`DoubleFree`] when the block is, or lies in, a free block. (A larger block of which a part
+    /// is already free is not noticed here, but by [`Buddy::validate`].)
     ///
     /// # Panics
-    /// If the block is not aligned, larger than [`MAX_ORDER`] or outside the span: no such block was
-    /// ever allocated.
+    /// If the block is not aligned, larger than [`MAX_ORDER`] or outside the span: no such block
+    /// was ever allocated.
     #[inline]
     pub fn free<F: Frames + ?Sized>(
         &mut self,
@@ -200,8 +203,8 @@ impl Buddy {
         Ok(())
     }
 
-    /// The free block (first frame, order) that contains `pfn`. The candidates are the frames left when
-    /// the low bits of `pfn` that are set are cleared one after the other: at most 11.
+    /// The free block (first frame, order) that contains `pfn`. The candidates are the frames left
+    /// when the low bits of `pfn` that are set are cleared one after the other: at most 11.
     #[inline]
     pub fn free_block_of<F: Frames + ?Sized>(&self, frames: &F, pfn: u32) -> Option<(u32, u8)> {
         let lowest = pfn & !((1 << MAX_ORDER) - 1);

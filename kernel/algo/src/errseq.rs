@@ -1,13 +1,13 @@
 //! Failed writes, told once to everyone who has the file open: one word per file, one per opener.
 //!
-//! The word of the file holds the last error, a counter, and a bit that says whether anyone has been told.
-//! Only an error that somebody has been told makes the next one count, so that a burst of failures between
-//! two looks costs one step of the counter. An error that nobody has been told is told to later openers as
-//! well. Behaviour as `errseq_t` in Linux.
+//! The word of the file holds the last error, a counter, and a bit that says whether anyone has
+//! been told. Only an error that somebody has been told makes the next one count, so that a burst
+//! of failures between two looks costs one step of the counter. An error that nobody has been told
+//! is told to later openers as well. Behaviour as `errseq_t` in Linux.
 //!
-//! Locks: none for the file's word, any context may set an error; an opener's word is guarded by its
-//! owner. Never sleeps. Order: relaxed; whoever records an error before it ends writeback with a release
-//! shows it to everyone who waited for that end with an acquire.
+//! Locks: none for the file's word, any context may set an error; an opener's word is guarded by
+//! its owner. Never sleeps. Order: relaxed; whoever records an error before it ends writeback with
+//! a release shows it to everyone who waited for that end with an acquire.
 
 use core::num::NonZeroU8;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -19,9 +19,9 @@ const COUNT_ONE: u32 = SEEN << 1;
 
 /// The errors of one file.
 ///
-/// Invariant: from the moment `SEEN` is set until the next error the word does not change, and each error
-/// after it changes the counter. So a word that an opener has seen with `SEEN` stands for all errors up to
-/// then (unless 2^23 that were told come before the opener's next look).
+/// Invariant: from the moment `SEEN` is set until the next error the word does not change, and each
+/// error after it changes the counter. So a word that an opener has seen with `SEEN` stands for all
+/// errors up to then (unless 2^23 that were told come before the opener's next look).
 #[derive(Debug, Default)]
 pub struct ErrSeq(AtomicU32);
 
@@ -73,7 +73,8 @@ impl ErrSeq {
         }
     }
 
-    /// The last error that the opener has not been told, if there is one; it then has been told all.
+    /// The last error that the opener has not been told, if there is one; it then has been told
+    /// all.
     pub fn check_and_advance(&self, told: &mut Told) -> Option<NonZeroU8> {
         if self.0.load(Relaxed) == told.0 {
             return None;

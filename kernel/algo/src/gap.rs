@@ -1,13 +1,14 @@
 //! The address space of one process: disjoint ranges `[start, end)` of addresses (VMAs), found by
 //! address, and the free gaps between them, found by size.
 //!
-//! Each subtree knows the addresses it spans and its largest inner gap, so that the lowest or highest
-//! gap that is large enough is found in O(log n), and a change touches the path to the root only.
+//! Each subtree knows the addresses it spans and its largest inner gap, so that the lowest or
+//! highest gap that is large enough is found in O(log n), and a change touches the path to the root
+//! only.
 //!
 //! Locks: the caller's, around every call (searches: at least shared). Never sleeps.
 //!
-//! Source: Cormen et al., Introduction to Algorithms, 14.2: a datum that follows from the node and its
-//! children; here the two extremes and the largest gap.
+//! Source: Cormen et al., Introduction to Algorithms, 14.2: a datum that follows from the node and
+//! its children; here the two extremes and the largest gap.
 
 use crate::tree::view::{Rules, View};
 use crate::tree::{self, Root, TreeLinks};
@@ -53,7 +54,8 @@ impl<N: VmaNodes + ?Sized> Rules<N> for ByAddress {
         if left != NIL {
             let l = n.summary(left);
             new.start = l.start;
-            // Negative for a moment when a boundary between two neighbours moves: one is updated first.
+            // Negative for a moment when a boundary between two neighbours moves: one is updated
+            // first.
             new.gap = l.gap.max(start.saturating_sub(l.end));
         }
         let right = n.right(i);
@@ -189,14 +191,15 @@ impl VmaTree {
         self.root.remove(&view(n), i);
     }
 
-    /// Makes the tree right again after the start or the end of `i` moved, without meeting a neighbour.
+    /// Makes the tree right again after the start or the end of `i` moved, without meeting a
+    /// neighbour.
     pub fn update<N: VmaNodes + ?Sized>(&self, n: &N, i: u32) {
         self.root.update(&view(n), i);
     }
 
-    /// The lowest or highest `address` with `low <= address`, `address + len <= high` such that no range
-    /// meets `[address, address + len)`. For an aligned address ask for `len + alignment - granule` and
-    /// round inside what is found.
+    /// The lowest or highest `address` with `low <= address`, `address + len <= high` such that no
+    /// range meets `[address, address + len)`. For an aligned address ask for `len + alignment -
+    /// granule` and round inside what is found.
     pub fn find_gap<N: VmaNodes + ?Sized>(
         &self,
         n: &N,
@@ -244,8 +247,8 @@ impl VmaTree {
     }
 }
 
-/// The start of the first gap of at least `len` behind the range `i`; the space behind the last range
-/// counts as a gap of any size.
+/// The start of the first gap of at least `len` behind the range `i`; the space behind the last
+/// range counts as a gap of any size.
 fn gap_after<N: VmaNodes + ?Sized>(n: &N, mut i: u32, len: u64) -> u64 {
     loop {
         let right = n.right(i);

@@ -1,12 +1,12 @@
 //! Interval tree over closed ranges `[start, last]` of page indexes: which VMAs map a page (rmap).
 //!
-//! Ranges may overlap and share a start, as the VMAs of one anonymous page do. A search costs O(log n)
-//! for each element found.
+//! Ranges may overlap and share a start, as the VMAs of one anonymous page do. A search costs O(log
+//! n) for each element found.
 //!
 //! Locks: the caller's, around every call (searches: at least shared). Never sleeps.
 //!
-//! Source: Cormen et al., Introduction to Algorithms, 14.3: a tree by start, augmented with the largest
-//! end of each subtree.
+//! Source: Cormen et al., Introduction to Algorithms, 14.3: a tree by start, augmented with the
+//! largest end of each subtree.
 
 use crate::tree::view::{Rules, View};
 use crate::tree::{Root, TreeLinks};
@@ -16,8 +16,8 @@ use crate::{Corrupt, NIL, ensure};
 pub trait IntervalNodes: TreeLinks {
     /// First page index of the range of `i`. Must not change while `i` is in a tree.
     fn start(&self, i: u32) -> u32;
-    /// Last page index of the range of `i`; not below [`IntervalNodes::start`]. It may change in a tree
-    /// under the lock that excludes searches, if [`IntervalTree::update`] follows.
+    /// Last page index of the range of `i`; not below [`IntervalNodes::start`]. It may change in a
+    /// tree under the lock that excludes searches, if [`IntervalTree::update`] follows.
     fn last(&self, i: u32) -> u32;
     /// The largest `last` in the subtree of `i`; only the tree sets it.
     fn max_last(&self, i: u32) -> u32;
@@ -144,10 +144,11 @@ impl IntervalTree {
     }
 }
 
-/// The first element in the subtree of `i` that meets `[first, last]`, given that `max_last(i) >= first`.
+/// The first element in the subtree of `i` that meets `[first, last]`, given that `max_last(i) >=
+/// first`.
 ///
-/// The first element with an end at or past `first` is the answer or proves that there is none: if it
-/// starts past `last`, so does everything behind it.
+/// The first element with an end at or past `first` is the answer or proves that there is none: if
+/// it starts past `last`, so does everything behind it.
 fn search<N: IntervalNodes + ?Sized>(n: &N, mut i: u32, first: u32, last: u32) -> u32 {
     loop {
         let left = n.left(i);

@@ -1,11 +1,12 @@
-//! L0: pure algorithms of the memory manager. No `unsafe`, no allocation, no clock, no CPU:
-//! every structure lives in memory that the caller lends, so each can be tested on the host alone.
-//! (`explore`, the schedule search of the lab, allocates; it exists only with the feature of that name.)
+//! L0: pure algorithms of the memory manager. No `unsafe`, no allocation, no clock, no CPU: every
+//! structure lives in memory that the caller lends, so each can be tested on the host alone.
+//! (`explore`, the schedule search of the lab, allocates; it exists only with the feature of that
+//! name.)
 //!
-//! Elements are named by `u32` ids (a page frame number, an index into an arena) and reached through
-//! accessor traits whose methods take `&self`: the caller keeps links in cells of its own records.
-//! Nothing here takes a lock, sleeps or orders memory: the caller holds the lock that guards the whole
-//! structure, and relaxed cells are enough under it.
+//! Elements are named by `u32` ids (a page frame number, an index into an arena) and reached
+//! through accessor traits whose methods take `&self`: the caller keeps links in cells of its own
+//! records. Nothing here takes a lock, sleeps or orders memory: the caller holds the lock that
+//! guards the whole structure, and relaxed cells are enough under it.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -40,8 +41,8 @@ pub use list::{Links, List};
 /// "No element": the id that every empty link holds. Never the id of an element.
 pub const NIL: u32 = u32::MAX;
 
-/// What a `validate` found broken. Such a state cannot come about through this crate's methods alone:
-/// it means that an element was shared between structures, or a lock was not held.
+/// What a `validate` found broken. Such a state cannot come about through this crate's methods
+/// alone: it means that an element was shared between structures, or a lock was not held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Corrupt {
     /// The rule that does not hold.

@@ -1,7 +1,7 @@
 //! A doubly linked list of ids whose links live in the caller's records: LRU lists, free lists.
 //!
-//! Locks: the caller's, around every call. Never sleeps. Every operation but `iter` and `validate` is
-//! O(1). An element is on at most one list per set of links; the list cannot check that (see
+//! Locks: the caller's, around every call. Never sleeps. Every operation but `iter` and `validate`
+//! is O(1). An element is on at most one list per set of links; the list cannot check that (see
 //! [`List::validate`]).
 
 use crate::{Corrupt, NIL, ensure};
@@ -18,8 +18,8 @@ pub trait Links {
     fn set_prev(&self, i: u32, to: u32);
 }
 
-/// The ends and the length of one list. Invariant: `head`, `tail` are [`NIL`] exactly when `len` is 0;
-/// the head's `prev` and the tail's `next` are [`NIL`].
+/// The ends and the length of one list. Invariant: `head`, `tail` are [`NIL`] exactly when `len` is
+/// 0; the head's `prev` and the tail's `next` are [`NIL`].
 ///
 /// Not `Clone`: two copies would disagree after the first change.
 #[derive(PartialEq, Eq, Debug)]
@@ -192,7 +192,8 @@ impl List {
         *other = List::new();
     }
 
-    /// Moves every element of `other` before the first element, in its order; `other` is then empty.
+    /// Moves every element of `other` before the first element, in its order; `other` is then
+    /// empty.
     pub fn splice_front<L: Links + ?Sized>(&mut self, links: &L, other: &mut List) {
         other.splice(links, self);
         core::mem::swap(self, other);
@@ -234,8 +235,8 @@ impl List {
     }
 }
 
-/// Elements of a [`List`] from first to last. Bounded by the length at its start, so that it ends even
-/// over broken links.
+/// Elements of a [`List`] from first to last. Bounded by the length at its start, so that it ends
+/// even over broken links.
 #[derive(Debug)]
 pub struct Iter<'a, L: ?Sized> {
     links: &'a L,

@@ -2,9 +2,9 @@
 //!
 //! Locks: none. Never sleeps.
 
-/// Splits `pages`, pairs of (slot, pfn) by ascending slot, into the longest runs of consecutive slots
-/// of at most `max` pages each (0 counts as 1). The frames of a run need not be consecutive: a request
-/// takes one segment per frame.
+/// Splits `pages`, pairs of (slot, pfn) by ascending slot, into the longest runs of consecutive
+/// slots of at most `max` pages each (0 counts as 1). The frames of a run need not be consecutive:
+/// a request takes one segment per frame.
 pub fn runs(pages: &[(u32, u32)], max: usize) -> Runs<'_> {
     debug_assert!(pages.is_sorted_by(|a, b| a.0 < b.0), "slots not ascending");
     Runs {

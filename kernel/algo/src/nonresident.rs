@@ -1,11 +1,13 @@
-//! What was evicted, and when: a table of fixed size that remembers about as many evictions as it has cells.
+//! What was evicted, and when: a table of fixed size that remembers about as many evictions as it
+//! has cells.
 //!
-//! An entry is the key of a page, the age at its eviction, and one bit. Keys are hashed to buckets of [`WAYS`] cells; a
-//! new entry takes the place of the same key's, of none, or of the bucket's oldest. So it can forget, and it can take
-//! one page for another (about once in 2²⁹): good enough for a guess.
+//! An entry is the key of a page, the age at its eviction, and one bit. Keys are hashed to buckets
+//! of [`WAYS`] cells; a new entry takes the place of the same key's, of none, or of the bucket's
+//! oldest. So it can forget, and it can take one page for another (about once in 2²⁹): good enough
+//! for a guess.
 //!
-//! No lock: every cell is one atomic word. Two that write one bucket at a time may lose one of the entries. Never sleeps,
-//! never allocates: the caller lends the cells.
+//! No lock: every cell is one atomic word. Two that write one bucket at a time may lose one of the
+//! entries. Never sleeps, never allocates: the caller lends the cells.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

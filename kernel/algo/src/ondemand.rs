@@ -1,13 +1,13 @@
 //! How far to read ahead when a file is read, and when to begin.
 //!
-//! A read that goes on where the one before ended is sequential, and so is one from the start of the file.
-//! The first page it misses brings in a window of pages, part of them ahead of what was asked; when the
-//! reader comes to the window's marker, the next window, twice as large, is to be read in the background:
-//! a steady reader never waits again. Any other read brings in exactly what it asks. What is in memory
-//! the caller knows; this only decides.
+//! A read that goes on where the one before ended is sequential, and so is one from the start of
+//! the file. The first page it misses brings in a window of pages, part of them ahead of what was
+//! asked; when the reader comes to the window's marker, the next window, twice as large, is to be
+//! read in the background: a steady reader never waits again. Any other read brings in exactly what
+//! it asks. What is in memory the caller knows; this only decides.
 //!
-//! Locks: none; the state is an opener's own, and a lost update costs a guess only (a read may work on a
-//! copy and store it at its end). Never sleeps.
+//! Locks: none; the state is an opener's own, and a lost update costs a guess only (a read may work
+//! on a copy and store it at its end). Never sleeps.
 
 /// Largest window in pages: the largest request too.
 pub const MAX_WINDOW: u32 = 32;
@@ -24,8 +24,8 @@ pub struct Plan {
 
 /// What one opener of a file has read and read ahead.
 ///
-/// For each read: [`Ondemand::begin`], then for each of its pages in ascending order [`Ondemand::hit`] or
-/// [`Ondemand::miss`].
+/// For each read: [`Ondemand::begin`], then for each of its pages in ascending order
+/// [`Ondemand::hit`] or [`Ondemand::miss`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Ondemand {
     /// The page behind the last read.
@@ -51,8 +51,8 @@ impl Ondemand {
         }
     }
 
-    /// A read of the pages `first..=last` begins. True when its first page is the last of the read before: reads shorter
-    /// than a page, of which all but the first are no further use of it.
+    /// A read of the pages `first..=last` begins. True when its first page is the last of the read
+    /// before: reads shorter than a page, of which all but the first are no further use of it.
     pub fn begin(&mut self, first: u32, last: u32) -> bool {
         let next = last.saturating_add(1);
         let same = first.checked_add(1) == Some(self.next);
@@ -72,8 +72,9 @@ impl Ondemand {
         due.then(|| self.open(self.end, self.grown(), pages, 0))
     }
 
-    /// Page `at` of the read is not in memory, `at..=last` is what the read still asks for, and `pages`,
-    /// greater than `at`, is the length of the file. Returns what to read; it begins with `at`.
+    /// Page `at` of the read is not in memory, `at..=last` is what the read still asks for, and
+    /// `pages`, greater than `at`, is the length of the file. Returns what to read; it begins with
+    /// `at`.
     pub fn miss(&mut self, at: u32, last: u32, pages: u32) -> Plan {
         let asked = last.saturating_sub(at).saturating_add(1);
         if !self.sequential {
@@ -82,7 +83,8 @@ impl Ondemand {
         let size = if at == self.end && self.start < self.end {
             self.grown()
         } else {
-            // Also inside the last window: what was read ahead is gone again, so less would have done.
+            // Also inside the last window: what was read ahead is gone again, so less would have
+            // done.
             MIN_WINDOW
         };
         let wanted = asked.min(MAX_WINDOW / 2) * 2;

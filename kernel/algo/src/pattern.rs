@@ -1,11 +1,12 @@
 //! What stress tests write into pages: words that say whose they are.
 //!
-//! Each 8-byte word holds the address space, the page and the version that its page should have, mixed
-//! with the word's place in the page by a bijection on 64 bits. So any changed byte, a word from another
-//! place, an old version or another process's page are told apart, and a page needs no checksum.
+//! Each 8-byte word holds the address space, the page and the version that its page should have,
+//! mixed with the word's place in the page by a bijection on 64 bits. So any changed byte, a word
+//! from another place, an old version or another process's page are told apart, and a page needs no
+//! checksum.
 //!
-//! Source of the mixing: the finalizer of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom
-//! number generators", OOPSLA 2014, variant 13 of Stafford), undone step by step.
+//! Source of the mixing: the finalizer of SplitMix64 (Steele, Lea, Flood, "Fast splittable
+//! pseudorandom number generators", OOPSLA 2014, variant 13 of Stafford), undone step by step.
 //!
 //! Locks: none. Never sleeps.
 
@@ -37,8 +38,8 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 const MUL_1: u64 = 0xbf58_476d_1ce4_e5b9;
 const MUL_2: u64 = 0x94d0_49bb_1331_11eb;
 
-/// The inverse of an odd number modulo 2^64 by Newton's iteration: each turn doubles the right bits,
-/// and `x * x = 1 (mod 8)` gives the first three.
+/// The inverse of an odd number modulo 2^64 by Newton's iteration: each turn doubles the right
+/// bits, and `x * x = 1 (mod 8)` gives the first three.
 const fn inverse(odd: u64) -> u64 {
     let mut y = odd;
     let mut turns = 0;

@@ -1,5 +1,5 @@
-//! The words that the places where the explorer may stop a thread are described with. They exist in every build,
-//! the search itself only with the feature `explore`.
+//! The words that the places where the explorer may stop a thread are described with. They exist in
+//! every build, the search itself only with the feature `explore`.
 
 /// How a step touches an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

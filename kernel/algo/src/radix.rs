@@ -1,13 +1,14 @@
 //! A map from page index to a `u32` with three marks per entry: the page cache of a file, the
 //! folios in it, and which of them are dirty, under writeback, or chosen for it.
 //!
-//! A radix tree of 64-slot nodes whose paths are compressed: a node with one child does not exist, so a
-//! small file far from index 0 costs one node, an insertion needs at most [`RESERVE`] new nodes however
-//! far the index is from all others, and a removal frees as many at most. A mark of an entry is repeated
-//! in every slot on the way to it, so that a search for marked entries passes over what has none.
+//! A radix tree of 64-slot nodes whose paths are compressed: a node with one child does not exist,
+//! so a small file far from index 0 costs one node, an insertion needs at most [`RESERVE`] new
+//! nodes however far the index is from all others, and a removal frees as many at most. A mark of
+//! an entry is repeated in every slot on the way to it, so that a search for marked entries passes
+//! over what has none.
 //!
-//! Locks: the caller's, around every call. Never sleeps, never allocates: the caller lends the nodes.
-//! Every operation but `validate` is O([`DEPTH`]).
+//! Locks: the caller's, around every call. Never sleeps, never allocates: the caller lends the
+//! nodes. Every operation but `validate` is O([`DEPTH`]).
 
 use crate::NIL;
 use core::sync::atomic::Ordering::Relaxed;
@@ -32,7 +33,8 @@ pub enum Mark {
     Dirty,
     /// Being written.
     Writeback,
-    /// To be written by the walk that is under way: what becomes dirty behind it does not prolong it.
+    /// To be written by the walk that is under way: what becomes dirty behind it does not prolong
+    /// it.
     ToWrite,
 }
 
@@ -124,9 +126,9 @@ impl Path {
 
 /// One tree. Not `Clone`: two copies would disagree after the first change.
 ///
-/// Invariants: a leaf has an entry and every other node at least two children, each in the slot of its
-/// own indices; a slot that is not present has no marks; above the leaves a slot has exactly the marks
-/// that any slot of its child has.
+/// Invariants: a leaf has an entry and every other node at least two children, each in the slot of
+/// its own indices; a slot that is not present has no marks; above the leaves a slot has exactly
+/// the marks that any slot of its child has.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Radix {
     root: u32,
@@ -164,8 +166,8 @@ impl Radix {
         Some(leaf.slot(slot))
     }
 
-    /// Adds an entry without marks; any index and any value will do. Takes as many nodes out of `spare`
-    /// as are needed.
+    /// Adds an entry without marks; any index and any value will do. Takes as many nodes out of
+    /// `spare` as are needed.
     ///
     /// # Errors
     /// [`Refused`].
@@ -211,7 +213,8 @@ impl Radix {
         Ok(())
     }
 
-    /// Gives the entry at `index` another value; its marks stay. The value before, `None` when there is no entry.
+    /// Gives the entry at `index` another value; its marks stay. The value before, `None` when
+    /// there is no entry.
     pub fn replace<N: Nodes + ?Sized>(&mut self, n: &N, index: u32, value: u32) -> Option<u32> {
         let (leaf, slot) = self.find(n, index)?;
         let before = leaf.slot(slot);
@@ -358,7 +361,8 @@ impl Radix {
         bits: impl Fn(&Node) -> u64,
     ) -> Option<(u32, u32)> {
         let mut at = self.root;
-        // Where to go on when nothing is found below `at`: the nearest chosen slot behind the way down.
+        // Where to go on when nothing is found below `at`: the nearest chosen slot behind the way
+        // down.
         let mut behind = NIL;
         while at != NIL {
             let node = n.node(at);

@@ -1,11 +1,11 @@
 //! How far to read ahead when a page is swapped in, and which pages.
 //!
-//! The window doubles while pages read ahead get used, and shrinks by half at most from one fault to the
-//! next when they do not. It is laid either over slots (neighbours on disk) or over the addresses of one
-//! VMA. Behaviour as swap-in readahead in Linux 6.1.
+//! The window doubles while pages read ahead get used, and shrinks by half at most from one fault
+//! to the next when they do not. It is laid either over slots (neighbours on disk) or over the
+//! addresses of one VMA. Behaviour as swap-in readahead in Linux 6.1.
 //!
-//! Locks: none; the state of an area or a VMA is one word, and a lost update costs a guess only. Never
-//! sleeps.
+//! Locks: none; the state of an area or a VMA is one word, and a lost update costs a guess only.
+//! Never sleeps.
 
 /// Largest window in pages; a power of two.
 pub const MAX_WINDOW: u32 = 8;
@@ -60,8 +60,8 @@ impl Readahead {
         self.hits = self.hits.saturating_add(1);
     }
 
-    /// Notes a fault at `at` and returns the window in pages: a power of two from 1 to `max`, itself
-    /// cut to [`MAX_WINDOW`] and down to a power of two. 1 means: only this page.
+    /// Notes a fault at `at` and returns the window in pages: a power of two from 1 to `max`,
+    /// itself cut to [`MAX_WINDOW`] and down to a power of two. 1 means: only this page.
     pub fn fault(&mut self, at: u32, max: u32) -> u32 {
         let max = 1 << max.clamp(1, MAX_WINDOW).ilog2();
         let wanted = if self.hits == 0 {
@@ -80,8 +80,8 @@ impl Readahead {
     }
 }
 
-/// The aligned window of `window` pages (a power of two) that contains slot `at`, as (first, last), cut
-/// to the slots `1..slots`: slot 0 is the header.
+/// The aligned window of `window` pages (a power of two) that contains slot `at`, as (first, last),
+/// cut to the slots `1..slots`: slot 0 is the header.
 pub fn slot_window(at: u32, window: u32, slots: u32) -> (u32, u32) {
     debug_assert!(window.is_power_of_two() && at < slots);
     let first = at & !(window - 1);
@@ -89,8 +89,8 @@ pub fn slot_window(at: u32, window: u32, slots: u32) -> (u32, u32) {
     (first.max(1).min(at), last.min(slots - 1))
 }
 
-/// The window of `window` pages for a fault at page `at` after one at `prev`, as (first, last), cut to
-/// `[low, high)`: ahead of an ascending or a descending sequence, else around the page.
+/// The window of `window` pages for a fault at page `at` after one at `prev`, as (first, last), cut
+/// to `[low, high)`: ahead of an ascending or a descending sequence, else around the page.
 pub fn vma_window(at: u32, prev: u32, window: u32, low: u32, high: u32) -> (u32, u32) {
     debug_assert!(window > 0 && low <= at && at < high);
     let more = window - 1;

@@ -1,15 +1,15 @@
-//! The swap map: which slots of one swap area are free, how many page-table entries refer to each other
-//! slot, whether the swap cache holds its page, and which slots the disk has refused.
+//! The swap map: which slots of one swap area are free, how many page-table entries refer to each
+//! other slot, whether the swap cache holds its page, and which slots the disk has refused.
 //!
-//! Slots are handed out by cluster: each CPU fills a cluster of its own, so that what one CPU swaps out
-//! together lies together on disk; when no cluster is wholly free, partly used ones are filled up. Every
-//! operation but a scan inside one cluster is O(1), near-full areas included.
+//! Slots are handed out by cluster: each CPU fills a cluster of its own, so that what one CPU swaps
+//! out together lies together on disk; when no cluster is wholly free, partly used ones are filled
+//! up. Every operation but a scan inside one cluster is O(1), near-full areas included.
 //!
 //! A slot's byte counts to [`MAX_COUNT`]; beyond that the count goes on in a page that the caller
 //! lends for the slot's cluster (`more`).
 //!
-//! Locks: the swap map lock, around every call that takes `&mut self`. One slot may be read without it
-//! through [`SlotState::load`]: a relaxed snapshot, good for hints only. Never sleeps.
+//! Locks: the swap map lock, around every call that takes `&mut self`. One slot may be read without
+//! it through [`SlotState::load`]: a relaxed snapshot, good for hints only. Never sleeps.
 
 use crate::{Links, List, NIL};
 use core::ops::Deref;
@@ -158,8 +158,8 @@ impl Default for Cursor {
 /// The map of one swap area over storage that the caller lends or gives: a byte for each slot, and
 /// a record for each cluster.
 ///
-/// Invariant: a cluster is full exactly when all its slots are used; a cluster on the free list has none
-/// used; one on the partial list has some; one that a CPU fills is on the current list.
+/// Invariant: a cluster is full exactly when all its slots are used; a cluster on the free list has
+/// none used; one on the partial list has some; one that a CPU fills is on the current list.
 #[derive(Debug)]
 pub struct SwapMap<M, C> {
     map: M,
@@ -264,9 +264,9 @@ impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> 
         Some(from + at as u32)
     }
 
-    /// Allocates up to `out.len()` slots, as far as possible consecutive ones in ascending order, writes
-    /// them to `out` and returns how many: fewer only when no more are free. Each is then in the state
-    /// "cached, no references", and becomes free by [`SwapMap::clear_cache`].
+    /// Allocates up to `out.len()` slots, as far as possible consecutive ones in ascending order,
+    /// writes them to `out` and returns how many: fewer only when no more are free. Each is then in
+    /// the state "cached, no references", and becomes free by [`SwapMap::clear_cache`].
     pub fn alloc(&mut self, cursor: &mut Cursor, out: &mut [u32]) -> usize {
         let mut got = 0;
         while got < out.len() {
@@ -421,8 +421,8 @@ impl<M: Deref<Target = [AtomicU8]>, C: Deref<Target = [Cluster]>> SwapMap<M, C> 
         Some(c)
     }
 
-    /// Allocates free slots of one cluster from slot `from` on. Also returns where to go on, `None` when
-    /// the cluster has no more behind.
+    /// Allocates free slots of one cluster from slot `from` on. Also returns where to go on, `None`
+    /// when the cluster has no more behind.
     fn fill(&mut self, from: u32, out: &mut [u32]) -> (usize, Option<u32>) {
         let c = from / CLUSTER_SLOTS;
         let state = self.clusters[c as usize].state.load(Relaxed);

@@ -1,4 +1,5 @@
-//! Storage for the tests: plain cells behind the accessor traits. Locks: none, one thread. Does not sleep.
+//! Storage for the tests: plain cells behind the accessor traits. Locks: none, one thread. Does not
+//! sleep.
 
 use crate::{Links, NIL};
 use core::cell::Cell;

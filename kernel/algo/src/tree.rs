@@ -4,8 +4,8 @@
 //! Locks: the caller's, around every call. Never sleeps, never recurses. Insertion and removal are
 //! O(log n) in the worst case with at most two rotations each.
 //!
-//! Source: Haeupler, Sen, Tarjan, "Rank-balanced trees" (ACM Trans. Algorithms 11(4), 2015): the weak
-//! AVL tree. Augmentation: Cormen et al., Introduction to Algorithms, chapter 14.
+//! Source: Haeupler, Sen, Tarjan, "Rank-balanced trees" (ACM Trans. Algorithms 11(4), 2015): the
+//! weak AVL tree. Augmentation: Cormen et al., Introduction to Algorithms, chapter 14.
 
 use crate::{Corrupt, NIL, ensure};
 
@@ -33,10 +33,11 @@ pub trait TreeLinks {
 
 /// Elements that have an order and a subtree datum.
 pub trait Nodes: TreeLinks {
-    /// The key of `a` is less than the key of `b`. Elements with equal keys stay in insertion order.
+    /// The key of `a` is less than the key of `b`. Elements with equal keys stay in insertion
+    /// order.
     fn before(&self, a: u32, b: u32) -> bool;
-    /// Recomputes the subtree datum of `i` from `i` itself and its children's data, and says whether it
-    /// changed. Must depend on nothing else: an unchanged datum ends the way up.
+    /// Recomputes the subtree datum of `i` from `i` itself and its children's data, and says
+    /// whether it changed. Must depend on nothing else: an unchanged datum ends the way up.
     fn augment(&self, i: u32) -> bool;
 }
 
@@ -140,8 +141,8 @@ pub fn prev<N: TreeLinks + ?Sized>(n: &N, i: u32) -> Option<u32> {
 
 /// One tree: the id of its root. Not `Clone`: two copies would disagree after the first change.
 ///
-/// Invariants: each child's rank is 1 or 2 below its parent's, a leaf's rank is 1, in-order keys do not
-/// decrease, every subtree datum is what [`Nodes::augment`] computes.
+/// Invariants: each child's rank is 1 or 2 below its parent's, a leaf's rank is 1, in-order keys do
+/// not decrease, every subtree datum is what [`Nodes::augment`] computes.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Root {
     id: u32,
@@ -186,8 +187,8 @@ impl Root {
         some(self.id).map(|i| outermost(n, i, Side::Right))
     }
 
-    /// The first element for which `is_before` is false, given that it is true for all elements up to
-    /// some place in the order and false from there on.
+    /// The first element for which `is_before` is false, given that it is true for all elements up
+    /// to some place in the order and false from there on.
     #[inline]
     pub fn lower_bound<N: TreeLinks + ?Sized>(
         &self,
@@ -294,8 +295,8 @@ impl Root {
         self.fix_remove(n, hole, x);
     }
 
-    /// Recomputes the subtree data on the way up after `i`'s own part of its datum changed. The key must
-    /// not have moved past a neighbour.
+    /// Recomputes the subtree data on the way up after `i`'s own part of its datum changed. The key
+    /// must not have moved past a neighbour.
     pub fn update<N: Nodes + ?Sized>(&self, n: &N, i: u32) {
         update_through(n, i, NIL);
     }
@@ -404,8 +405,8 @@ impl Root {
             ensure(n.parent(at) == NIL, "tree: the root has a parent", at)?;
         }
         let mut count = 0;
-        // Pre-order. Every child is checked to name its parent before it is entered, so no element can be
-        // entered twice.
+        // Pre-order. Every child is checked to name its parent before it is entered, so no element
+        // can be entered twice.
         while at != NIL {
             count += 1;
             for c in [n.left(at), n.right(at)] {
@@ -454,7 +455,8 @@ fn preorder_next<N: TreeLinks + ?Sized>(n: &N, i: u32) -> u32 {
     }
 }
 
-/// Recomputes data from `i` up to and past `through` (unless it is [`NIL`]), then on until one does not change.
+/// Recomputes data from `i` up to and past `through` (unless it is [`NIL`]), then on until one does
+/// not change.
 #[inline]
 fn update_through<N: Nodes + ?Sized>(n: &N, mut i: u32, through: u32) {
     let mut forced = through != NIL;

@@ -1,8 +1,9 @@
 //! Actors: what the explorer's threads run on, the same on both machines.
 //!
-//! Each actor has a CPU of its own. There is one token: the controller (who started the actors) has it, or one actor
-//! between [`Actors::resume`] and its next [`suspend`]; everybody else stands still. A CPU whose actor stands still serves the
-//! interrupts that come from outside, whatever the actor's own interrupt state is, and what [`interrupt`] asks of it.
+//! Each actor has a CPU of its own. There is one token: the controller (who started the actors) has
+//! it, or one actor between [`Actors::resume`] and its next [`suspend`]; everybody else stands
+//! still. A CPU whose actor stands still serves the interrupts that come from outside, whatever the
+//! actor's own interrupt state is, and what [`interrupt`] asks of it.
 //!
 //! Locks: none across a hand-over. Preemption is off while an actor stands still.
 
@@ -19,8 +20,9 @@ pub const MAX_ACTORS: usize = 4;
 pub enum Resumed {
     /// It called [`suspend`].
     Stopped,
-    /// It panicked with this message and was unwound. Its CPU is as at the start of a thread; its next resume runs `main`
-    /// from the beginning. On the host only: a panic of the kernel ends the machine.
+    /// It panicked with this message and was unwound. Its CPU is as at the start of a thread; its
+    /// next resume runs `main` from the beginning. On the host only: a panic of the kernel ends the
+    /// machine.
     Panicked(String),
 }
 

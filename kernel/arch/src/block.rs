@@ -1,8 +1,8 @@
 //! The block-device interface: what swap and files need of a disk, and no more.
 //!
-//! A [`Bio`] is one request for consecutive sectors over up to [`MAX_SEGMENTS`] frames that need not be
-//! consecutive. The caller owns the memory of the bio for as long as it is in flight: bios live in
-//! static pools of the memory manager, so that submitting never allocates.
+//! A [`Bio`] is one request for consecutive sectors over up to [`MAX_SEGMENTS`] frames that need
+//! not be consecutive. The caller owns the memory of the bio for as long as it is in flight: bios
+//! live in static pools of the memory manager, so that submitting never allocates.
 
 use crate::addr::Pfn;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -112,8 +112,9 @@ impl Bio {
     pub fn start(&self) {
         self.state.store(IN_FLIGHT, Ordering::Release);
     }
-    /// For drivers: the device is done. The Release pairs with the Acquire in [`Bio::result`], so that
-    /// whoever sees the result sees the data. Call [`crate::upcall::upcalls`]`.bio_done` after it.
+    /// For drivers: the device is done. The Release pairs with the Acquire in [`Bio::result`], so
+    /// that whoever sees the result sees the data. Call [`crate::upcall::upcalls`]`.bio_done` after
+    /// it.
     ///
     /// # Safety
     /// The caller's device was given the request, and uses none of its frames any more: the owner
@@ -148,8 +149,8 @@ pub trait BlockDevice: Sync {
     fn is_read_only(&self) -> bool {
         false
     }
-    /// Hands `bio` to the device. The completion may come on any CPU, in interrupt context, before this
-    /// returns; it calls `bio.complete(..)` and then the `bio_done` upcall.
+    /// Hands `bio` to the device. The completion may come on any CPU, in interrupt context, before
+    /// this returns; it calls `bio.complete(..)` and then the `bio_done` upcall.
     ///
     /// # Safety
     /// The request is not in flight. Until it completes its frames are blocks of the memory

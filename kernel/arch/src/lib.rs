@@ -1,9 +1,9 @@
 //! L2: one facade, two machines chosen at compile time.
 //!
-//! `x86_64` is the real one (target `x86_64-unknown-none`); `sim` runs the same memory manager on the
-//! host, with CPUs as threads, simulated RAM and an MMU that walks our page tables and keeps stale TLB
-//! entries. What is common to both lies in this folder: addresses, the page-table entry format, the
-//! block-device interface and the calls the machine makes upwards.
+//! `x86_64` is the real one (target `x86_64-unknown-none`); `sim` runs the same memory manager on
+//! the host, with CPUs as threads, simulated RAM and an MMU that walks our page tables and keeps
+//! stale TLB entries. What is common to both lies in this folder: addresses, the page-table entry
+//! format, the block-device interface and the calls the machine makes upwards.
 //!
 //! What works on a frame that a number names is unsafe: the number proves nothing.
 //!

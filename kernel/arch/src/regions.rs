@@ -1,5 +1,5 @@
-//! Regions of physical memory, and the list of them that the real machine boots with: sorted, whole pages, every
-//! page in at most one region. No locks, no allocation.
+//! Regions of physical memory, and the list of them that the real machine boots with: sorted, whole
+//! pages, every page in at most one region. No locks, no allocation.
 
 use crate::addr::PhysAddr;
 
@@ -55,7 +55,8 @@ impl Regions {
         &self.all[..self.len]
     }
 
-    /// Appends; joins with the last region where they touch and are alike. Empty regions are dropped.
+    /// Appends; joins with the last region where they touch and are alike. Empty regions are
+    /// dropped.
     ///
     /// # Panics
     /// When there are more regions than any firmware is known to report.
@@ -82,8 +83,8 @@ impl Regions {
         self.len += 1;
     }
 
-    /// Sorts, and settles overlaps: what the firmware keeps anywhere is kept, and the kernel's goes before
-    /// usable.
+    /// Sorts, and settles overlaps: what the firmware keeps anywhere is kept, and the kernel's goes
+    /// before usable.
     pub(crate) fn settle(&mut self) {
         let before = *self;
         let regions = before.as_slice();
@@ -106,7 +107,8 @@ impl Regions {
         }
     }
 
-    /// Marks `[start, end)` as the kernel's wherever it is usable. The list is settled, and stays so.
+    /// Marks `[start, end)` as the kernel's wherever it is usable. The list is settled, and stays
+    /// so.
     pub(crate) fn claim(&mut self, start: u64, end: u64) {
         let before = *self;
         self.len = 0;

@@ -1,5 +1,6 @@
-//! What the explorer hears of, or does in the machine's place, when an actor does it: the same on both machines. For everybody
-//! else these are the machine's own functions, and without the feature `lab` nothing is added to them.
+//! What the explorer hears of, or does in the machine's place, when an actor does it: the same on
+//! both machines. For everybody else these are the machine's own functions, and without the feature
+//! `lab` nothing is added to them.
 //!
 //! Takes no lock and never sleeps, but for [`wait_for`], which waits.
 
@@ -35,8 +36,8 @@ pub unsafe fn switch_root(root: Pfn) {
     point::note(|| Note::SwitchRoot(root.0));
 }
 
-/// The memory manager frees frame `pfn`: nothing may lead to it any more. Call it for each 4 KiB frame just before it
-/// goes back to the allocator.
+/// The memory manager frees frame `pfn`: nothing may lead to it any more. Call it for each 4 KiB
+/// frame just before it goes back to the allocator.
 #[inline(always)]
 pub fn frame_freed(pfn: Pfn) {
     point::note(|| Note::FrameFreed(pfn.0));
@@ -125,8 +126,8 @@ pub unsafe fn map_kernel_page(
     machine::map_kernel_page(va, pfn, alloc)
 }
 
-/// Runs the `tlb_ipi` upcall on each CPU of `to`, with interrupts off there; does not wait. What was stored before is
-/// visible to the upcall.
+/// Runs the `tlb_ipi` upcall on each CPU of `to`, with interrupts off there; does not wait. What
+/// was stored before is visible to the upcall.
 #[inline(always)]
 pub fn send_tlb_ipi(to: CpuMask) {
     if !point::tlb_ipi(to) {
@@ -134,12 +135,13 @@ pub fn send_tlb_ipi(to: CpuMask) {
     }
 }
 
-/// Waits until `cond` holds, which reads the object `what` (see [`point::object`]). Whoever makes it true calls
-/// [`kick`] for this CPU, or does it in an interrupt handler here. Interrupts are on, and served; preemption may
-/// be off.
+/// Waits until `cond` holds, which reads the object `what` (see [`point::object`]). Whoever makes
+/// it true calls [`kick`] for this CPU, or does it in an interrupt handler here. Interrupts are on,
+/// and served; preemption may be off.
 ///
 /// # Panics
-/// In checked builds if this must not be waited for here; with interrupts off, if `cond` does not come true for seconds.
+/// In checked builds if this must not be waited for here; with interrupts off, if `cond` does not
+/// come true for seconds.
 #[inline(always)]
 pub fn wait_for(what: impl FnOnce() -> u32, cond: &(dyn Fn() -> bool + Sync)) {
     if !point::wait_acks(what, cond) {

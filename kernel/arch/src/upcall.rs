@@ -34,8 +34,8 @@ pub enum FaultError {
 /// the running CPU's root is that of the address space which the token names (for 0, one that may
 /// be walked), and [`Upcalls::tlb_ipi`] makes it forget what it was asked to.
 pub unsafe trait Upcalls: Sync {
-    /// A user-half access of the running actor found no (sufficient) translation. Runs in the actor's
-    /// thread with interrupts on and may sleep. `Ok` means: retry the access.
+    /// A user-half access of the running actor found no (sufficient) translation. Runs in the
+    /// actor's thread with interrupts on and may sleep. `Ok` means: retry the access.
     ///
     /// # Errors
     /// What the access shall fail with.
@@ -44,11 +44,11 @@ pub unsafe trait Upcalls: Sync {
     fn tlb_ipi(&self);
     /// `bio` completed. Any CPU, interrupts off.
     fn bio_done(&self, bio: &'static Bio);
-    /// The running thread's adopted word (see `thread::set_adopted`) is `token` from now on; 0 is a kernel
-    /// thread, which stays on the root that is loaded. Interrupts are off.
+    /// The running thread's adopted word (see `thread::set_adopted`) is `token` from now on; 0 is a
+    /// kernel thread, which stays on the root that is loaded. Interrupts are off.
     fn switch_mm(&self, irq: &sync::irq::IrqGuard, token: u64);
-    /// A frame for the machine's own stacks and page tables, which are never given back. Any context where
-    /// frames may be allocated; does not sleep. `None` when memory is out.
+    /// A frame for the machine's own stacks and page tables, which are never given back. Any
+    /// context where frames may be allocated; does not sleep. `None` when memory is out.
     fn kernel_frame(&self) -> Option<crate::addr::Pfn> {
         None
     }

@@ -1,4 +1,5 @@
-//! The disk as the FAT crate wants it: a stream with a position, over the page cache of the whole disk.
+//! The disk as the FAT crate wants it: a stream with a position, over the page cache of the whole
+//! disk.
 //!
 //! The page last read is kept aside, because tables are read entry by entry; it is read again once
 //! another stream has written. Writes go through to the page cache. Nothing is durable before

@@ -92,12 +92,14 @@ impl File {
         self.content.size()
     }
 
-    /// What areas map. Its size is the file's; it can be written and truncated through [`File`] only.
+    /// What areas map. Its size is the file's; it can be written and truncated through [`File`]
+    /// only.
     pub fn opener(&self) -> &Opener {
         &self.content
     }
 
-    /// Reads from byte `pos` on; how much, less than asked for at the end of the file or when something failed on the way.
+    /// Reads from byte `pos` on; how much, less than asked for at the end of the file or when
+    /// something failed on the way.
     ///
     /// # Errors
     /// When nothing was read: Io, NoMemory.
@@ -105,8 +107,9 @@ impl File {
         Ok(self.content.read(pos, into)?)
     }
 
-    /// Writes `data` at byte `pos`; how much of it, less than all when something failed on the way. Behind the end the file
-    /// grows to the last byte that was written; what lies between is zeroes.
+    /// Writes `data` at byte `pos`; how much of it, less than all when something failed on the way.
+    /// Behind the end the file grows to the last byte that was written; what lies between is
+    /// zeroes.
     ///
     /// # Errors
     /// When nothing was written, and the file has the length that it had: NotMounted, ReadOnly,

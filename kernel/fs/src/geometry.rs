@@ -1,4 +1,5 @@
-//! What the first sector says of a volume, and whether its clusters can be pages of a page cache. Pure.
+//! What the first sector says of a volume, and whether its clusters can be pages of a page cache.
+//! Pure.
 
 use crate::FsError;
 use arch::PAGE_SIZE;

@@ -1,5 +1,6 @@
-//! Paths: names separated by `/`, from the root. Names compare as FAT compares them, so a file's one name is how its
-//! directory spells it. Directories are the same when they begin in the same cluster.
+//! Paths: names separated by `/`, from the root. Names compare as FAT compares them, so a file's
+//! one name is how its directory spells it. Directories are the same when they begin in the same
+//! cluster.
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -77,8 +77,8 @@ static MOUNTED: spin::Mutex<Option<Volume>> = spin::Mutex::new(None);
 /// Mounts the data disk, and mends what a power cut has left. Sleeps.
 ///
 /// # Errors
-/// NoDisk; Busy when it is mounted already, or somebody uses a part of it as a file; what [`FsError`] says of bad
-/// volumes; Io, NoMemory.
+/// NoDisk; Busy when it is mounted already, or somebody uses a part of it as a file; what
+/// [`FsError`] says of bad volumes; Io, NoMemory.
 pub fn mount() -> Result<Volume, FsError> {
     let volume = Volume::new(Taken::new()?)?;
     *MOUNTED.lock() = Some(volume.clone());
@@ -101,7 +101,8 @@ pub fn unmount() -> Result<(), FsError> {
     mounted()?.close(true)
 }
 
-/// Gives the disk back as it is: what was not written yet is lost, as if the power were cut. Sleeps.
+/// Gives the disk back as it is: what was not written yet is lost, as if the power were cut.
+/// Sleeps.
 ///
 /// # Errors
 /// NotMounted; Open; NoMemory: it is still mounted.
@@ -207,7 +208,8 @@ impl Volume {
         })
     }
 
-    /// What is in the directory at `path`, in the order on the disk; for the path of a file, that file.
+    /// What is in the directory at `path`, in the order on the disk; for the path of a file, that
+    /// file.
     ///
     /// # Errors
     /// NotMounted, NotFound, NotDirectory, BadName, Corrupt, Io, NoMemory.
@@ -303,7 +305,8 @@ impl Volume {
         made
     }
 
-    /// Removes a file that nobody has open, or an empty directory. Mappings of the file have no pages any more.
+    /// Removes a file that nobody has open, or an empty directory. Mappings of the file have no
+    /// pages any more.
     ///
     /// # Errors
     /// As [`Volume::open`]; ReadOnly, Open, NotEmpty.

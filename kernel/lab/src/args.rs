@@ -1,5 +1,5 @@
-//! Words of a command line into options, numbers and sizes; every complaint names what was wrong and
-//! what is accepted. Pure: no locks, no I/O.
+//! Words of a command line into options, numbers and sizes; every complaint names what was wrong
+//! and what is accepted. Pure: no locks, no I/O.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -33,7 +33,8 @@ pub fn number(word: &str) -> Result<u64, UsageError> {
     })
 }
 
-/// Parses a size in bytes: a number and an optional `K`, `M`, `G` or `T` (powers of 1024, either case).
+/// Parses a size in bytes: a number and an optional `K`, `M`, `G` or `T` (powers of 1024, either
+/// case).
 ///
 /// # Errors
 /// When `word` is none, or above 2^64 - 1 bytes.

@@ -1,9 +1,9 @@
 //! The console: keys through the line editor into the interpreter, until power-off or end of input.
 //!
 //! Runs in a thread that may sleep in `keys`. The serial interrupt handler raises
-//! [`crate::cancel::CONSOLE`] when Ctrl-C arrives, so that a running command hears of it; the byte itself
-//! still comes through `keys`, first of all that comes then. The console takes the request back
-//! when it takes the byte.
+//! [`crate::cancel::CONSOLE`] when Ctrl-C arrives, so that a running command hears of it; the byte
+//! itself still comes through `keys`, first of all that comes then. The console takes the request
+//! back when it takes the byte.
 
 use alloc::vec::Vec;
 
@@ -113,7 +113,8 @@ impl Verdicts<'_> {
     }
 }
 
-/// The editor sends ASCII only; sinks turn `\n` into what their terminal needs, so `\r` is left out.
+/// The editor sends ASCII only; sinks turn `\n` into what their terminal needs, so `\r` is left
+/// out.
 fn show(bytes: &[u8], out: &dyn Out) {
     for piece in bytes.split(|b| *b == b'\r') {
         if let Ok(text) = core::str::from_utf8(piece) {

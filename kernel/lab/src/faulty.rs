@@ -1,7 +1,8 @@
 //! Disks with injected errors: each stands between the memory manager and one disk of the machine.
 //!
-//! Rules are a fixed table of atomics, so that [`BlockDevice::submit`] neither locks nor allocates. A
-//! request that meets a rule never reaches the disk: it completes with an error before `submit` returns.
+//! Rules are a fixed table of atomics, so that [`BlockDevice::submit`] neither locks nor allocates.
+//! A request that meets a rule never reaches the disk: it completes with an error before `submit`
+//! returns.
 
 #![expect(unsafe_code, reason = "it is a device")]
 
@@ -43,7 +44,8 @@ impl fmt::Display for Rule {
 }
 
 struct Cell {
-    /// 0: unused, else the operation + 1. Written last when a rule is added, and first when it goes.
+    /// 0: unused, else the operation + 1. Written last when a rule is added, and first when it
+    /// goes.
     op: AtomicU64,
     first: AtomicU64,
     end: AtomicU64,

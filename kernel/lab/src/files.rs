@@ -136,7 +136,8 @@ impl From<FsError> for Trouble {
     }
 }
 
-/// Runs `f` with the command's words, of which there are as many as `names`; those in brackets may be missing.
+/// Runs `f` with the command's words, of which there are as many as `names`; those in brackets may
+/// be missing.
 fn run(
     ctx: &mut Ctx<'_>,
     names: &[&str],

@@ -27,8 +27,8 @@ pub struct Machine {
     pub evict: u32,
 }
 
-/// Powers the machine on, starts the memory manager with swapping to a fresh disk, and runs `f` in a kernel
-/// thread. The OOM killer prints to `out`. Once per process; later calls only run `f`.
+/// Powers the machine on, starts the memory manager with swapping to a fresh disk, and runs `f` in
+/// a kernel thread. The OOM killer prints to `out`. Once per process; later calls only run `f`.
 ///
 /// # Panics
 /// If the machine cannot be made, or with `f`'s own panic.

@@ -1,7 +1,8 @@
 //! KTAP version 1 output: suites as nested documents, diagnostics before the result they explain.
 //!
-//! Source of the format: the kernel documentation's "The Kernel Test Anything Protocol (KTAP), version 1".
-//! Takes no locks and allocates nothing, so that a result can be reported when memory is out.
+//! Source of the format: the kernel documentation's "The Kernel Test Anything Protocol (KTAP),
+//! version 1". Takes no locks and allocates nothing, so that a result can be reported when memory
+//! is out.
 
 use core::fmt;
 

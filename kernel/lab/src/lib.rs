@@ -1,8 +1,8 @@
 //! The laboratory on top of the memory manager: self-tests, stress, bench and the console commands,
 //! the same bodies on the host simulator and in QEMU.
 //!
-//! Everything here runs in threads and may sleep. The memory manager's rules of order are watched, not
-//! relied upon: a check that fails says what was wrong and what replays it.
+//! Everything here runs in threads and may sleep. The memory manager's rules of order are watched,
+//! not relied upon: a check that fails says what was wrong and what replays it.
 #![deny(unsafe_code)]
 #![cfg_attr(target_os = "none", no_std)]
 

@@ -1,8 +1,8 @@
 //! The line editor: bytes from a terminal in, bytes to echo out, finished lines as events.
 //!
-//! A pure state machine: no I/O, no locks, no clock. It may allocate, so it runs in a thread and not in
-//! the serial interrupt handler. The line holds printable ASCII only; other bytes ring the bell,
-//! and a line in which one was no ASCII is refused.
+//! A pure state machine: no I/O, no locks, no clock. It may allocate, so it runs in a thread and
+//! not in the serial interrupt handler. The line holds printable ASCII only; other bytes ring the
+//! bell, and a line in which one was no ASCII is refused.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -78,8 +78,8 @@ enum Key {
     Unknown,
 }
 
-/// The words that could stand where the cursor is: `f(text before the cursor)` gives full replacements
-/// for the last word.
+/// The words that could stand where the cursor is: `f(text before the cursor)` gives full
+/// replacements for the last word.
 pub type Completer<'a> = &'a dyn Fn(&str) -> Vec<String>;
 
 /// The state of one terminal's input line.

@@ -1,4 +1,5 @@
-//! Tests of the line editor against a one-line terminal: what the user sees must be what the editor holds.
+//! Tests of the line editor against a one-line terminal: what the user sees must be what the editor
+//! holds.
 
 use super::*;
 use alloc::string::ToString;

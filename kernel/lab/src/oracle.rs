@@ -1,5 +1,5 @@
-//! The simulator's verdict on freed frames: its TLBs know whether one still translates to them. The real
-//! machine has no such oracle, so nothing is ever found there.
+//! The simulator's verdict on freed frames: its TLBs know whether one still translates to them. The
+//! real machine has no such oracle, so nothing is ever found there.
 
 use alloc::string::String;
 

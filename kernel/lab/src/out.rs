@@ -1,8 +1,9 @@
-//! Where commands print: the serial port in the kernel, standard output on the host, a buffer in tests.
+//! Where commands print: the serial port in the kernel, standard output on the host, a buffer in
+//! tests.
 //!
-//! Locks: none of its own; an implementation serialises whole calls, so that lines written by one call
-//! are not torn. May be called by any thread, not from interrupt handlers. Formatting allocates nothing:
-//! a report must still come out when memory is out.
+//! Locks: none of its own; an implementation serialises whole calls, so that lines written by one
+//! call are not torn. May be called by any thread, not from interrupt handlers. Formatting
+//! allocates nothing: a report must still come out when memory is out.
 
 use core::fmt::{self, Write};
 
@@ -22,7 +23,8 @@ impl fmt::Write for Adapter<'_> {
 }
 
 impl dyn Out + '_ {
-    /// Makes `write!` and `writeln!` work on a `&dyn Out`. Sinks cannot fail, so there is no result.
+    /// Makes `write!` and `writeln!` work on a `&dyn Out`. Sinks cannot fail, so there is no
+    /// result.
     pub fn write_fmt(&self, args: fmt::Arguments<'_>) {
         // `Adapter` never fails; a failing `Display` of an argument loses only that text.
         let _ = fmt::write(&mut Adapter(self), args);

@@ -1,8 +1,8 @@
 //! The self-test registry and the `selftest` command.
 //!
-//! A test body is a plain function, so the same bodies run in QEMU, from `quire-host` and under `cargo
-//! test`. A body runs in the calling thread, may sleep and may spawn actors; it gets its randomness from
-//! its context only, so that the printed seed replays it.
+//! A test body is a plain function, so the same bodies run in QEMU, from `quire-host` and under
+//! `cargo test`. A body runs in the calling thread, may sleep and may spawn actors; it gets its
+//! randomness from its context only, so that the printed seed replays it.
 
 use alloc::format;
 use alloc::string::String;

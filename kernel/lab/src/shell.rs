@@ -1,7 +1,7 @@
 //! The command interpreter: `CMD args; CMD args # comment`, with quotes, help and exit statuses.
 //!
-//! Knows nothing of what commands do. Takes no locks itself; commands run in the calling thread, which
-//! must be allowed to sleep. Ctrl-C reaches a running command through [`Cancel`].
+//! Knows nothing of what commands do. Takes no locks itself; commands run in the calling thread,
+//! which must be allowed to sleep. Ctrl-C reaches a running command through [`Cancel`].
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -104,8 +104,8 @@ impl Shell {
         self.commands().find(|c| c.name == name)
     }
 
-    /// Runs every command of `line`, also after one that failed; ends early at Ctrl-C and `poweroff`.
-    /// A line that cannot be parsed runs nothing.
+    /// Runs every command of `line`, also after one that failed; ends early at Ctrl-C and
+    /// `poweroff`. A line that cannot be parsed runs nothing.
     pub fn run(&self, line: &str, out: &dyn Out, cancel: &Cancel) -> Outcome {
         let mut outcome = Outcome {
             status: Status::Ok,
@@ -185,8 +185,8 @@ impl Shell {
         }
     }
 
-    /// What could stand at the end of `before`, for the line editor: a command's name in the first place
-    /// of a command, its words and the option `--help` after that.
+    /// What could stand at the end of `before`, for the line editor: a command's name in the first
+    /// place of a command, its words and the option `--help` after that.
     pub fn complete(&self, before: &str) -> Vec<String> {
         let command = before.rsplit(';').next().unwrap_or("").trim_start();
         let mut words: Vec<&str> = command.split(' ').collect();

@@ -48,7 +48,8 @@ impl Space {
             .mmap(Some(va), bytes(pages), prot, MapFlags::FIXED)
             .map(drop)
     }
-    /// Maps `pages` pages of a file from its page `first` on at `va`, over whatever was there: shared, or private.
+    /// Maps `pages` pages of a file from its page `first` on at `va`, over whatever was there:
+    /// shared, or private.
     ///
     /// # Errors
     /// As mmap with MAP_FIXED.
@@ -145,8 +146,8 @@ impl Space {
     }
 }
 
-/// What an actor makes of a refused operation: the OOM killer's verdict ends it, anything else but want
-/// of memory is a failure.
+/// What an actor makes of a refused operation: the OOM killer's verdict ends it, anything else but
+/// want of memory is a failure.
 ///
 /// # Errors
 /// See above; `Ok` means: refused for want of memory.

@@ -1,5 +1,5 @@
-//! What starts once threads exist: background reclaim, the OOM killer's voice, files on the data disk, swapping to
-//! the swap disk.
+//! What starts once threads exist: background reclaim, the OOM killer's voice, files on the data
+//! disk, swapping to the swap disk.
 //!
 //! Called once, from a thread, on either machine.
 
@@ -25,7 +25,8 @@ pub fn say(text: &str) {
     }
 }
 
-/// Starts kswapd, the flusher, and swapping to the machine's disks, if it has them. `format` writes a swap header first.
+/// Starts kswapd, the flusher, and swapping to the machine's disks, if it has them. `format` writes
+/// a swap header first.
 ///
 /// # Errors
 /// A sentence for the user; the machine then runs without swap (or without kswapd).

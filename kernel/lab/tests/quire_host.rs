@@ -207,7 +207,8 @@ fn without_the_second_look_at_the_pmd_a_table_is_lost() {
     assert!(broken == 1 || broken == 3, "status {broken}:\n{text}");
 }
 
-/// Rule 6: with interrupts off, a CPU that waits for an acknowledgement could be waited for in turn.
+/// Rule 6: with interrupts off, a CPU that waits for an acknowledgement could be waited for in
+/// turn.
 #[cfg(feature = "lab")]
 #[test]
 fn waiting_with_interrupts_off_is_caught() {

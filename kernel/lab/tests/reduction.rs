@@ -1,8 +1,10 @@
-//! Reduction leaves nothing out: of every scenario, with every fix on and with each one off, the search with sleep
-//! sets comes to the same verdicts as the search of all schedules, and DPOR finds a failure where there is one.
+//! Reduction leaves nothing out: of every scenario, with every fix on and with each one off, the
+//! search with sleep sets comes to the same verdicts as the search of all schedules, and DPOR finds
+//! a failure where there is one.
 //!
-//! A shared access that is in no footprint makes steps commute that do not; this is where it shows. One simulated
-//! machine per process, so one test, which runs itself in as many processes as there are cores.
+//! A shared access that is in no footprint makes steps commute that do not; this is where it shows.
+//! One simulated machine per process, so one test, which runs itself in as many processes as there
+//! are cores.
 #![cfg(feature = "lab")]
 
 use std::collections::BTreeSet;
@@ -21,8 +23,8 @@ use lab::race::theatre::Theatre;
 /// Of the plain search with two preemptions; where it has more schedules, one or none has to do.
 const MOST: u64 = 8_000;
 
-/// Two have runs that go on until they are given up, two more than [`MOST`] without a preemption, five are others with
-/// each seed.
+/// Two have runs that go on until they are given up, two more than [`MOST`] without a preemption,
+/// five are others with each seed.
 const LEFT_OUT: [&str; 9] = [
     "planted-livelock",
     "planted-starvation",
@@ -35,7 +37,8 @@ const LEFT_OUT: [&str; 9] = [
     "random-wide",
 ];
 
-/// Which oracle spoke, and of contents what it said: the runs that a reduction keeps end in the same state.
+/// Which oracle spoke, and of contents what it said: the runs that a reduction keeps end in the
+/// same state.
 fn kind(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Passed => Some("passed".into()),
@@ -103,7 +106,8 @@ fn compare(world: &mut Theatre, name: &str, wrong: &mut Vec<String>) {
     let kept = search(world, DepthFirst::dpor(), MOST);
     row += &format!(" | {} + {} |", kept.schedules, kept.given_up);
     let plain = plain.expect("without preemptions there are few");
-    // A run that fails ends before the races that its rest would have shown: of the failures only one is certain.
+    // A run that fails ends before the races that its rest would have shown: of the failures only
+    // one is certain.
     let fails = |found: &Found| found.verdicts.iter().any(|v| v != "passed");
     let lost = fails(&plain) && !fails(&kept);
     if kept.exhausted && (lost || !fails(&kept) && plain.verdicts != kept.verdicts) {

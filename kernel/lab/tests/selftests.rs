@@ -1,6 +1,7 @@
 //! The self-tests and short stress runs on the simulator, under `cargo test`.
 //!
-//! There is one simulated machine per process, so there is one test here; its parts say what they are.
+//! There is one simulated machine per process, so there is one test here; its parts say what they
+//! are.
 
 use lab::cancel::Cancel;
 use lab::host::{self, Machine};

@@ -1,7 +1,8 @@
 //! Adopting an address space: from now on the thread's user half is that of an mm.
 //!
-//! The thread's adopted word holds the mm's id + 1; the scheduler hands it to [`crate::pt::tlb::switch_mm`]
-//! at each switch. A thread keeps a counted handle for as long as it has adopted. Takes no lock.
+//! The thread's adopted word holds the mm's id + 1; the scheduler hands it to
+//! [`crate::pt::tlb::switch_mm`] at each switch. A thread keeps a counted handle for as long as it
+//! has adopted. Takes no lock.
 
 #![expect(
     unsafe_code,

@@ -5,9 +5,9 @@
 //! out instead of being a dangling pointer (what `SLAB_TYPESAFE_BY_RCU` gives Linux's anon_vmas).
 //! Objects consist of atomics and locks.
 //!
-//! Locks: `Rank::Arena` around the free list. Chunks are allocated outside it and may sleep (the heap
-//! may reclaim). Allocation may use the heap and is therefore for mm operations only, never for fault, zap,
-//! reclaim or shootdown paths; freeing never allocates.
+//! Locks: `Rank::Arena` around the free list. Chunks are allocated outside it and may sleep (the
+//! heap may reclaim). Allocation may use the heap and is therefore for mm operations only, never
+//! for fault, zap, reclaim or shootdown paths; freeing never allocates.
 
 use crate::error::MmError;
 use crate::frame::NIL;
@@ -171,8 +171,8 @@ impl<T: Slot> Arena<T> {
         self.get_far(id)
     }
 
-    /// An object beyond the first directory. (Apart, and by a convention that spoils no registers of
-    /// the caller's: [`Arena::get`] is in every step of every tree.)
+    /// An object beyond the first directory. (Apart, and by a convention that spoils no registers
+    /// of the caller's: [`Arena::get`] is in every step of every tree.)
     #[cold]
     #[inline(never)]
     extern "rust-cold" fn get_far(&self, id: u32) -> &T {
@@ -292,7 +292,8 @@ impl Held {
 /// For the explorer: a pool that hands out the same objects in the same order, run after run.
 #[cfg(feature = "lab")]
 impl<T: Slot> Arena<T> {
-    /// Leaves some free objects in the pool and sets the others aside; it does not grow until [`Arena::let_go`].
+    /// Leaves some free objects in the pool and sets the others aside; it does not grow until
+    /// [`Arena::let_go`].
     ///
     /// # Errors
     /// [`NoObject`] when there are not so many, and no memory for more.
@@ -318,8 +319,8 @@ impl<T: Slot> Arena<T> {
         Ok(held)
     }
 
-    /// Back to what the pool was after [`Arena::hold`]. False when something is wrong: `lost` has been called with
-    /// each object that was free then and is not now, if that is what.
+    /// Back to what the pool was after [`Arena::hold`]. False when something is wrong: `lost` has
+    /// been called with each object that was free then and is not now, if that is what.
     pub(crate) fn rewind(&self, held: &Held, mut lost: impl FnMut(u32)) -> bool {
         let mut free = self.free.lock();
         let mut found = [NIL; HELD];

@@ -15,7 +15,8 @@ use sync::point::{self, AccessKind, class};
 
 /// Requests in flight at most: one bit each in [`Pool::idle`].
 const POOL: usize = 64;
-/// In a cookie: somebody waits for this request by itself and gives it back, once it has been let go of.
+/// In a cookie: somebody waits for this request by itself and gives it back, once it has been let
+/// go of.
 const WAITED: u64 = 1 << 32;
 const LET_GO: u64 = 1 << 33;
 
@@ -41,8 +42,8 @@ pub(crate) enum Whose {
     Foreign,
 }
 
-/// What a completed request means for each of its pages; the flags of the folio say so. One of several that failed
-/// together may be as good as not.
+/// What a completed request means for each of its pages; the flags of the folio say so. One of
+/// several that failed together may be as good as not.
 pub(crate) fn result(bio: &Bio) -> Result<(), u32> {
     match bio.result() {
         Some(Ok(())) => Ok(()),
@@ -62,7 +63,8 @@ impl Pool {
         }
     }
 
-    /// For the explorer: the running actor looks at, or changes, which requests are idle or how many completed.
+    /// For the explorer: the running actor looks at, or changes, which requests are idle or how
+    /// many completed.
     #[inline(always)]
     fn touch(&self, access: AccessKind) {
         point::touch(access, || point::object_at(class::DISK, &self.idle));
@@ -153,8 +155,8 @@ impl Pool {
         bio.prepare(op, sector, frames);
         bio.cookie.store(i as u64 | WAITED, Ordering::Relaxed);
         self.submit(dev, i);
-        // Not for its result, which is there a moment earlier: `completed` would take the next user's request for
-        // this one. Acquire pairs with the Release in `completed`.
+        // Not for its result, which is there a moment earlier: `completed` would take the next
+        // user's request for this one. Acquire pairs with the Release in `completed`.
         self.waiters
             .wait_until(|| bio.cookie.load(Ordering::Acquire) & LET_GO != 0);
         let result = bio.result().unwrap_or(Err(IoError));
@@ -162,7 +164,8 @@ impl Pool {
         result
     }
 
-    /// A request completed. Interrupt context; requests that are not ours only make room in the disk's queue.
+    /// A request completed. Interrupt context; requests that are not ours only make room in the
+    /// disk's queue.
     pub(crate) fn completed(&self, bio: &'static Bio) -> Whose {
         self.touch(AccessKind::Write);
         self.done.fetch_add(1, Ordering::Release);

@@ -17,8 +17,8 @@ use core::sync::atomic::Ordering;
 
 /// Takes every page of a killed address space away at once, as MADV_DONTNEED would, under its
 /// `mmap_lock` held shared. That is only tried: false when it is not to be had, because a holder
-/// may be waiting for memory himself, or is [`teardown`], which gives back all of it. An object that
-/// has meanwhile ended, or begun another life, is left alone: under the lock it cannot.
+/// may be waiting for memory himself, or is [`teardown`], which gives back all of it. An object
+/// that has meanwhile ended, or begun another life, is left alone: under the lock it cannot.
 pub(crate) fn reap(id: u32, mm: &Mm) -> bool {
     let Some(set) = mm.mmap_lock.try_read() else {
         return false;

@@ -1,7 +1,7 @@
 //! Counted handles on address spaces; the last one to go tears the address space down.
 //!
-//! Dropping the last handle sleeps (see `exit`), so it must not happen under a lock. Taking and giving up
-//! others takes no lock.
+//! Dropping the last handle sleeps (see `exit`), so it must not happen under a lock. Taking and
+//! giving up others takes no lock.
 
 use crate::error::MmError;
 use crate::mm::{Mm, id_limit, pool};

@@ -1,4 +1,5 @@
-//! Power-on of the memory manager: memmap, zone, heap, upcalls. Boot CPU alone; nothing here sleeps.
+//! Power-on of the memory manager: memmap, zone, heap, upcalls. Boot CPU alone; nothing here
+//! sleeps.
 
 #![expect(unsafe_code, reason = "what firmware left is handed over once")]
 
@@ -113,8 +114,8 @@ fn claim(start: Pfn, end: Pfn, usage: Use) {
     stats::found_use(usage, u64::from(end.0 - start.0));
 }
 
-/// Full check of the accounting: every frame is in the use that the counters say, the allocator's lists
-/// are sound. To be called when nothing else runs.
+/// Full check of the accounting: every frame is in the use that the counters say, the allocator's
+/// lists are sound. To be called when nothing else runs.
 ///
 /// # Errors
 /// A sentence naming what does not add up.

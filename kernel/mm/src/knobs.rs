@@ -1,8 +1,8 @@
-//! The switches: each rule of order that a test may break on purpose, and other ways of doing a thing (*variants*) that
-//! can be chosen to compare them.
+//! The switches: each rule of order that a test may break on purpose, and other ways of doing a
+//! thing (*variants*) that can be chosen to compare them.
 //!
-//! A rule is on by default, a variant off. Without the `lab` feature [`on`] is the constant default: the fixed path
-//! is compiled in and costs nothing. Takes no lock.
+//! A rule is on by default, a variant off. Without the `lab` feature [`on`] is the constant
+//! default: the fixed path is compiled in and costs nothing. Takes no lock.
 
 macro_rules! knobs {
     (
@@ -14,7 +14,8 @@ macro_rules! knobs {
         #[repr(u8)]
         pub enum Knob { $(#[doc = $help] $name,)* $(#[doc = $other_help] $other),* }
         impl Knob {
-            /// Every knob: itself, the name that `fix` takes, the rule of order it belongs to (a variant: none), what it does.
+            /// Every knob: itself, the name that `fix` takes, the rule of order it belongs to (a
+            /// variant: none), what it does.
             pub const ALL: &'static [(Knob, &'static str, Option<u8>, &'static str)] = &[
                 $((Knob::$name, $text, Some($rule), $help),)*
                 $((Knob::$other, $other_text, None, $other_help)),*

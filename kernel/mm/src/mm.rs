@@ -1,7 +1,8 @@
 //! The address space: one page-table tree, one set of VMAs, one TLB generation.
 //!
-//! An [`Mm`] lives in a type-stable pool; `handle::MmRef` is a counted handle on it. Locks: `mmap_lock` (sleeps) guards the VMA set; `pgt_lock` guards
-//! the upper page-table levels (PGD and PUD entries); everything else here is an atomic.
+//! An [`Mm`] lives in a type-stable pool; `handle::MmRef` is a counted handle on it. Locks:
+//! `mmap_lock` (sleeps) guards the VMA set; `pgt_lock` guards the upper page-table levels (PGD and
+//! PUD entries); everything else here is an atomic.
 
 use crate::arena::{Arena, Slot};
 use crate::buddy::KSWAPD;
@@ -25,7 +26,8 @@ pub struct Mm {
     pub(crate) pgt_lock: SpinLock<()>,
     /// CPUs that may hold translations of this address space, and its generations.
     pub(crate) tlb: Space,
-    /// Gathers under way. More than one while `mmap_lock` is held shared, or a file's pages are unmapped everywhere.
+    /// Gathers under way. More than one while `mmap_lock` is held shared, or a file's pages are
+    /// unmapped everywhere.
     pub(crate) gathers: AtomicU32,
     /// The OOM killer's verdict: every fault and operation fails from now on.
     killed: AtomicBool,
@@ -127,11 +129,12 @@ impl Mm {
         self.tables.add(1);
         #[cfg(feature = "lab")]
         self.tlb.forget_generations();
-        // Release pairs with the Acquire of `MmRef::by_id_live`: who finds users > 0 sees the fields above.
+        // Release pairs with the Acquire of `MmRef::by_id_live`: who finds users > 0 sees the
+        // fields above.
         self.users.store(1, Ordering::Release);
     }
-    /// For the explorer: makes an address space that was never torn down a free object; its frames go by
-    /// themselves. False when `mmap_lock` is held, and the areas stay.
+    /// For the explorer: makes an address space that was never torn down a free object; its frames
+    /// go by themselves. False when `mmap_lock` is held, and the areas stay.
     #[cfg(feature = "lab")]
     pub(crate) fn abandon(&self) -> bool {
         self.users.store(0, Ordering::Relaxed);

@@ -1,7 +1,8 @@
-//! For the explorer: an allocation of an actor, of a frame or of an object, that is refused, as if memory were out and nothing could
-//! be done about it.
+//! For the explorer: an allocation of an actor, of a frame or of an object, that is refused, as if
+//! memory were out and nothing could be done about it.
 //!
-//! Without the `lab` feature nothing is. No lock: an actor has a CPU of its own, and its countdown is that CPU's word.
+//! Without the `lab` feature nothing is. No lock: an actor has a CPU of its own, and its countdown
+//! is that CPU's word.
 
 #[cfg(feature = "lab")]
 mod lab {
@@ -11,7 +12,8 @@ mod lab {
     /// Allocations that are still granted to the actor on each CPU, plus 1; 0: all of them.
     static LEFT: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
 
-    /// Of the running actor's allocations in this run, one is refused, after `granted` that are not.
+    /// Of the running actor's allocations in this run, one is refused, after `granted` that are
+    /// not.
     pub fn refuse_after(granted: u32) {
         LEFT[cpu::id()].store(granted + 1, Ordering::Relaxed);
     }

@@ -1,7 +1,8 @@
 //! Event counters and page-use counters, under Linux's names where Linux has them.
 //!
-//! Takes no lock and never sleeps. Events are per-CPU sums; page-use counters are exact (every page is in
-//! exactly one use, so their sum is the total: `check` compares them with a scan of the memmap).
+//! Takes no lock and never sleeps. Events are per-CPU sums; page-use counters are exact (every page
+//! is in exactly one use, so their sum is the total: `check` compares them with a scan of the
+//! memmap).
 
 use core::sync::atomic::{AtomicI64, Ordering};
 use sync::Counter;
@@ -198,7 +199,8 @@ impl Use {
     }
 }
 
-/// Per-use page counts. Updated where a frame changes its use; per CPU, so that a fault shares no line.
+/// Per-use page counts. Updated where a frame changes its use; per CPU, so that a fault shares no
+/// line.
 static USES: [Counter; Use::ALL.len()] = [const { Counter::new() }; Use::ALL.len()];
 
 /// `n` frames go from one use to another.

@@ -1,15 +1,18 @@
-//! Is memory too small for what is in use? What was evicted is remembered for a while, with the age of the LRU lists then:
-//! a *shadow* (Linux: `workingset`). That of a swapped page is in the swap cache, in the cell of its slot. Those of file pages are
-//! in a table of fixed size, where Linux keeps them in the page cache's tree: here the tree holds nothing that must be
-//! passed over and pruned.
+//! Is memory too small for what is in use? What was evicted is remembered for a while, with the age
+//! of the LRU lists then: a *shadow* (Linux: `workingset`). That of a swapped page is in the swap
+//! cache, in the cell of its slot. Those of file pages are in a table of fixed size, where Linux
+//! keeps them in the page cache's tree: here the tree holds nothing that must be passed over and
+//! pruned.
 //!
-//! A page that comes back after its eviction has a *refault distance*: how much older the lists are now. Had there been
-//! that much more room on the inactive list, the page would have been used again before its end. When what is active is
-//! at least as much, it is worth trying to push that out instead: the page begins on the active list. The kind of list
-//! that loses pages which were active before pays for it (`Cost`), and is scanned less.
+//! A page that comes back after its eviction has a *refault distance*: how much older the lists are
+//! now. Had there been that much more room on the inactive list, the page would have been used
+//! again before its end. When what is active is at least as much, it is worth trying to push that
+//! out instead: the page begins on the active list. The kind of list that loses pages which were
+//! active before pays for it (`Cost`), and is scanned less.
 //!
-//! A page of a file that was truncated and grew again may meet an old entry: a wrong guess, no more. What actors of the
-//! explorer leave is forgotten with their run. Takes no lock, never sleeps.
+//! A page of a file that was truncated and grew again may meet an old entry: a wrong guess, no
+//! more. What actors of the explorer leave is forgotten with their run. Takes no lock, never
+//! sleeps.
 
 use crate::frame::{flag, max_pfn};
 use crate::lru::{self, Counts, Kind};
@@ -41,7 +44,8 @@ static OF_ACTORS: [AtomicU64; 4 * WAYS] = [const { AtomicU64::new(0) }; 4 * WAYS
 /// What reclaim from each kind of list has cost lately.
 static COST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// Makes the table. Once, at boot, when the heap is there; without memory for it nothing is remembered.
+/// Makes the table. Once, at boot, when the heap is there; without memory for it nothing is
+/// remembered.
 pub(crate) fn init() {
     let cells = max_pfn().clamp(WAYS, MOST);
     let mut table = Vec::new();
@@ -57,8 +61,8 @@ fn touch(access: AccessKind) {
     point::touch(access, || point::object_at(class::SWAP, &SIZES));
 }
 
-/// For the explorer: nothing is remembered but by the swap cache, and nothing has cost anything. While actors have no files in
-/// use.
+/// For the explorer: nothing is remembered but by the swap cache, and nothing has cost anything.
+/// While actors have no files in use.
 #[cfg(feature = "lab")]
 pub(crate) fn forget() {
     lru::forget_age();
@@ -91,8 +95,8 @@ pub(crate) fn eviction(flags: u32) -> Option<Shadow> {
     Some(Shadow { age, bit })
 }
 
-/// What was evicted is in memory again, in a fresh folio of this kind: the flags that it begins with, ACTIVE and
-/// WORKINGSET or none.
+/// What was evicted is in memory again, in a fresh folio of this kind: the flags that it begins
+/// with, ACTIVE and WORKINGSET or none.
 pub(crate) fn refault(kind: Kind, shadow: Shadow) -> u32 {
     touch(AccessKind::Write);
     let [refault, activate, restore] = EVENTS[kind as usize];
@@ -146,7 +150,8 @@ pub(crate) fn activations(kind: Kind) -> u64 {
     crate::stats::total(EVENTS[kind as usize][1])
 }
 
-/// How many folios could be pushed out for a page of this kind, beside the inactive ones of its own list.
+/// How many folios could be pushed out for a page of this kind, beside the inactive ones of its own
+/// list.
 fn room(kind: Kind) -> u64 {
     let size = |kind: Kind, active: bool| {
         u64::from(SIZES[kind as usize][usize::from(active)].load(Ordering::Relaxed))

@@ -1,13 +1,15 @@
 //! Zapping: taking a range's entries, then its tables, out of an address space.
 //!
 //! [`all`] needs `mmap_lock` (shared is enough) and takes one PTL at a time; [`tables`] needs it
-//! exclusively, with every area of the range out of its reverse maps, so that neither faults nor reverse walks
-//! are on their way into a table. Both only fill the [`Gather`]; its flush frees. No allocation; sleeps
-//! never; interrupts on (a full batch is flushed). [`file_range`] finds the areas by itself and needs no `mmap_lock`: it holds
-//! the file's `Rank::IMmap` lock shared, which keeps the areas and the tables under them; it sleeps for that only.
+//! exclusively, with every area of the range out of its reverse maps, so that neither faults nor
+//! reverse walks are on their way into a table. Both only fill the [`Gather`]; its flush frees. No
+//! allocation; sleeps never; interrupts on (a full batch is flushed). [`file_range`] finds the
+//! areas by itself and needs no `mmap_lock`: it holds the file's `Rank::IMmap` lock shared, which
+//! keeps the areas and the tables under them; it sleeps for that only.
 //!
-//! The rmap of anonymous folios, and of file folios that were not written through the entry, is dropped under the PTL:
-//! reclaim cannot free one while the gather holds the entry's reference. The gather drops the others' (rule 2).
+//! The rmap of anonymous folios, and of file folios that were not written through the entry, is
+//! dropped under the PTL: reclaim cannot free one while the gather holds the entry's reference. The
+//! gather drops the others' (rule 2).
 
 use crate::folio::Folio;
 use crate::frame::flag;
@@ -23,14 +25,16 @@ use arch::addr::{PAGE_SHIFT, PAGE_SIZE, span};
 use arch::pte::Entry;
 use core::ops::ControlFlow::{Break, Continue};
 
-/// Takes every entry of `start..end` out. What was mapped goes to the gather, swap slots are given back.
+/// Takes every entry of `start..end` out. What was mapped goes to the gather, swap slots are given
+/// back.
 pub(crate) fn all(gather: &mut Gather<'_>, start: u64, end: u64) {
     entries::<true>(gather, start, end);
 }
 
-/// Unmaps the pages `first` to `last` of a file everywhere (Linux: `unmap_mapping_range`). With `even_cows` also
-/// the copies that private areas have made of them. Every entry that was there when this was called is gone, and flushed
-/// everywhere; what faults put in meanwhile is the caller's to prevent. Sleeps.
+/// Unmaps the pages `first` to `last` of a file everywhere (Linux: `unmap_mapping_range`). With
+/// `even_cows` also the copies that private areas have made of them. Every entry that was there
+/// when this was called is gone, and flushed everywhere; what faults put in meanwhile is the
+/// caller's to prevent. Sleeps.
 pub(crate) fn file_range(file: u32, first: u32, last: u32, even_cows: bool) {
     let areas = imap::read(file);
     areas.for_each_vma(first, last, |area| {
@@ -50,7 +54,8 @@ pub(crate) fn file_range(file: u32, first: u32, last: u32, even_cows: bool) {
     });
 }
 
-/// Takes the entries of `start..end` out: all of them, or (without `COWS`) those that map pages of files.
+/// Takes the entries of `start..end` out: all of them, or (without `COWS`) those that map pages of
+/// files.
 fn entries<const COWS: bool>(gather: &mut Gather<'_>, start: u64, end: u64) {
     range::locked(gather.mm(), start, end, |pte, start, end| {
         one_table::<COWS>(gather, pte, start, end)
@@ -121,7 +126,8 @@ fn take(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked, gone: &mut G
     take_other(table, va, old, gone)
 }
 
-/// As [`take`], for everything but an anonymous page in use that only entries know: apart, as those are the most.
+/// As [`take`], for everything but an anonymous page in use that only entries know: apart, as those
+/// are the most.
 #[inline(never)]
 fn take_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked, gone: &mut Gone) -> Room {
     let pfn = match Leaf::of(old.entry()) {
@@ -170,7 +176,8 @@ fn take_file(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked) -> Room
     table.add(va, old)
 }
 
-/// The slot of a folio in the swap cache is of no use once nobody maps the folio; where the folio is busy, reclaim finds it.
+/// The slot of a folio in the swap cache is of no use once nobody maps the folio; where the folio
+/// is busy, reclaim finds it.
 fn drop_slot(folio: Folio) {
     if folio.mapcount() == 0
         && let Some(guard) = folio.try_lock()
@@ -179,8 +186,8 @@ fn drop_slot(folio: Folio) {
     }
 }
 
-/// Unhooks every table that covers some of `start..end` and lies wholly in `floor..ceiling`, where no area
-/// is left.
+/// Unhooks every table that covers some of `start..end` and lies wholly in `floor..ceiling`, where
+/// no area is left.
 pub(crate) fn tables(gather: &mut Gather<'_>, start: u64, end: u64, floor: u64, ceiling: u64) {
     for level in 0..3 {
         let size = span(level + 1);

@@ -1,5 +1,6 @@
-//! The shared zero page: what a read of never-written anonymous memory sees. No reference is counted on
-//! it and no rmap leads to it; its entries carry [`arch::pte::SPECIAL`]. Set once at boot.
+//! The shared zero page: what a read of never-written anonymous memory sees. No reference is
+//! counted on it and no rmap leads to it; its entries carry [`arch::pte::SPECIAL`]. Set once at
+//! boot.
 
 use crate::content::HasContent;
 use arch::Pfn;

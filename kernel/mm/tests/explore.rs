@@ -1,7 +1,7 @@
 //! The explorer's pocket: two runs of the same operations get the same frames, objects and slots.
 //!
-//! One machine per process: the tests take turns on it. The test's thread is an actor in a quiet section, so it is
-//! never stopped.
+//! One machine per process: the tests take turns on it. The test's thread is an actor in a quiet
+//! section, so it is never stopped.
 
 use arch::pte::Entry;
 use arch::simctl::{self, Config};
@@ -112,7 +112,8 @@ fn log(into: &mut Vec<(u32, u64, u64)>) {
     });
 }
 
-/// What each frame is mapped by, by a look at every entry, is what its reverse walk and its count say.
+/// What each frame is mapped by, by a look at every entry, is what its reverse walk and its count
+/// say.
 fn counts_agree() -> bool {
     let mut seen: BTreeMap<u32, usize> = BTreeMap::new();
     explore::each_space(&mut |_, mm| {

@@ -8,9 +8,9 @@ use mm::{Advice, MapFlags, MmRef, Prot};
 
 const BASE: VirtAddr = VirtAddr(0x4000_0000);
 
-/// One madvise has dropped a page, but has not flushed, when a second one for the same page finds nothing to drop:
-/// it still must not return before the page is gone. ("Not yet" is made to last by a knob that leaves the first
-/// one's flush out.)
+/// One madvise has dropped a page, but has not flushed, when a second one for the same page finds
+/// nothing to drop: it still must not return before the page is gone. ("Not yet" is made to last by
+/// a knob that leaves the first one's flush out.)
 #[test]
 fn dontneed_holds_when_another_has_dropped_the_page_already() {
     simctl::boot(Config {

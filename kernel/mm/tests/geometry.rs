@@ -1,5 +1,5 @@
-//! How many entries a table has is said in `arch::addr` alone: no source of the memory manager has the
-//! number, or the shift that goes with it, as a literal.
+//! How many entries a table has is said in `arch::addr` alone: no source of the memory manager has
+//! the number, or the shift that goes with it, as a literal.
 
 use std::fs;
 use std::path::{Path, PathBuf};

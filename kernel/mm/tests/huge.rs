@@ -1,9 +1,9 @@
-//! What no operation can meet yet is refused loudly: a huge page, one that is being split, one that is
-//! being moved, put where a PTE table was. To skip it would lose pages; to take it for a table would free
-//! one.
+//! What no operation can meet yet is refused loudly: a huge page, one that is being split, one that
+//! is being moved, put where a PTE table was. To skip it would lose pages; to take it for a table
+//! would free one.
 //!
-//! One machine for all, one address space for each operation. A space whose operation was refused midway
-//! is left as it is.
+//! One machine for all, one address space for each operation. A space whose operation was refused
+//! midway is left as it is.
 
 use arch::pte::{self, Entry};
 use arch::simctl::{self, Config};

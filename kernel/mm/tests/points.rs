@@ -108,7 +108,8 @@ fn actors_pass_points_and_nobody_else_does() {
             [Lock, CellRead, CellRead, Lock, CellWrite, Unlock, Unlock]
         );
         let zapped = as_actor(zap);
-        // mmap_lock; the PMD, PTL; the entry, the mapcount; the generation, the CPUs, what is flushed; the frame.
+        // mmap_lock; the PMD, PTL; the entry, the mapcount; the generation, the CPUs, what is
+        // flushed; the frame.
         assert_eq!(
             zapped.kinds,
             [

@@ -1,4 +1,5 @@
-//! Rules 1 and 7 where reclaim keeps them, each also broken on purpose: the same work, and the damage shows.
+//! Rules 1 and 7 where reclaim keeps them, each also broken on purpose: the same work, and the
+//! damage shows.
 
 use arch::block::Op;
 use arch::simctl::{self, Config, DiskFault, FaultKind};
@@ -106,7 +107,8 @@ fn frames_are_freed_after_their_write_succeeded() {
     });
 }
 
-/// Counts up its own word of every page, `ROUNDS` times or until `over`; true when a count was lost.
+/// Counts up its own word of every page, `ROUNDS` times or until `over`; true when a count was
+/// lost.
 fn count_up(word: u64, over: &AtomicBool) -> bool {
     for round in 0..ROUNDS {
         for page in 0..PAGES {
@@ -148,7 +150,8 @@ fn entries_name_slots_that_the_cache_knows() {
     });
 }
 
-/// An mprotect that has taken the rights away and not flushed yet (here: never) keeps no reclaim out.
+/// An mprotect that has taken the rights away and not flushed yet (here: never) keeps no reclaim
+/// out.
 #[test]
 fn entries_without_rights_are_flushed_too() {
     on_machine(|| {
@@ -164,8 +167,8 @@ fn entries_without_rights_are_flushed_too() {
     });
 }
 
-/// A page that went after MADV_FREE leaves an empty entry, which may be filled before the batch's flush (here:
-/// there is none). From then on every CPU reads the new page.
+/// A page that went after MADV_FREE leaves an empty entry, which may be filled before the batch's
+/// flush (here: there is none). From then on every CPU reads the new page.
 #[test]
 fn a_page_that_reclaim_dropped_is_old_nowhere_once_it_is_new() {
     on_machine(|| {

@@ -1,5 +1,6 @@
-//! Many threads in little memory: faults, forks, advice, unmapping and swapoff at once. Every page carries whose
-//! it is and how often it was written; nothing may be lost, mixed up, leaked or used after it was freed.
+//! Many threads in little memory: faults, forks, advice, unmapping and swapoff at once. Every page
+//! carries whose it is and how often it was written; nothing may be lost, mixed up, leaked or used
+//! after it was freed.
 
 use algo::pattern::{Stamp, check, encode};
 use arch::simctl::{self, Config};

@@ -28,7 +28,8 @@ fn argument(rest: &str) -> &str {
     &rest[..end.unwrap_or(rest.len())]
 }
 
-/// What `frame(…)` or `Folio::of(…)` is called for twice in a function of `text`, with the function's name.
+/// What `frame(…)` or `Folio::of(…)` is called for twice in a function of `text`, with the
+/// function's name.
 fn asked_twice(text: &str) -> Vec<(String, String)> {
     let code: String = text
         .lines()

@@ -1,7 +1,8 @@
 //! A virtio disk as a [`BlockDevice`].
 //!
-//! Locks: the queue's (`DiskQueue`, interrupts off), never held while a completion is reported: `bio_done`
-//! may submit the next request or wake a thread. Submitting and completing neither sleep nor allocate.
+//! Locks: the queue's (`DiskQueue`, interrupts off), never held while a completion is reported:
+//! `bio_done` may submit the next request or wake a thread. Submitting and completing neither sleep
+//! nor allocate.
 //!
 //! A device that makes no progress, or completes what it was not asked, is given up: no request
 //! reaches it any more. What it owes fails only after it was reset, as until then it may read and

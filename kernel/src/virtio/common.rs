@@ -1,5 +1,5 @@
-//! The registers of a modern virtio PCI device that the crate's transport keeps to itself: the queue's
-//! MSI-X vector and its doorbell. And waiting for a device, which has an end.
+//! The registers of a modern virtio PCI device that the crate's transport keeps to itself: the
+//! queue's MSI-X vector and its doorbell. And waiting for a device, which has an end.
 //!
 //! Source: virtio 1.1, 4.1.4. Locks: none; set-up is the boot thread's, the doorbell is one store.
 
@@ -180,8 +180,8 @@ unsafe impl Sync for Doorbell {}
 impl Doorbell {
     /// Tells the device to look at its queue.
     pub(super) fn ring(&self) {
-        // SAFETY: the queue's notification register, mapped for good. The volatile store stays after the
-        // queue's index: x86 does not reorder stores.
+        // SAFETY: the queue's notification register, mapped for good. The volatile store stays
+        // after the queue's index: x86 does not reorder stores.
         unsafe { self.at.write_volatile(self.queue) };
     }
 }

@@ -1,7 +1,7 @@
 //! What the `virtio-drivers` crate needs of the kernel: DMA memory and device registers.
 //!
-//! All DMA memory and all buffers lie in the direct map, so that sharing one is arithmetic. There is no IOMMU.
-//! Locks: none of its own. Never sleeps.
+//! All DMA memory and all buffers lie in the direct map, so that sharing one is arithmetic. There
+//! is no IOMMU. Locks: none of its own. Never sleeps.
 
 use core::ptr::NonNull;
 
@@ -28,8 +28,8 @@ fn phys(byte: *const u8) -> PhysAddr {
 /// The kernel's side of the crate.
 pub(super) struct KernelHal;
 
-// SAFETY: memory from the page allocator is page aligned, exclusive and never returned; the direct map is
-// valid for all of RAM; `map_mmio` maps for good.
+// SAFETY: memory from the page allocator is page aligned, exclusive and never returned; the direct
+// map is valid for all of RAM; `map_mmio` maps for good.
 unsafe impl Hal for KernelHal {
     fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         let first = ALLOCATE.get().and_then(|allocate| allocate(pages));
@@ -48,8 +48,8 @@ unsafe impl Hal for KernelHal {
         )
     }
 
-    /// Devices live as long as the machine: this runs only when one fails to set up, and then its pages
-    /// stay with it, since it may have been told of them.
+    /// Devices live as long as the machine: this runs only when one fails to set up, and then its
+    /// pages stay with it, since it may have been told of them.
     unsafe fn dma_dealloc(_: PhysAddr, _: NonNull<u8>, _: usize) -> i32 {
         0
     }

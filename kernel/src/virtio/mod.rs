@@ -1,7 +1,7 @@
 //! virtio disks: found on PCI at boot, named `vda`, `vdb`, ... in bus order.
 //!
-//! Completions arrive by one MSI-X interrupt per disk, at the boot CPU, or are polled by [`check_all`] where
-//! there is none. Locks: see `blk`. Nothing here sleeps.
+//! Completions arrive by one MSI-X interrupt per disk, at the boot CPU, or are polled by
+//! [`check_all`] where there is none. Locks: see `blk`. Nothing here sleeps.
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -25,9 +25,9 @@ mod queue;
 
 /// Names of the disks that are looked for.
 const NAMES: [&str; MAX_DISKS] = ["vda", "vdb", "vdc", "vdd", "vde", "vdf", "vdg", "vdh"];
-/// Queue sizes, best first. A request takes two descriptors and one for each run of consecutive frames, so
-/// the large one holds 15 requests of 32 scattered frames each. Set-up needs three times 16 bytes for each
-/// descriptor on the stack.
+/// Queue sizes, best first. A request takes two descriptors and one for each run of consecutive
+/// frames, so the large one holds 15 requests of 32 scattered frames each. Set-up needs three times
+/// 16 bytes for each descriptor on the stack.
 const LARGE: usize = 512;
 const SMALL: usize = 256;
 
@@ -56,8 +56,8 @@ pub(crate) fn init(allocate: Allocate) {
     }
 }
 
-/// Looks after every disk: completions whose interrupt got lost or that have none, and devices that stopped
-/// answering. A kernel thread calls it, and again after so many nanoseconds as it returns.
+/// Looks after every disk: completions whose interrupt got lost or that have none, and devices that
+/// stopped answering. A kernel thread calls it, and again after so many nanoseconds as it returns.
 pub(crate) fn check_all() -> u64 {
     disks().for_each(Driver::check);
     match POLLED.load(Ordering::Relaxed) {

@@ -1,12 +1,13 @@
 //! The request queue of one disk: bios into descriptor chains and back.
 //!
-//! A request is a chain of a 16-byte header, one descriptor per run of consecutive frames, and a status byte
-//! that the device writes. Headers and status bytes lie in [`SLOTS`] slots of one DMA page, so that
-//! submitting and completing never allocate. Source: virtio 1.1, 2.6 (split virtqueues), 5.2.6 (block).
+//! A request is a chain of a 16-byte header, one descriptor per run of consecutive frames, and a
+//! status byte that the device writes. Headers and status bytes lie in [`SLOTS`] slots of one DMA
+//! page, so that submitting and completing never allocate. Source: virtio 1.1, 2.6 (split
+//! virtqueues), 5.2.6 (block).
 //!
 //! Locks: the caller holds the disk's queue lock (`DiskQueue`, interrupts off). Never sleeps.
-//! Ordering: the crate's `add` publishes the chain before its index (Release), `can_pop` acquires the
-//! device's; whoever gets a bio's result sees the data through `Bio::complete`.
+//! Ordering: the crate's `add` publishes the chain before its index (Release), `can_pop` acquires
+//! the device's; whoever gets a bio's result sees the data through `Bio::complete`.
 
 use alloc::boxed::Box;
 use core::sync::atomic::{Ordering, fence};
@@ -84,7 +85,8 @@ pub(super) enum State {
     Down,
 }
 
-/// The buffers of one request, as the crate wants them: slices that only carry addresses and lengths.
+/// The buffers of one request, as the crate wants them: slices that only carry addresses and
+/// lengths.
 struct Buffers<'a> {
     inputs: [&'a [u8]; MAX_SEGMENTS + 1],
     nr_inputs: usize,
@@ -93,8 +95,9 @@ struct Buffers<'a> {
 }
 
 impl<const N: usize> Queue<N> {
-    /// The ring of descriptors. A function of its own: the crate returns its 16 bytes per descriptor by
-    /// value, several times over on the stack, and the caller's frame shall not hold them longer.
+    /// The ring of descriptors. A function of its own: the crate returns its 16 bytes per
+    /// descriptor by value, several times over on the stack, and the caller's frame shall not hold
+    /// them longer.
     #[inline(never)]
     pub(super) fn ring(transport: &mut Device) -> Option<Ring<N>> {
         let ring = VirtQueue::new(&mut **transport, QUEUE, false, false);
@@ -113,8 +116,8 @@ impl<const N: usize> Queue<N> {
         })
     }
 
-    /// Asks the device for its serial number (all zeroes: it has none) and waits for the answer. For set-up,
-    /// before the first bio; `notify` rings the device's doorbell.
+    /// Asks the device for its serial number (all zeroes: it has none) and waits for the answer.
+    /// For set-up, before the first bio; `notify` rings the device's doorbell.
     ///
     /// # Errors
     /// There was no answer in time, or to something else: the device is not usable.
@@ -130,8 +133,8 @@ impl<const N: usize> Queue<N> {
             )
         };
         let (inputs, outputs) = (&[header], &mut [answer, status]);
-        // SAFETY: the slot stays free of requests until the token is popped; without an answer the disk is
-        // not used at all, and its page is never freed.
+        // SAFETY: the slot stays free of requests until the token is popped; without an answer the
+        // disk is not used at all, and its page is never freed.
         let token = unsafe { self.ring.add(inputs, outputs) };
         let token = token.map_err(|_| "its queue has no room")?;
         notify();
@@ -175,13 +178,13 @@ impl<const N: usize> Queue<N> {
         }
         bio.start();
         let (inputs, outputs) = buffers.split();
-        // SAFETY: the slot is this request's until its token is popped, and the frames belong to the bio,
-        // which is the device's while in flight.
+        // SAFETY: the slot is this request's until its token is popped, and the frames belong to
+        // the bio, which is the device's while in flight.
         let added = unsafe { self.ring.add(inputs, outputs) };
         let token = added.expect("the queue has room");
         self.slots[slot] = Some(InFlight { bio, token });
-        // The new index must be visible before the device's "no notification needed" is read, or both
-        // sides could miss each other.
+        // The new index must be visible before the device's "no notification needed" is read, or
+        // both sides could miss each other.
         fence(Ordering::SeqCst);
         Ok(self.ring.should_notify())
     }
@@ -256,8 +259,8 @@ impl<const N: usize> Queue<N> {
 
     fn write_slot(&self, slot: usize, kind: u32, sector: u64) {
         let at = self.slot_ptr(slot);
-        // SAFETY: the slot is free, so neither the device nor anybody else looks at it; it is 64-byte
-        // aligned and holds header and status.
+        // SAFETY: the slot is free, so neither the device nor anybody else looks at it; it is
+        // 64-byte aligned and holds header and status.
         unsafe {
             at.cast::<[u32; 2]>().write([kind.to_le(), 0]);
             at.add(8).cast::<u64>().write(sector.to_le());
@@ -272,8 +275,8 @@ impl<const N: usize> Queue<N> {
 
     fn buffers<'a>(&self, slot: usize, bio: &Bio) -> Buffers<'a> {
         let at = self.slot_ptr(slot);
-        // SAFETY: header and status byte of the slot; nobody reads or writes through these slices, they
-        // tell the crate where the parts are.
+        // SAFETY: header and status byte of the slot; nobody reads or writes through these slices,
+        // they tell the crate where the parts are.
         let (header, status) = unsafe {
             (
                 core::slice::from_raw_parts(at, HEADER),
@@ -290,8 +293,8 @@ impl<const N: usize> Queue<N> {
         for_each_run(bio, |first, pages| {
             let start = arch::frame_ptr(first);
             let bytes = pages * PAGE_SIZE as usize;
-            // SAFETY: frames in the direct map that belong to the bio; as above, only their addresses
-            // are used.
+            // SAFETY: frames in the direct map that belong to the bio; as above, only their
+            // addresses are used.
             unsafe {
                 match bio.op() {
                     Op::Read => buffers.push_output(core::slice::from_raw_parts_mut(start, bytes)),

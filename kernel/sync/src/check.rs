@@ -1,9 +1,10 @@
 //! The lock checker (with `debug_assertions`; otherwise every function here is empty).
 //!
-//! Per thread it keeps the ranks held. Taking a rank at or inside the innermost one held panics naming both.
-//! So does sleeping with preemption or interrupts off, waiting with interrupts off for a lock whose holder may
-//! wait for an IPI, and a rank that both interrupt handlers and threads with interrupts on take.
-//! An interrupt handler's locks go on the interrupted thread's stack: they must rank inside whatever it holds.
+//! Per thread it keeps the ranks held. Taking a rank at or inside the innermost one held panics
+//! naming both. So does sleeping with preemption or interrupts off, waiting with interrupts off for
+//! a lock whose holder may wait for an IPI, and a rank that both interrupt handlers and threads
+//! with interrupts on take. An interrupt handler's locks go on the interrupted thread's stack: they
+//! must rank inside whatever it holds.
 
 use crate::{Rank, TaskId};
 
@@ -12,7 +13,8 @@ use crate::{Rank, TaskId};
 pub(crate) enum How {
     /// May wait; the rank must be inside everything held.
     Ordered,
-    /// May wait; a lock of the same rank may be held (the caller orders the two by address or by level).
+    /// May wait; a lock of the same rank may be held (the caller orders the two by address or by
+    /// level).
     Nested,
     /// Does not wait, so it cannot deadlock: any order.
     Try,
@@ -46,7 +48,8 @@ mod imp {
 
     const DEPTH: usize = 24;
 
-    /// The ranks that a thread holds, oldest first. Written by that thread (and handlers on top of it) only.
+    /// The ranks that a thread holds, oldest first. Written by that thread (and handlers on top of
+    /// it) only.
     pub(crate) struct HeldLocks {
         n: AtomicU8,
         ranks: [AtomicU8; DEPTH],
@@ -218,15 +221,15 @@ pub fn might_sleep(what: &str) {
     imp::sleep(what);
 }
 
-/// Panics (in checked builds) if the caller must not wait here for another CPU's interrupt handler: with
-/// interrupts off, or with a lock held that is not [`Rank::held_over_shootdown`].
+/// Panics (in checked builds) if the caller must not wait here for another CPU's interrupt handler:
+/// with interrupts off, or with a lock held that is not [`Rank::held_over_shootdown`].
 #[inline]
 pub fn might_wait_for_ipi() {
     imp::wait_for_ipi();
 }
 
-/// For locks that live outside of this crate (bit locks): the calling thread is about to take, or with
-/// `tried` has taken without waiting, a lock of `rank`.
+/// For locks that live outside of this crate (bit locks): the calling thread is about to take, or
+/// with `tried` has taken without waiting, a lock of `rank`.
 #[inline]
 pub fn lock_acquired(rank: Rank, tried: bool) {
     acquire(rank, if tried { How::Try } else { How::Ordered });
@@ -238,7 +241,8 @@ pub fn lock_released(rank: Rank) {
     release(rank);
 }
 
-/// Calls `f` with each rank that the running thread holds, oldest first (nothing in unchecked builds).
+/// Calls `f` with each rank that the running thread holds, oldest first (nothing in unchecked
+/// builds).
 pub fn held(f: &mut dyn FnMut(Rank)) {
     held_by(crate::task::current(), f);
 }

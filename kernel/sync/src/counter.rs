@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[repr(align(64))]
 struct Line(AtomicU64);
 
-/// A count of events since boot. Adding is one atomic instruction on the CPU's own line, correct even if the
-/// thread migrates in the middle.
+/// A count of events since boot. Adding is one atomic instruction on the CPU's own line, correct
+/// even if the thread migrates in the middle.
 pub struct Counter([Line; MAX_CPUS]);
 
 impl Counter {

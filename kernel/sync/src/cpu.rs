@@ -1,9 +1,9 @@
 //! The block of words that each CPU owns, and the few instructions that reach it.
 //!
-//! On x86-64 the GS base points to the running CPU's [`CpuLocal`] (the machine sets it before it takes its
-//! first lock); every access below is one GS-relative instruction, hence atomic towards interrupts and
-//! preemption. On the host a thread-local pointer plays the part of GS (see [`crate::host`]).
-//! No locks; nothing here sleeps.
+//! On x86-64 the GS base points to the running CPU's [`CpuLocal`] (the machine sets it before it
+//! takes its first lock); every access below is one GS-relative instruction, hence atomic towards
+//! interrupts and preemption. On the host a thread-local pointer plays the part of GS (see
+//! [`crate::host`]). No locks; nothing here sleeps.
 
 use crate::MAX_CPUS;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,9 +11,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// No thread's number: the explorer drives nobody on this CPU.
 pub const NO_ACTOR: u32 = u32::MAX;
 
-/// What a CPU owns. The offsets are a contract with the machine's entry code: `self_ptr` 0, `cpu_id` 8,
-/// `preempt_count` 12, `task` 16, `need_resched` 20, `irq_off` 24, `pending` 28, `irq_depth` 32,
-/// `actor` 36, `quiet` 40, `machine` 64.
+/// What a CPU owns. The offsets are a contract with the machine's entry code: `self_ptr` 0,
+/// `cpu_id` 8, `preempt_count` 12, `task` 16, `need_resched` 20, `irq_off` 24, `pending` 28,
+/// `irq_depth` 32, `actor` 36, `quiet` 40, `machine` 64.
 #[repr(C, align(128))]
 pub struct CpuLocal {
     /// Offset 0: the address of this block, so that GS:0 loads it.
@@ -88,7 +88,8 @@ const fn all_locals() -> [CpuLocal; MAX_CPUS] {
 /// One block per CPU; CPU `i` starts as task `i` (its boot and idle thread).
 pub static CPU_LOCALS: [CpuLocal; MAX_CPUS] = all_locals();
 
-/// The block of `cpu`, with its self pointer filled in: what the machine puts into that CPU's GS base.
+/// The block of `cpu`, with its self pointer filled in: what the machine puts into that CPU's GS
+/// base.
 ///
 /// # Panics
 /// If `cpu` is not below [`MAX_CPUS`].
@@ -99,7 +100,8 @@ pub fn local_ptr(cpu: usize) -> *const CpuLocal {
     ptr
 }
 
-/// The running CPU's number. The answer holds only while the caller cannot migrate (see [`crate::Pinned`]).
+/// The running CPU's number. The answer holds only while the caller cannot migrate (see
+/// [`crate::Pinned`]).
 #[inline]
 pub fn id() -> usize {
     backend::cpu_id() as usize
@@ -129,7 +131,8 @@ pub fn need_resched() -> bool {
     backend::need_resched()
 }
 
-/// Asks for a reschedule of `cpu`, or withdraws the request. The scheduler clears it before it picks.
+/// Asks for a reschedule of `cpu`, or withdraws the request. The scheduler clears it before it
+/// picks.
 #[inline]
 pub fn set_need_resched(cpu: usize, wanted: bool) {
     CPU_LOCALS[cpu]
@@ -151,7 +154,8 @@ pub(crate) mod backend {
     macro_rules! read_gs {
         ($offset:literal) => {{
             let value: u32;
-            // SAFETY: GS base points to this CPU's `CpuLocal`; one aligned load of one of its words.
+            // SAFETY: GS base points to this CPU's `CpuLocal`; one aligned load of one of its
+            // words.
             unsafe {
                 asm!(concat!("mov {0:e}, dword ptr gs:[", $offset, "]"), out(reg) value,
                      options(nostack, preserves_flags, readonly));

@@ -1,4 +1,5 @@
-//! Sets of CPUs, as values and as shared words. No locks; [`AtomicCpuMask`] states its ordering per call.
+//! Sets of CPUs, as values and as shared words. No locks; [`AtomicCpuMask`] states its ordering per
+//! call.
 
 use crate::MAX_CPUS;
 use crate::atomic::AtomicU32;

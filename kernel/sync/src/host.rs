@@ -1,6 +1,8 @@
-//! The host's stand-in for a CPU: a thread-local pointer to a [`CpuLocal`], and parking by condition variable.
+//! The host's stand-in for a CPU: a thread-local pointer to a [`CpuLocal`], and parking by
+//! condition variable.
 //!
-//! "Interrupts off" is a flag in the block; while it is set the simulator delivers nothing to that CPU.
+//! "Interrupts off" is a flag in the block; while it is set the simulator delivers nothing to that
+//! CPU.
 
 use crate::cpu::{CPU_LOCALS, NO_ACTOR};
 use crate::own::{self, with};
@@ -28,8 +30,8 @@ pub fn install(cpu: usize) {
     restart();
 }
 
-/// Puts the running CPU's words, and what its thread is known to hold, back to what they are when a thread starts: after
-/// one was unwound, whose sections did not all end in order.
+/// Puts the running CPU's words, and what its thread is known to hold, back to what they are when a
+/// thread starts: after one was unwound, whose sections did not all end in order.
 pub fn restart() {
     with(|l| {
         l.preempt_count.store(0, Relaxed);
@@ -41,11 +43,12 @@ pub fn restart() {
     check::forget_held();
 }
 
-/// Makes the calling thread go on as CPU `cpu`, whose words stay as they are: for a thread that plays several
-/// CPUs in turn.
+/// Makes the calling thread go on as CPU `cpu`, whose words stay as they are: for a thread that
+/// plays several CPUs in turn.
 ///
 /// # Panics
-/// If `cpu` is not below [`MAX_CPUS`]. The caller sees to it that no other thread runs as that CPU meanwhile.
+/// If `cpu` is not below [`MAX_CPUS`]. The caller sees to it that no other thread runs as that CPU
+/// meanwhile.
 pub fn become_cpu(cpu: usize) {
     own::set(cpu);
 }
@@ -124,7 +127,8 @@ pub(crate) fn irq_restore(on: bool) {
     }
 }
 
-/// A place where a simulated interrupt may arrive: delivers what is in this CPU's mailbox if interrupts are on.
+/// A place where a simulated interrupt may arrive: delivers what is in this CPU's mailbox if
+/// interrupts are on.
 #[inline]
 pub fn poll() {
     let due = with(|l| l.pending.load(Relaxed) != 0 && l.irq_off.load(Relaxed) == 0);
@@ -178,8 +182,8 @@ impl Parker {
         }
     }
 
-    /// Sleeps until woken, `interrupted` or `timeout`, and leaves the token where it is: for a CPU that halts
-    /// in the middle of a thread's work, or without one.
+    /// Sleeps until woken, `interrupted` or `timeout`, and leaves the token where it is: for a CPU
+    /// that halts in the middle of a thread's work, or without one.
     pub fn halt(&self, timeout: Option<Duration>, interrupted: impl Fn() -> bool) {
         let token = self.token();
         if !interrupted() {

@@ -1,7 +1,8 @@
-//! Interrupts off, as a token: [`IrqGuard`] proves that this CPU takes no interrupt and does not migrate.
+//! Interrupts off, as a token: [`IrqGuard`] proves that this CPU takes no interrupt and does not
+//! migrate.
 //!
-//! Guards nest and must be dropped innermost first (checked with `debug_assertions`). Nothing may sleep, or
-//! wait for another CPU's acknowledgement, while one exists.
+//! Guards nest and must be dropped innermost first (checked with `debug_assertions`). Nothing may
+//! sleep, or wait for another CPU's acknowledgement, while one exists.
 
 use crate::cpu::backend;
 use core::marker::PhantomData;
@@ -39,14 +40,15 @@ impl Drop for IrqGuard {
     }
 }
 
-/// A place where a simulated interrupt may arrive (long loops without locks); nothing on the real machine.
+/// A place where a simulated interrupt may arrive (long loops without locks); nothing on the real
+/// machine.
 #[inline]
 pub fn poll() {
     backend::poll();
 }
 
-/// An interrupt handler runs until it is dropped: [`in_handler`] is true. The machine holds one around every
-/// handler, entered with interrupts off.
+/// An interrupt handler runs until it is dropped: [`in_handler`] is true. The machine holds one
+/// around every handler, entered with interrupts off.
 pub struct HandlerGuard {
     not_send: PhantomData<*const ()>,
 }
@@ -73,7 +75,8 @@ impl Drop for HandlerGuard {
     }
 }
 
-/// Until it is dropped, what runs is no part of the step of an actor that the explorer drives, as in a handler.
+/// Until it is dropped, what runs is no part of the step of an actor that the explorer drives, as
+/// in a handler.
 pub struct Aside {
     #[cfg(feature = "lab")]
     _handler: HandlerGuard,

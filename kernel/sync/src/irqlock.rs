@@ -1,4 +1,5 @@
-//! Data behind a spin lock that interrupt handlers take too: interrupts are off on the holder's CPU.
+//! Data behind a spin lock that interrupt handlers take too: interrupts are off on the holder's
+//! CPU.
 
 use crate::rawspin::{RawIrqGuard, RawSpin};
 use crate::{Pinned, Rank, irq};
@@ -82,7 +83,8 @@ impl<T: ?Sized> Deref for IrqSpinGuard<'_, T> {
 impl<T: ?Sized> DerefMut for IrqSpinGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: `raw` proves that this thread holds the lock; `&mut self` that no other borrow exists.
+        // SAFETY: `raw` proves that this thread holds the lock; `&mut self` that no other borrow
+        // exists.
         unsafe { &mut *self.data.get() }
     }
 }

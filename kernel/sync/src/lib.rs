@@ -1,10 +1,10 @@
-//! L1: locks with ranks, per-CPU data, interrupt and preemption tokens, wait queues, and the words by which CPUs agree in a
-//! TLB shootdown.
+//! L1: locks with ranks, per-CPU data, interrupt and preemption tokens, wait queues, and the words
+//! by which CPUs agree in a TLB shootdown.
 //!
-//! Everything here works before a scheduler exists (locks spin then) and never allocates. What a CPU is
-//! comes from [`cpu::CpuLocal`]; what a thread is comes from the machine through [`Threads`].
-//! On the host every OS thread that takes a lock gets a `CpuLocal` of its own, so the same code runs under
-//! `cargo test`, Miri and the simulator.
+//! Everything here works before a scheduler exists (locks spin then) and never allocates. What a
+//! CPU is comes from [`cpu::CpuLocal`]; what a thread is comes from the machine through
+//! [`Threads`]. On the host every OS thread that takes a lock gets a `CpuLocal` of its own, so the
+//! same code runs under `cargo test`, Miri and the simulator.
 #![cfg_attr(target_os = "none", no_std)]
 
 mod atomic;

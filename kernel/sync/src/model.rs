@@ -1,9 +1,11 @@
-//! The primitives under loom (feature `loom`; for `tests/loom` alone): [`check`] runs a small program in every order
-//! of its atomic operations, and with every value that a load may return under the C++11 memory model.
+//! The primitives under loom (feature `loom`; for `tests/loom` alone): [`check`] runs a small
+//! program in every order of its atomic operations, and with every value that a load may return
+//! under the C++11 memory model.
 //!
-//! Loom's objects belong to one run and cannot be made by a `const fn`, ours are often static. [`PerRun`] finds a
-//! loom object for each when a run first touches it, so every run starts from the initial state. All threads of a
-//! model are coroutines of one OS thread; `LOCK` keeps two models from sharing the statics.
+//! Loom's objects belong to one run and cannot be made by a `const fn`, ours are often static.
+//! [`PerRun`] finds a loom object for each when a run first touches it, so every run starts from
+//! the initial state. All threads of a model are coroutines of one OS thread; `LOCK` keeps two
+//! models from sharing the statics.
 //!
 //! Not modelled: spurious wake-ups, clocks (time stands still), interrupts, preemption counts.
 
@@ -25,12 +27,13 @@ static NEXT_TASK: Plain = Plain::new(0);
 /// The twin that is broken now, as its number and 1.
 static BROKEN: Plain = Plain::new(0);
 
-/// Runs `program` in every order with at most `preemptions` preemptions (`None`: any number), with `twin` broken.
-/// Returns how many runs that were.
+/// Runs `program` in every order with at most `preemptions` preemptions (`None`: any number), with
+/// `twin` broken. Returns how many runs that were.
 ///
 /// # Panics
-/// With what goes wrong in a run: an assertion of the program, a deadlock, a data race on a [`cell`]. Locks that are held
-/// then are given back in a run that no longer exists, so the process often aborts.
+/// With what goes wrong in a run: an assertion of the program, a deadlock, a data race on a
+/// [`cell`]. Locks that are held then are given back in a run that no longer exists, so the process
+/// often aborts.
 pub fn check(
     twin: Option<Twin>,
     preemptions: Option<usize>,
@@ -113,8 +116,8 @@ struct LoomWords {
     loads: LoomWord,
 }
 
-/// Words that are not in use yet. Made before a run starts any thread: loom takes an access that does not
-/// happen after the making for a race.
+/// Words that are not in use yet. Made before a run starts any thread: loom takes an access that
+/// does not happen after the making for a race.
 static POOL: StdMutex<Vec<Arc<LoomWords>>> = StdMutex::new(Vec::new());
 /// Words in a run.
 const WORDS: usize = 32;
@@ -156,8 +159,8 @@ impl Word {
     fn kept(&self, value: u32) -> u32 {
         value.wrapping_sub(self.initial)
     }
-    /// With a change of another word before it: loom knows only of the last access to a word, so that a thread's
-    /// own load would hide from its next store that another thread loaded too.
+    /// With a change of another word before it: loom knows only of the last access to a word, so
+    /// that a thread's own load would hide from its next store that another thread loaded too.
     #[track_caller]
     fn load(&self, order: Ordering) -> u32 {
         let words = self.get();
@@ -184,7 +187,8 @@ macro_rules! atomics {
             pub(crate) fn load(&self, order: Ordering) -> $word {
                 <$word>::from_word(self.0.load(order))
             }
-            /// As an exchange: loom lets a plain store slip between the two halves of another thread's exchange.
+            /// As an exchange: loom lets a plain store slip between the two halves of another
+            /// thread's exchange.
             #[track_caller]
             pub(crate) fn store(&self, value: $word, order: Ordering) {
                 self.0.swap(value.to_word(), order);

@@ -8,7 +8,8 @@ pub struct Mutex<T: ?Sized>(RwSem<T>);
 /// Access to a locked value.
 pub type MutexGuard<'a, T> = WriteGuard<'a, T>;
 
-// SAFETY: only write guards are handed out, so the data is never shared between threads, only moved.
+// SAFETY: only write guards are handed out, so the data is never shared between threads, only
+// moved.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
 impl<T> Mutex<T> {
@@ -22,7 +23,8 @@ impl<T: ?Sized> Mutex<T> {
     /// Waits for the lock.
     ///
     /// # Panics
-    /// In checked builds, if the caller must not sleep or holds a lock of the same or an inner rank.
+    /// In checked builds, if the caller must not sleep or holds a lock of the same or an inner
+    /// rank.
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.write()

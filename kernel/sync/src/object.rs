@@ -1,9 +1,10 @@
-//! Names for what steps touch: a number from a class and an address, or whatever else tells two things of the class apart.
+//! Names for what steps touch: a number from a class and an address, or whatever else tells two
+//! things of the class apart.
 //!
 //! Takes no lock.
 
-/// A number for a thing of class `class` that is known by `key`, an address for instance. Two things with one number
-/// only make the search do more than it has to.
+/// A number for a thing of class `class` that is known by `key`, an address for instance. Two
+/// things with one number only make the search do more than it has to.
 #[inline]
 pub const fn object(class: u8, key: u64) -> u32 {
     let mixed = (key ^ (class as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -36,8 +37,8 @@ pub mod class {
     pub const IRQ: u8 = 8;
     /// A CPU's translations, by its number.
     pub const TLB: u8 = 9;
-    /// An address space's record of who may hold translations of it, by its address; its other words that are read
-    /// without a lock, by theirs.
+    /// An address space's record of who may hold translations of it, by its address; its other
+    /// words that are read without a lock, by theirs.
     pub const SPACE: u8 = 10;
     /// What a TLB request waits for, by its address.
     pub const ACKS: u8 = 11;

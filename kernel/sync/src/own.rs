@@ -1,7 +1,8 @@
 //! Which [`CpuLocal`] is the calling thread's, on the host.
 //!
-//! A thread that the simulator did not make a CPU gets a block of its own at its first lock: a task number
-//! that nobody else has, a CPU number that it may share (per-CPU data is `Sync`, so sharing costs speed only).
+//! A thread that the simulator did not make a CPU gets a block of its own at its first lock: a task
+//! number that nobody else has, a CPU number that it may share (per-CPU data is `Sync`, so sharing
+//! costs speed only).
 
 use crate::MAX_CPUS;
 use crate::cpu::{CpuLocal, local_ptr};
@@ -36,7 +37,8 @@ fn adopt() -> TaskId {
 
 #[cold]
 fn attach() -> *const CpuLocal {
-    // A thread past the destruction of its lease (locks taken in other destructors) runs on as task 0.
+    // A thread past the destruction of its lease (locks taken in other destructors) runs on as task
+    // 0.
     let t = LEASE.try_with(|lease| lease.0).unwrap_or(TaskId(0));
     OWN.with(|own| {
         own.cpu_id
@@ -55,8 +57,8 @@ pub(crate) fn with<R>(f: impl FnOnce(&CpuLocal) -> R) -> R {
     if p.is_null() {
         p = attach();
     }
-    // SAFETY: the pointer is an element of the static table or this thread's own `OWN`, which has no
-    // destructor and so lives as long as the thread that runs this.
+    // SAFETY: the pointer is an element of the static table or this thread's own `OWN`, which has
+    // no destructor and so lives as long as the thread that runs this.
     f(unsafe { &*p })
 }
 

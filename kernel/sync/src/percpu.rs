@@ -3,7 +3,8 @@
 use crate::preempt::PreemptGuard;
 use crate::{MAX_CPUS, cpu, irq::IrqGuard};
 
-/// A guard that keeps the running thread on its CPU: preemption or interrupts are off while it lives.
+/// A guard that keeps the running thread on its CPU: preemption or interrupts are off while it
+/// lives.
 pub trait Pinned {}
 impl Pinned for PreemptGuard {}
 impl Pinned for IrqGuard {}
@@ -26,7 +27,8 @@ impl<T> PerCpu<T> {
             lines[cpu] = core::mem::MaybeUninit::new(Line(value));
             cpu += 1;
         }
-        // SAFETY: every element was written above; `MaybeUninit<Line<T>>` has the layout of `Line<T>`.
+        // SAFETY: every element was written above; `MaybeUninit<Line<T>>` has the layout of
+        // `Line<T>`.
         Self(unsafe { core::ptr::read((&raw const lines).cast()) })
     }
 

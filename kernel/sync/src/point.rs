@@ -1,14 +1,15 @@
 //! Points: the places where the explorer may stop a thread and let another one go on.
 //!
-//! A thread that the explorer drives (an *actor*) calls it at every point; for all others, and in a build
-//! without the feature `lab`, a point does nothing. What an actor touches between two points is told by
-//! [`touch`] and belongs to the step that it is taking.
+//! A thread that the explorer drives (an *actor*) calls it at every point; for all others, and in a
+//! build without the feature `lab`, a point does nothing. What an actor touches between two points
+//! is told by [`touch`] and belongs to the step that it is taking.
 //!
-//! Locks from `FileSize` to `SwapCache` in the table of ranks are explored, and `SwapOn`: taking one is a point at which an
-//! actor stands until the lock can be had. All others are leaves whose sections no actor is stopped in
-//! (*quiet* sections): points inside them only touch.
+//! Locks from `FileSize` to `SwapCache` in the table of ranks are explored, and `SwapOn`: taking
+//! one is a point at which an actor stands until the lock can be had. All others are leaves whose
+//! sections no actor is stopped in (*quiet* sections): points inside them only touch.
 //!
-//! Takes no lock itself. A point may be anywhere but in a real interrupt's handler, where it does nothing.
+//! Takes no lock itself. A point may be anywhere but in a real interrupt's handler, where it does
+//! nothing.
 
 pub use algo::point::{AccessKind, PointKind};
 
@@ -45,7 +46,8 @@ pub struct Stop<'a> {
 pub enum Go {
     /// What it waited for has come.
     Free,
-    /// It has not and never will: the run is a deadlock that was reported, and everyone is being brought to an end.
+    /// It has not and never will: the run is a deadlock that was reported, and everyone is being
+    /// brought to an end.
     Forced,
 }
 
@@ -112,7 +114,8 @@ pub fn touch_all() {
     }
 }
 
-/// A point before taking a lock of `rank` as `access` says. When [`Go::Free`] comes back to an actor, `free` holds.
+/// A point before taking a lock of `rank` as `access` says. When [`Go::Free`] comes back to an
+/// actor, `free` holds.
 #[inline(always)]
 pub fn lock(
     rank: Rank,
@@ -158,8 +161,8 @@ pub fn unlocked(rank: Rank) {
     }
 }
 
-/// The running actor waits for acknowledgements; true when it has them, false when it is no actor and has to wait
-/// by itself.
+/// The running actor waits for acknowledgements; true when it has them, false when it is no actor
+/// and has to wait by itself.
 #[inline(always)]
 pub fn wait_acks(object: impl FnOnce() -> u32, came: &(dyn Fn() -> bool + Sync)) -> bool {
     imp::is_actor() && {
@@ -187,8 +190,9 @@ pub fn sleep(task: TaskId, woken: impl Fn() -> bool + Sync) -> bool {
     }
 }
 
-/// The running actor spins until `over`, which another thread makes true soon; false when it is no actor and has to
-/// spin by itself. A wait must be a state for the explorer: of turns of a loop there would be infinitely many.
+/// The running actor spins until `over`, which another thread makes true soon; false when it is no
+/// actor and has to spin by itself. A wait must be a state for the explorer: of turns of a loop
+/// there would be infinitely many.
 #[inline(always)]
 pub fn spin(object: impl FnOnce() -> u32, over: impl Fn() -> bool + Sync) -> bool {
     imp::is_actor() && {
@@ -216,7 +220,8 @@ pub fn note(note: impl FnOnce() -> Note) {
     }
 }
 
-/// The running actor sends the TLB interrupt to `to`; false when it is no actor and the machine has to.
+/// The running actor sends the TLB interrupt to `to`; false when it is no actor and the machine has
+/// to.
 #[inline(always)]
 pub fn tlb_ipi(to: CpuMask) -> bool {
     imp::is_actor() && imp::tlb_ipi(to)
@@ -262,8 +267,8 @@ mod imp {
     /// As above: the explorer is at work for itself.
     const ASIDE: u32 = 1 << 24;
 
-    /// The explorer, unless a real interrupt came in between: its handler is no part of the step. Nor is the unwinding
-    /// of an actor that panicked (on the host): nobody may be stopped in it.
+    /// The explorer, unless a real interrupt came in between: its handler is no part of the step.
+    /// Nor is the unwinding of an actor that panicked (on the host): nobody may be stopped in it.
     fn explorer() -> Option<&'static dyn Explorer> {
         let quiet = backend::quiet();
         if quiet & ASIDE != 0 || irq::in_handler() && quiet & DELIVERY == 0 {
@@ -308,8 +313,9 @@ mod imp {
         }
     }
 
-    /// Until it is dropped, nothing that the running actor does is a point or touches anything: what the explorer does for
-    /// itself in between, under a lock of its own, with memory from the kernel's heap.
+    /// Until it is dropped, nothing that the running actor does is a point or touches anything:
+    /// what the explorer does for itself in between, under a lock of its own, with memory from the
+    /// kernel's heap.
     pub struct Aside {
         _quiet: Quiet,
     }
@@ -324,8 +330,8 @@ mod imp {
         }
     }
 
-    /// Until it is dropped, the running CPU serves an interrupt that the explorer chose to deliver: a quiet section
-    /// in interrupt context, with interrupts off.
+    /// Until it is dropped, the running CPU serves an interrupt that the explorer chose to deliver:
+    /// a quiet section in interrupt context, with interrupts off.
     pub struct Delivery {
         // Dropped in this order.
         _handler: irq::HandlerGuard,

@@ -1,5 +1,5 @@
-//! Preemption off, as a token: [`PreemptGuard`] keeps the running thread on its CPU. Interrupts still arrive.
-//! Nothing may sleep while one exists. Spin locks hold one.
+//! Preemption off, as a token: [`PreemptGuard`] keeps the running thread on its CPU. Interrupts
+//! still arrive. Nothing may sleep while one exists. Spin locks hold one.
 
 use crate::cpu::{self, backend};
 use crate::{irq, threads};

@@ -124,7 +124,8 @@ impl Rank {
         }
     }
 
-    /// Counts a contended acquisition (locks outside of this crate, such as bit locks, call it too).
+    /// Counts a contended acquisition (locks outside of this crate, such as bit locks, call it
+    /// too).
     #[cold]
     pub fn count_contended(self) {
         CONTENTION[self as usize]
@@ -140,16 +141,16 @@ impl Rank {
             .fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The explorer tries every order in which locks of this rank are taken. The others are leaves, whose sections
-    /// it takes as one step.
+    /// The explorer tries every order in which locks of this rank are taken. The others are leaves,
+    /// whose sections it takes as one step.
     pub const fn is_explored(self) -> bool {
         let n = self as u8;
         let inner = Rank::FileSize as u8 <= n && n <= Rank::SwapCache as u8;
         inner && n != Rank::HeapGrow as u8 || n == Rank::SwapOn as u8
     }
 
-    /// A holder of such a lock may wait for another CPU's shootdown acknowledgement. Hence it must not be
-    /// waited for with interrupts off: the two would wait for each other.
+    /// A holder of such a lock may wait for another CPU's shootdown acknowledgement. Hence it must
+    /// not be waited for with interrupts off: the two would wait for each other.
     pub const fn held_over_shootdown(self) -> bool {
         self as u8 <= Rank::Ptl as u8
     }

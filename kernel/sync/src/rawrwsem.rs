@@ -1,11 +1,13 @@
-//! The reader-writer semaphore behind [`crate::Mutex`] and [`crate::RwSem`]: sleeps, fair, no allocation.
+//! The reader-writer semaphore behind [`crate::Mutex`] and [`crate::RwSem`]: sleeps, fair, no
+//! allocation.
 //!
-//! One word: readers in the low bits, a writer bit, a waiters bit. While anyone waits, newcomers queue behind
-//! (a waiting writer stops new readers). The releaser hands the semaphore over, first come first served: a run of
-//! readers at the head gets it together. The hand-over is done under the queue's lock: the state word already counts
-//! the new owner when its thread wakes, so nobody can overtake and no wake-up can be lost.
-//! Acquire on taking pairs with Release on releasing; all are read-modify-writes of one word, so the last of
-//! several readers carries the release of the others.
+//! One word: readers in the low bits, a writer bit, a waiters bit. While anyone waits, newcomers
+//! queue behind (a waiting writer stops new readers). The releaser hands the semaphore over, first
+//! come first served: a run of readers at the head gets it together. The hand-over is done under
+//! the queue's lock: the state word already counts the new owner when its thread wakes, so nobody
+//! can overtake and no wake-up can be lost. Acquire on taking pairs with Release on releasing; all
+//! are read-modify-writes of one word, so the last of several readers carries the release of the
+//! others.
 
 use crate::atomic::AtomicU32;
 use crate::point::{self, AccessKind, Go, class};
@@ -19,7 +21,8 @@ use core::sync::atomic::Ordering;
 const WAITERS: u32 = 1 << 31;
 const WRITER: u32 = 1 << 30;
 const READERS: u32 = WRITER - 1;
-/// Turns to spin for a short holder before queueing. A model goes to the queue at once, which is what it is for.
+/// Turns to spin for a short holder before queueing. A model goes to the queue at once, which is
+/// what it is for.
 const fn spins() -> u32 {
     if cfg!(feature = "loom") { 0 } else { 50 }
 }
@@ -201,7 +204,8 @@ impl RawRwSem {
         point::unlocked(rank);
     }
 
-    /// The running actor, or another, was forced to go on without the semaphore, and one of them has given it back already.
+    /// The running actor, or another, was forced to go on without the semaphore, and one of them
+    /// has given it back already.
     #[inline]
     fn is_lost(&self, mode: Mode) -> bool {
         point::exploring() && !mode.is_inside(self.state.load(Ordering::Relaxed))
@@ -246,7 +250,8 @@ impl RawRwSem {
         }
     }
 
-    /// Gives the semaphore to the head of the queue as far as it is free, then wakes the new owners.
+    /// Gives the semaphore to the head of the queue as far as it is free, then wakes the new
+    /// owners.
     #[cold]
     fn hand_over(&self) {
         loop {
@@ -264,7 +269,8 @@ impl RawRwSem {
     fn grant(&self, batch: &mut [TaskId; BATCH]) -> usize {
         let _g = self.queue.lock_irq(Rank::WaitQueue);
         let mut n = 0;
-        // With the waiters bit set and the queue's lock held nobody enters; readers may still leave.
+        // With the waiters bit set and the queue's lock held nobody enters; readers may still
+        // leave.
         while n < BATCH {
             let Some((_, kind)) = self.list.first() else {
                 break;

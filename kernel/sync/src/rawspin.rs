@@ -1,9 +1,9 @@
 //! The spin lock word. One `u32`, zero = free, so that a zeroed frame table holds free locks.
 //!
-//! Taking it turns preemption off; holders do not sleep. Test-and-set, not a ticket: on an overcommitted host a
-//! ticket's next owner may be a CPU that does not run. Waiting goes through [`crate::Threads::relax`].
-//! The swap's Acquire pairs with the Release store of the unlock. Every lock and unlock in the system that
-//! spins passes through `take` and `give` here.
+//! Taking it turns preemption off; holders do not sleep. Test-and-set, not a ticket: on an
+//! overcommitted host a ticket's next owner may be a CPU that does not run. Waiting goes through
+//! [`crate::Threads::relax`]. The swap's Acquire pairs with the Release store of the unlock. Every
+//! lock and unlock in the system that spins passes through `take` and `give` here.
 
 use crate::atomic::AtomicU32;
 use crate::check::{self, How};
@@ -30,8 +30,8 @@ impl RawSpin {
     /// The lock that lives in `word`, 0 when free: for records that have a word to spare.
     #[inline]
     pub const fn from_word(word: &AtomicU32) -> &Self {
-        // SAFETY: `RawSpin` is a transparent wrapper of `AtomicU32`: same layout, same validity, and the
-        // reference keeps its lifetime.
+        // SAFETY: `RawSpin` is a transparent wrapper of `AtomicU32`: same layout, same validity,
+        // and the reference keeps its lifetime.
         unsafe { &*core::ptr::from_ref(word).cast::<Self>() }
     }
 
@@ -211,8 +211,8 @@ impl Drop for RawGuard<'_> {
 pub struct RawIrqGuard<'a> {
     lock: &'a RawSpin,
     rank: Rank,
-    // Dropped in this order: interrupts come back before the preemption count falls, whose reschedule
-    // needs them on.
+    // Dropped in this order: interrupts come back before the preemption count falls, whose
+    // reschedule needs them on.
     irq: irq::IrqGuard,
     _preempt: preempt::PreemptGuard,
 }

@@ -1,5 +1,6 @@
-//! Data behind a sleeping reader-writer semaphore (the mmap lock, the reverse-map locks). Fair: while a writer
-//! waits, new readers queue behind it, so a thread must not read the same semaphore twice at a time.
+//! Data behind a sleeping reader-writer semaphore (the mmap lock, the reverse-map locks). Fair:
+//! while a writer waits, new readers queue behind it, so a thread must not read the same semaphore
+//! twice at a time.
 
 use crate::check::{self, How};
 use crate::rawrwsem::{Mode, RawRwSem, SemState};
@@ -16,8 +17,8 @@ pub struct RwSem<T: ?Sized> {
     data: UnsafeCell<T>,
 }
 
-// SAFETY: shared references to the data come from read guards (needs `Sync`), exclusive ones from the one write
-// guard, possibly on another thread than the last (needs `Send`).
+// SAFETY: shared references to the data come from read guards (needs `Sync`), exclusive ones from
+// the one write guard, possibly on another thread than the last (needs `Send`).
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwSem<T> {}
 
 impl<T> RwSem<T> {
@@ -40,7 +41,8 @@ impl<T: ?Sized> RwSem<T> {
     /// Waits for shared access.
     ///
     /// # Panics
-    /// In checked builds, if the caller must not sleep or holds a lock of the same or an inner rank.
+    /// In checked builds, if the caller must not sleep or holds a lock of the same or an inner
+    /// rank.
     #[inline]
     pub fn read(&self) -> ReadGuard<'_, T> {
         self.down(Mode::Read, How::Ordered);
@@ -57,7 +59,8 @@ impl<T: ?Sized> RwSem<T> {
         WriteGuard::new(self)
     }
 
-    /// As [`RwSem::write`] while a lock of the same rank is held (fork holds the parent's); the caller orders the two.
+    /// As [`RwSem::write`] while a lock of the same rank is held (fork holds the parent's); the
+    /// caller orders the two.
     #[inline]
     pub fn write_nested(&self) -> WriteGuard<'_, T> {
         self.down(Mode::Write, How::Nested);
@@ -76,8 +79,8 @@ impl<T: ?Sized> RwSem<T> {
         self.try_down(Mode::Write).then(|| WriteGuard::new(self))
     }
 
-    /// For a thread that tries again and again: as an actor of the explorer it stands here until nobody is inside
-    /// exclusively. False for others, which have to wait a moment by themselves.
+    /// For a thread that tries again and again: as an actor of the explorer it stands here until
+    /// nobody is inside exclusively. False for others, which have to wait a moment by themselves.
     pub fn poll_readable(&self) -> bool {
         self.raw.poll_readable()
     }
@@ -171,7 +174,8 @@ impl<T: ?Sized> Deref for WriteGuard<'_, T> {
 impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the guard holds the semaphore exclusively; `&mut self` excludes other borrows through it.
+        // SAFETY: the guard holds the semaphore exclusively; `&mut self` excludes other borrows
+        // through it.
         unsafe { &mut *self.sem.data.get() }
     }
 }

@@ -19,8 +19,9 @@ impl Slot {
                 *self.0.0.lock() = None;
             }
         }
-        // SAFETY: only the lifetime changes. `Clear` empties the slot before this function returns or unwinds, hence
-        // while `cond` still lives; and `holds` keeps the lock for as long as it uses the reference.
+        // SAFETY: only the lifetime changes. `Clear` empties the slot before this function returns
+        // or unwinds, hence while `cond` still lives; and `holds` keeps the lock for as long as it
+        // uses the reference.
         let cond: &'static (dyn Fn() -> bool + Sync) = unsafe { core::mem::transmute(cond) };
         *self.0.lock() = Some(cond);
         let _clear = Clear(self);

@@ -1,5 +1,5 @@
-//! Data behind a spin lock. Preemption is off while it is held; interrupts stay on, so an interrupt handler
-//! must not take it (use [`crate::IrqSpinLock`] there). Holders do not sleep.
+//! Data behind a spin lock. Preemption is off while it is held; interrupts stay on, so an interrupt
+//! handler must not take it (use [`crate::IrqSpinLock`] there). Holders do not sleep.
 
 use crate::rawspin::{RawGuard, RawSpin};
 use crate::{Pinned, Rank};
@@ -101,7 +101,8 @@ impl<T: ?Sized> Deref for SpinGuard<'_, T> {
 impl<T: ?Sized> DerefMut for SpinGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: `raw` proves that this thread holds the lock; `&mut self` that no other borrow exists.
+        // SAFETY: `raw` proves that this thread holds the lock; `&mut self` that no other borrow
+        // exists.
         unsafe { &mut *self.data.get() }
     }
 }

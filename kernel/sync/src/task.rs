@@ -1,6 +1,7 @@
-//! Thread numbers and what `sync` keeps per thread: the link of the one queue it waits in and, in checked
-//! builds, the ranks it holds. The table is static and never freed, so a late wake-up of a thread that has
-//! ended touches valid memory (and is at worst a spurious wake-up of its successor).
+//! Thread numbers and what `sync` keeps per thread: the link of the one queue it waits in and, in
+//! checked builds, the ranks it holds. The table is static and never freed, so a late wake-up of a
+//! thread that has ended touches valid memory (and is at worst a spurious wake-up of its
+//! successor).
 
 use crate::atomic::{AtomicU8, AtomicU16};
 use crate::{MAX_CPUS, cpu};
@@ -37,8 +38,8 @@ pub(crate) mod wait {
 pub(crate) struct TaskCtx {
     /// The next task in the queue (written under the queue's lock).
     pub(crate) next: AtomicU16,
-    /// One of [`wait`]. Set by the owner under the queue's lock; set to `IDLE` with Release by who takes it
-    /// out, which pairs with the owner's Acquire load.
+    /// One of [`wait`]. Set by the owner under the queue's lock; set to `IDLE` with Release by who
+    /// takes it out, which pairs with the owner's Acquire load.
     pub(crate) wait: AtomicU8,
     #[cfg(debug_assertions)]
     pub(crate) held: crate::check::HeldLocks,

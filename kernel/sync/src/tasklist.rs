@@ -1,6 +1,6 @@
-//! A first-in first-out list of threads, linked through the static thread table: no allocation.
-//! All methods are called with the lock of the owning queue held, so Relaxed suffices throughout; only the
-//! hand-over through [`TaskCtx::wait`](crate::task::TaskCtx) has an ordering of its own.
+//! A first-in first-out list of threads, linked through the static thread table: no allocation. All
+//! methods are called with the lock of the owning queue held, so Relaxed suffices throughout; only
+//! the hand-over through [`TaskCtx::wait`](crate::task::TaskCtx) has an ordering of its own.
 
 use crate::atomic::AtomicU16;
 use crate::task::{TaskId, ctx, current, wait};
@@ -54,7 +54,8 @@ impl TaskList {
         }
     }
 
-    /// Takes the first thread out and marks it woken; the caller unparks it after dropping the lock.
+    /// Takes the first thread out and marks it woken; the caller unparks it after dropping the
+    /// lock.
     pub(crate) fn pop(&self) -> Option<TaskId> {
         let (t, _) = self.first()?;
         let next = ctx(t).next.load(Ordering::Relaxed);
@@ -62,7 +63,8 @@ impl TaskList {
         if next == NIL {
             self.tail.store(NIL, Ordering::Relaxed);
         }
-        // Release pairs with the Acquire in `is_waiting`: what was done for the thread is visible to it.
+        // Release pairs with the Acquire in `is_waiting`: what was done for the thread is visible
+        // to it.
         let order = order_of(Twin::PopRelaxed, Ordering::Release);
         ctx(t).wait.store(wait::IDLE, order);
         Some(t)

@@ -4,14 +4,15 @@ use crate::TaskId;
 
 /// What the locks need of the machine's scheduler.
 pub trait Threads: Sync {
-    /// The running thread sleeps until [`Threads::unpark`]. An unpark before the park makes it return at
-    /// once. May return spuriously: callers loop. Interrupts are on, preemption count 0.
+    /// The running thread sleeps until [`Threads::unpark`]. An unpark before the park makes it
+    /// return at once. May return spuriously: callers loop. Interrupts are on, preemption count 0.
     fn park(&self);
     /// As [`Threads::park`], at most about `ns` nanoseconds.
     fn park_timeout(&self, ns: u64);
     /// Wakes `t`, or makes its next park return at once. Any context, interrupts on or off.
     fn unpark(&self, t: TaskId);
-    /// Preemption became possible and a reschedule is asked for: switch if another thread should run.
+    /// Preemption became possible and a reschedule is asked for: switch if another thread should
+    /// run.
     fn reschedule(&self);
     /// Lets other threads run.
     fn yield_now(&self);
@@ -19,8 +20,8 @@ pub trait Threads: Sync {
     fn relax(&self, spins: u32);
     /// Nanoseconds since boot, monotonic.
     fn now_ns(&self) -> u64;
-    /// Delivers the interrupts waiting in the simulated CPU's mailbox; called with interrupts on. The real
-    /// machine has none.
+    /// Delivers the interrupts waiting in the simulated CPU's mailbox; called with interrupts on.
+    /// The real machine has none.
     fn poll(&self) {}
 }
 

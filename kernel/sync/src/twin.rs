@@ -1,6 +1,8 @@
-//! The broken twins: rules of the primitives that a model test breaks, one at a time, to see that it would notice.
+//! The broken twins: rules of the primitives that a model test breaks, one at a time, to see that
+//! it would notice.
 //!
-//! Without the feature `loom` a rule cannot be broken: [`broken`] is the constant `false`. Takes no lock.
+//! Without the feature `loom` a rule cannot be broken: [`broken`] is the constant `false`. Takes no
+//! lock.
 
 use core::sync::atomic::Ordering;
 

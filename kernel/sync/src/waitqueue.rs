@@ -1,10 +1,12 @@
 //! Waiting for a condition that other threads or interrupt handlers make true.
 //!
-//! No allocation: a thread waits in one queue at a time and is linked through the static thread table. The
-//! queue's lock is taken with interrupts off, so waking is allowed from interrupt handlers.
+//! No allocation: a thread waits in one queue at a time and is linked through the static thread
+//! table. The queue's lock is taken with interrupts off, so waking is allowed from interrupt
+//! handlers.
 //!
-//! No wake-up is lost: the waiter enqueues itself, then asks the condition again; the waker makes the condition
-//! true, then looks at the queue. The `SeqCst` fence on each side makes one of them see the other.
+//! No wake-up is lost: the waiter enqueues itself, then asks the condition again; the waker makes
+//! the condition true, then looks at the queue. The `SeqCst` fence on each side makes one of them
+//! see the other.
 
 use crate::atomic::fence;
 use crate::point::{self, AccessKind, PointKind, class};
@@ -38,8 +40,8 @@ impl WaitQueue {
         self.lock.lock_irq(Rank::WaitQueue)
     }
 
-    /// Sleeps until `cond` is true. `cond` is asked again after every wake-up, may take spin locks and must
-    /// not sleep.
+    /// Sleeps until `cond` is true. `cond` is asked again after every wake-up, may take spin locks
+    /// and must not sleep.
     ///
     /// # Panics
     /// In checked builds, if the caller must not sleep.
@@ -106,11 +108,13 @@ impl WaitQueue {
             // Timed out.
             self.leave();
         }
-        // Out of the queue: the last chance of a timed wait, whichever of wake-up and time-out came first.
+        // Out of the queue: the last chance of a timed wait, whichever of wake-up and time-out came
+        // first.
         cond()
     }
 
-    /// Leaves the queue without having slept to the end; a wake-up already spent on the caller goes to the next.
+    /// Leaves the queue without having slept to the end; a wake-up already spent on the caller goes
+    /// to the next.
     fn leave(&self) {
         let left = {
             let _g = self.lock();
@@ -137,7 +141,8 @@ impl WaitQueue {
     }
 
     fn wake(&self, most: usize) -> usize {
-        // Pairs with the fence in `wait_turn`: the waker's store of the condition is before this load.
+        // Pairs with the fence in `wait_turn`: the waker's store of the condition is before this
+        // load.
         if !broken(Twin::WakeNoFence) {
             fence(Ordering::SeqCst);
         }
@@ -250,8 +255,9 @@ mod tests {
         let asked = AtomicUsize::new(0);
         std::thread::scope(|s| {
             let mut first = true;
-            // The second look of the first waiter, which is queued by then: another one queues behind it and
-            // has found its own condition false twice; then the only wake-up hits the first.
+            // The second look of the first waiter, which is queued by then: another one queues
+            // behind it and has found its own condition false twice; then the only wake-up hits the
+            // first.
             let cond = || {
                 if std::mem::take(&mut first) {
                     return false;
@@ -278,7 +284,8 @@ mod tests {
 
     #[test]
     fn each_token_of_wake_one_reaches_a_taker() {
-        // As many wake-ups as tokens: a wake-up spent on a thread that did not need it must travel on.
+        // As many wake-ups as tokens: a wake-up spent on a thread that did not need it must travel
+        // on.
         let q = WaitQueue::new();
         let tokens = AtomicUsize::new(0);
         let taken = AtomicUsize::new(0);
@@ -319,8 +326,8 @@ mod tests {
             go.store(true, Ordering::Release);
             let _irq = irq::disable();
             let _h = irq::handler();
-            // Queued threads that have not slept yet may see the flag by themselves; the others end only if
-            // they are woken, every one.
+            // Queued threads that have not slept yet may see the flag by themselves; the others end
+            // only if they are woken, every one.
             q.wake_all();
         });
         assert!(q.is_empty());

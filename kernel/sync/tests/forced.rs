@@ -1,5 +1,5 @@
-//! Actors that are forced past locks they cannot have: a run that is a deadlock is brought to its end that way, and
-//! the locks are free afterwards.
+//! Actors that are forced past locks they cannot have: a run that is a deadlock is brought to its
+//! end that way, and the locks are free afterwards.
 #![cfg(feature = "lab")]
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -64,7 +64,8 @@ impl Filter {
         out
     }
 
-    /// What to print at the end of the input: the unfinished line, and boot messages without a console.
+    /// What to print at the end of the input: the unfinished line, and boot messages without a
+    /// console.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         match self.stage {
@@ -114,8 +115,8 @@ impl Filter {
         }
     }
 
-    /// A prompt or the echo of a key does not wait for the end of its line; what may become a marker or a
-    /// backtrace does.
+    /// A prompt or the echo of a key does not wait for the end of its line; what may become a
+    /// marker or a backtrace does.
     fn show_partial(&mut self, out: &mut Vec<u8>) {
         let visible = match self.stage {
             Stage::Firmware => false,
@@ -126,7 +127,8 @@ impl Filter {
             let n = special.len().min(self.line.len());
             self.line[..n] == special[..n]
         });
-        // Without a terminal nobody reads half lines, and a CR at the end may belong to a line feed.
+        // Without a terminal nobody reads half lines, and a CR at the end may belong to a line
+        // feed.
         if visible && self.raw && !undecided {
             out.extend(&self.line[self.shown..]);
             self.shown = self.line.len();

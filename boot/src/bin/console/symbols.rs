@@ -17,8 +17,8 @@ impl Symbols {
         Self { elf, loader }
     }
 
-    /// `function (file:line)` for the call before the return address `address`, inlined callers after
-    /// ` < `; empty when nothing is known.
+    /// `function (file:line)` for the call before the return address `address`, inlined callers
+    /// after ` < `; empty when nothing is known.
     pub(crate) fn describe(&self, address: u64) -> String {
         let open = || Loader::new(&self.elf).ok();
         let Some(loader) = self.loader.get_or_init(open) else {

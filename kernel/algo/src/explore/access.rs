@@ -1,13 +1,14 @@
 //! What a step touches, and when two steps commute.
 //!
-//! Two steps are dependent if both touch an object and at least one of them changes it. Whoever writes points
-//! owes one rule: *a step that may enable or disable another actor's step must be dependent with it.* Locks
-//! do so by themselves; a mailbox, an interrupt flag or a wait queue is an object that both sides change.
+//! Two steps are dependent if both touch an object and at least one of them changes it. Whoever
+//! writes points owes one rule: *a step that may enable or disable another actor's step must be
+//! dependent with it.* Locks do so by themselves; a mailbox, an interrupt flag or a wait queue is
+//! an object that both sides change.
 
 pub use crate::point::{AccessKind, PointKind};
 
-/// What steps may conflict on: a lock, a page-table cell, a frame's counters, a mailbox. The world numbers
-/// them; two objects with one number only cost reduction.
+/// What steps may conflict on: a lock, a page-table cell, a frame's counters, a mailbox. The world
+/// numbers them; two objects with one number only cost reduction.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct ObjectId(pub u32);
 
@@ -97,8 +98,8 @@ impl Footprint {
         &self.accesses[..usize::from(self.len)]
     }
 
-    /// Swapping the two steps, where they are adjacent, may make a difference. Actors are compared by the
-    /// caller: two steps of one actor never commute.
+    /// Swapping the two steps, where they are adjacent, may make a difference. Actors are compared
+    /// by the caller: two steps of one actor never commute.
     #[inline]
     pub fn conflicts(&self, other: &Self) -> bool {
         if self.everything || other.everything {
@@ -113,8 +114,9 @@ impl Footprint {
         self.everything || self.accesses().iter().any(|a| a.object == object)
     }
 
-    /// It gives back a lock that `later` begins with: before this step, `later` could not have been taken. (A lock that
-    /// the step takes itself and gives back was free before it; a try at a lock is no such beginning.)
+    /// It gives back a lock that `later` begins with: before this step, `later` could not have been
+    /// taken. (A lock that the step takes itself and gives back was free before it; a try at a lock
+    /// is no such beginning.)
     pub(super) fn hands_over_to(&self, later: &Self) -> bool {
         let Some(takes) = later.accesses().first() else {
             return false;

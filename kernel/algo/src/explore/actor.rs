@@ -144,8 +144,8 @@ impl fmt::Display for ActorSet {
     }
 }
 
-/// What an actor is doing between two steps. (The one that runs is in none of these states: a view is
-/// taken when nobody does.)
+/// What an actor is doing between two steps. (The one that runs is in none of these states: a view
+/// is taken when nobody does.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ActorState {
     /// Stands at a point and can go on.

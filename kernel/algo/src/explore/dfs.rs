@@ -1,8 +1,8 @@
 //! Depth-first search over all schedules, with a preemption bound and partial-order reduction.
 //!
-//! Stateless: the path of choices is kept, each run repeats all of it but the last choice. A *preemption* is a switch
-//! away from an actor that could go on (Musuvathi, Qadeer, PLDI 2007); the actor that ran last is tried first, so that
-//! runs come roughly by their preemptions.
+//! Stateless: the path of choices is kept, each run repeats all of it but the last choice. A
+//! *preemption* is a switch away from an actor that could go on (Musuvathi, Qadeer, PLDI 2007); the
+//! actor that ran last is tried first, so that runs come roughly by their preemptions.
 
 use super::dpor::{self, Clock};
 use super::sleep::{Cover, Sleeper};
@@ -16,7 +16,8 @@ pub enum Reduction {
     None,
     /// Sleep sets: one complete run for each class of equivalent ones (without a bound).
     Sleep,
-    /// Dynamic partial-order reduction (Flanagan, Godefroid, POPL 2005) with sleep sets: fewer runs are given up.
+    /// Dynamic partial-order reduction (Flanagan, Godefroid, POPL 2005) with sleep sets: fewer runs
+    /// are given up.
     Dpor,
 }
 
@@ -122,7 +123,8 @@ impl Node {
     }
 }
 
-/// Depth-first search; exhausted when every schedule within the bound, or one equivalent to it, has been run.
+/// Depth-first search; exhausted when every schedule within the bound, or one equivalent to it, has
+/// been run.
 #[derive(Clone, Debug)]
 pub struct DepthFirst {
     bound: Option<u32>,
@@ -152,7 +154,8 @@ impl DepthFirst {
         Self::new(bound, Reduction::None)
     }
 
-    /// With sleep sets: every final state that a schedule with at most `bound` preemptions leads to.
+    /// With sleep sets: every final state that a schedule with at most `bound` preemptions leads
+    /// to.
     pub fn sleep(bound: Option<u32>) -> Self {
         Self::new(bound, Reduction::Sleep)
     }
@@ -167,8 +170,8 @@ impl DepthFirst {
         self.reduction
     }
 
-    /// Choices on the current path that have an alternative left, by step: how far the search still is from
-    /// its end.
+    /// Choices on the current path that have an alternative left, by step: how far the search still
+    /// is from its end.
     pub fn frontier(&self) -> impl Iterator<Item = usize> {
         let open = |n: &Node| {
             !n.candidates

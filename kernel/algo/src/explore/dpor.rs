@@ -1,9 +1,9 @@
-//! Where a run's races say that it should also have gone another way: the backtrack points of dynamic
-//! partial-order reduction (Flanagan, Godefroid, POPL 2005).
+//! Where a run's races say that it should also have gone another way: the backtrack points of
+//! dynamic partial-order reduction (Flanagan, Godefroid, POPL 2005).
 //!
-//! Two steps race if they are dependent, nothing else orders them, and both could have been next at the same time. For
-//! the latest step of each other actor that a step races with, the search has to try a run that has the later
-//! one first. Order is kept in vector clocks.
+//! Two steps race if they are dependent, nothing else orders them, and both could have been next at
+//! the same time. For the latest step of each other actor that a step races with, the search has to
+//! try a run that has the later one first. Order is kept in vector clocks.
 //!
 //! A step that leaves another actor without anything to do, which could have gone on instead, races
 //! with what that one would have done, though it never does: from the same state it goes first,
@@ -41,8 +41,8 @@ enum Which {
     All,
 }
 
-/// Looks for the races of the steps from `fresh` on with all before them, and of the steps that `end` shows
-/// pending, and adds the backtrack points.
+/// Looks for the races of the steps from `fresh` on with all before them, and of the steps that
+/// `end` shows pending, and adds the backtrack points.
 pub(super) fn races(path: &mut [Node], fresh: usize, end: &View<'_>) {
     for k in fresh..path.len() {
         let (before, now) = path.split_at_mut(k);
@@ -84,8 +84,8 @@ fn race(path: &mut [Node], actor: ActorId, step: &Footprint, which: Which) -> Cl
         clock.join(&node.clock);
         let counts = which == Which::All || !raced.contains(other);
         if counts && !node.footprint.hands_over_to(step) {
-            // Was the later step next, too, and ready? If not it may be that the earlier one let it happen
-            // (as turning interrupts on does), and the race is with one before it.
+            // Was the later step next, too, and ready? If not it may be that the earlier one let it
+            // happen (as turning interrupts on does), and the race is with one before it.
             if last_own < Some(i) && node.enabled.contains(actor) {
                 raced.insert(other);
             }
@@ -95,9 +95,10 @@ fn race(path: &mut [Node], actor: ActorId, step: &Footprint, which: Which) -> Cl
     clock
 }
 
-/// Makes sure that the search will try, before step `i` of `path`, a run in which the racing `step` of `actor` comes
-/// first: it must begin with one of the actors that may begin such a run without changing it (the source set of
-/// Abdulla, Aronis, Jonsson, Sagonas, POPL 2014). With the racing actor alone, a sleeping one would hide the others.
+/// Makes sure that the search will try, before step `i` of `path`, a run in which the racing `step`
+/// of `actor` comes first: it must begin with one of the actors that may begin such a run without
+/// changing it (the source set of Abdulla, Aronis, Jonsson, Sagonas, POPL 2014). With the racing
+/// actor alone, a sleeping one would hide the others.
 fn reverse(path: &mut [Node], i: usize, actor: ActorId, step: &Footprint) {
     let (before, after) = path.split_at_mut(i + 1);
     let node = &mut before[i];
@@ -116,8 +117,8 @@ fn reverse(path: &mut [Node], i: usize, actor: ActorId, step: &Footprint) {
     }
 }
 
-/// The run without step `i` of `skipped` and all that it happens before, then `step` of `actor`: whose first
-/// step in it has nothing before it? `after` is the path after step `i`.
+/// The run without step `i` of `skipped` and all that it happens before, then `step` of `actor`:
+/// whose first step in it has nothing before it? `after` is the path after step `i`.
 fn initials(
     skipped: ActorId,
     i: usize,

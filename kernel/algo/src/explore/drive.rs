@@ -1,7 +1,7 @@
 //! Runs: a world, a strategy and the judgement of what happened.
 //!
-//! The oracles run after every step and at the end; a run ends at the first verdict. Everything a run
-//! allocates is kept for the next one.
+//! The oracles run after every step and at the end; a run ends at the first verdict. Everything a
+//! run allocates is kept for the next one.
 
 use super::stuck::CycleWatch;
 use super::{
@@ -28,7 +28,8 @@ pub trait World {
     fn check_end(&mut self) -> Option<Violation> {
         None
     }
-    /// A hash of the whole state (of the actors, too), if the world can tell when a state comes back.
+    /// A hash of the whole state (of the actors, too), if the world can tell when a state comes
+    /// back.
     fn state_hash(&self) -> Option<u64> {
         None
     }
@@ -56,7 +57,8 @@ pub enum Verdict {
     Deadlocked(Deadlock),
     /// It goes on for ever.
     Livelocked(Livelock),
-    /// The world did not repeat what it did before: it is not deterministic, or not the one of the schedule.
+    /// The world did not repeat what it did before: it is not deterministic, or not the one of the
+    /// schedule.
     Diverged(Divergence),
 }
 
@@ -127,8 +129,9 @@ impl Trace {
     pub fn choices(&self) -> &Choices {
         &self.choices
     }
-    /// A number that two runs share only if the same actors passed the same kinds of points in the same order
-    /// (and by a chance of 2^-32). Objects do not count: their numbers differ from machine to machine.
+    /// A number that two runs share only if the same actors passed the same kinds of points in the
+    /// same order (and by a chance of 2^-32). Objects do not count: their numbers differ from
+    /// machine to machine.
     pub fn fingerprint(&self) -> u32 {
         self.print
     }
@@ -171,8 +174,8 @@ impl Trace {
     }
 }
 
-/// Resets `world` and makes one run under `strategy`; `trace` then tells what was done. The strategy is told
-/// that the run has finished by the caller.
+/// Resets `world` and makes one run under `strategy`; `trace` then tells what was done. The
+/// strategy is told that the run has finished by the caller.
 pub fn run_once(
     world: &mut dyn World,
     strategy: &mut dyn Strategy,
@@ -269,8 +272,8 @@ pub struct Summary {
     pub diverged: Option<Divergence>,
 }
 
-/// Runs `world` under `strategy` until it is exhausted, a limit is reached, a run diverges or `watch` (called
-/// after every run) breaks.
+/// Runs `world` under `strategy` until it is exhausted, a limit is reached, a run diverges or
+/// `watch` (called after every run) breaks.
 pub fn explore(
     world: &mut dyn World,
     strategy: &mut dyn Strategy,

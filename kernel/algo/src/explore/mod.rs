@@ -1,11 +1,12 @@
 //! Search over schedules: which of a few actors takes the next step, over and over, run after run.
 //!
-//! A *world* runs actors one step at a time ([`World`]); a *strategy* chooses who goes next ([`Strategy`]);
-//! [`explore`] brings the two together, judges each run and keeps the first failing one as [`Choices`], which
-//! [`Replay`] repeats and [`shrink`] makes shorter. Nothing here knows what a step does: only its
-//! [`Footprint`], from which follows which steps commute.
+//! A *world* runs actors one step at a time ([`World`]); a *strategy* chooses who goes next
+//! ([`Strategy`]); [`explore`] brings the two together, judges each run and keeps the first failing
+//! one as [`Choices`], which [`Replay`] repeats and [`shrink`] makes shorter. Nothing here knows
+//! what a step does: only its [`Footprint`], from which follows which steps commute.
 //!
-//! Pure: no lock, no clock, never sleeps. Allocates from the heap (buffers are kept from run to run).
+//! Pure: no lock, no clock, never sleeps. Allocates from the heap (buffers are kept from run to
+//! run).
 
 mod access;
 mod actor;
@@ -42,7 +43,8 @@ pub use walk::RandomWalk;
 pub enum Choice {
     /// This actor takes a step. It is enabled in the view that was asked about.
     Run(ActorId),
-    /// Every way to go on is equivalent to one explored already, or beyond the bound: give this run up.
+    /// Every way to go on is equivalent to one explored already, or beyond the bound: give this run
+    /// up.
     Redundant,
     /// The run is not the one that was to be repeated.
     Diverged(Divergence),
@@ -129,8 +131,8 @@ pub enum Next {
 
 /// Chooses who goes next.
 ///
-/// For each run the caller alternates [`Strategy::next_choice`] and [`Strategy::step_done`], then calls
-/// [`Strategy::run_finished`] once, whatever ended the run.
+/// For each run the caller alternates [`Strategy::next_choice`] and [`Strategy::step_done`], then
+/// calls [`Strategy::run_finished`] once, whatever ended the run.
 pub trait Strategy {
     /// Who takes the next step. At least one actor of `view` is enabled.
     fn next_choice(&mut self, view: &View<'_>) -> Choice;

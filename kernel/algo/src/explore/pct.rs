@@ -1,8 +1,9 @@
 //! Probabilistic concurrency testing (Burckhardt, Kothari, Musuvathi, Nagarakatte, ASPLOS 2010).
 //!
-//! Every actor gets a random priority; the enabled actor of the highest priority runs; at `depth - 1` random steps
-//! the actor that is about to run falls below all others. A bug that needs `depth` ordering constraints is hit by a
-//! run with probability at least 1 / (n k^(depth-1)), n actors and k steps.
+//! Every actor gets a random priority; the enabled actor of the highest priority runs; at `depth -
+//! 1` random steps the actor that is about to run falls below all others. A bug that needs `depth`
+//! ordering constraints is hit by a run with probability at least 1 / (n k^(depth-1)), n actors and
+//! k steps.
 
 use super::rng::Rng;
 use super::{ActorId, ActorSet, Choice, Footprint, MAX_ACTORS, Next, Strategy, View};
@@ -26,8 +27,8 @@ pub struct Pct {
 }
 
 impl Pct {
-    /// Searches for bugs of `depth` (at least 1) among `actors` actors that take about `steps` steps together.
-    /// A run that is longer raises the estimate for the next.
+    /// Searches for bugs of `depth` (at least 1) among `actors` actors that take about `steps`
+    /// steps together. A run that is longer raises the estimate for the next.
     pub fn new(seed: u64, depth: u32, actors: usize, steps: usize) -> Self {
         let mut pct = Self {
             seed,
@@ -44,7 +45,8 @@ impl Pct {
         pct
     }
 
-    /// The chance that one run hits a given bug of this depth, at least, in runs of up to `steps` steps.
+    /// The chance that one run hits a given bug of this depth, at least, in runs of up to `steps`
+    /// steps.
     pub fn bound(&self) -> f64 {
         let k = self.steps as f64;
         (1..self.depth).fold(1.0 / self.actors as f64, |p, _| p / k)

@@ -5,8 +5,8 @@ use super::{
     World, run_once,
 };
 
-/// Repeats `choices` in `world`. The verdict is [`Verdict::Diverged`] if that was not possible, or if the run's
-/// fingerprint is not `fingerprint`.
+/// Repeats `choices` in `world`. The verdict is [`Verdict::Diverged`] if that was not possible, or
+/// if the run's fingerprint is not `fingerprint`.
 pub fn replay(
     world: &mut dyn World,
     choices: &Choices,
@@ -30,8 +30,8 @@ pub fn replay(
     divergence.map_or(verdict, Verdict::Diverged)
 }
 
-/// Follows `choices`; after the last of them the actor that runs goes on while it can, then the first that can.
-/// One run only.
+/// Follows `choices`; after the last of them the actor that runs goes on while it can, then the
+/// first that can. One run only.
 #[derive(Clone, Debug)]
 pub struct Replay<'a> {
     choices: &'a Choices,

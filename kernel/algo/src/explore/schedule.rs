@@ -1,9 +1,10 @@
 //! Schedules as short strings: `v1:SCENARIO:KNOBS:SEED:CHOICES[:PRINT]`, no spaces.
 //!
-//! SCENARIO is a name; KNOBS is `-` or a comma-separated list such as `tlb_flush=off`; SEED is decimal; CHOICES are
-//! stretches such as `A5.B2.I1.A1` (A takes five steps, then B two, ...), `-` for none; PRINT, eight hexadecimal
-//! digits, is the fingerprint of the run that the string was made from ([`super::Trace::fingerprint`]).
-//! After the last stretch the actor that runs goes on while it can, then the first that can, and so on.
+//! SCENARIO is a name; KNOBS is `-` or a comma-separated list such as `tlb_flush=off`; SEED is
+//! decimal; CHOICES are stretches such as `A5.B2.I1.A1` (A takes five steps, then B two, ...), `-`
+//! for none; PRINT, eight hexadecimal digits, is the fingerprint of the run that the string was
+//! made from ([`super::Trace::fingerprint`]). After the last stretch the actor that runs goes on
+//! while it can, then the first that can, and so on.
 
 use super::ActorId;
 use alloc::string::{String, ToString};
@@ -13,7 +14,8 @@ use core::str::FromStr;
 
 const VERSION: &str = "v1";
 
-/// Who took how many steps, in order. Neighbouring stretches are of different actors; none is empty.
+/// Who took how many steps, in order. Neighbouring stretches are of different actors; none is
+/// empty.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Hash)]
 pub struct Choices(Vec<(ActorId, u32)>);
 

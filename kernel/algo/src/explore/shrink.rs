@@ -1,8 +1,9 @@
 //! Makes a failing schedule shorter: fewer switches, then fewer steps, and still failing.
 //!
-//! Delta debugging (Zeller, Hildebrandt, 2002) over the stretches of a schedule. What a schedule leaves open goes on by
-//! default, so cutting its end only means not to interfere any more. Every candidate is put to the caller;
-//! only those that fail are kept, and each kept one is smaller than the one before, so it ends.
+//! Delta debugging (Zeller, Hildebrandt, 2002) over the stretches of a schedule. What a schedule
+//! leaves open goes on by default, so cutting its end only means not to interfere any more. Every
+//! candidate is put to the caller; only those that fail are kept, and each kept one is smaller than
+//! the one before, so it ends.
 
 use super::{ActorId, Choices};
 use alloc::vec::Vec;
@@ -18,11 +19,12 @@ pub struct Shrunk {
 
 type Stretches = Vec<(ActorId, u32)>;
 
-/// Shrinks `choices`, which fail, trying at most `most` candidates. `fails` says whether a candidate fails in the
-/// same way; one that diverges does not.
+/// Shrinks `choices`, which fail, trying at most `most` candidates. `fails` says whether a
+/// candidate fails in the same way; one that diverges does not.
 ///
-/// With `most` out of the way, the result is minimal in that no stretch can be left out, no two neighbouring
-/// stretches can change places with a gain, and no stretch can be one step shorter, without the failure vanishing.
+/// With `most` out of the way, the result is minimal in that no stretch can be left out, no two
+/// neighbouring stretches can change places with a gain, and no stretch can be one step shorter,
+/// without the failure vanishing.
 pub fn shrink(choices: &Choices, most: u64, fails: &mut dyn FnMut(&Choices) -> bool) -> Shrunk {
     let mut s = Shrinker {
         best: choices.stretches().to_vec(),

@@ -1,20 +1,21 @@
 //! Sleep sets (Godefroid, 1996) that know what a preemption costs.
 //!
-//! After actor `q` has been explored from a state, it sleeps while its siblings are explored: as long as they
-//! only take steps that commute with its next one, running it later leads to states already seen.
-//! Under a preemption bound that is not enough, as Coons, Musuvathi and McKinley note (OOPSLA 2013): the equivalent
-//! run `E q t1…tn w` may cost more preemptions than `E t1…tn q w`, and so may not have been explored. A
-//! [`Sleeper`] therefore carries an upper bound of the cost of `E q t1…tn`, and is obeyed only where the
-//! equivalent run is no more expensive, whatever `w` is.
+//! After actor `q` has been explored from a state, it sleeps while its siblings are explored: as
+//! long as they only take steps that commute with its next one, running it later leads to states
+//! already seen. Under a preemption bound that is not enough, as Coons, Musuvathi and McKinley note
+//! (OOPSLA 2013): the equivalent run `E q t1…tn w` may cost more preemptions than `E t1…tn q w`,
+//! and so may not have been explored. A [`Sleeper`] therefore carries an upper bound of the cost of
+//! `E q t1…tn`, and is obeyed only where the equivalent run is no more expensive, whatever `w` is.
 //!
-//! Why nothing is lost: let R be a run within the bound that is left out because of a sleeper. Then R' = `E q t1…tn w`
-//! ends in the same state, costs no more than R, and comes before R in the order of the search (at `E` the choice
-//! `q` came before `t1`). Either R' was explored or it was left out for a run before it; there are finitely many.
+//! Why nothing is lost: let R be a run within the bound that is left out because of a sleeper. Then
+//! R' = `E q t1…tn w` ends in the same state, costs no more than R, and comes before R in the order
+//! of the search (at `E` the choice `q` came before `t1`). Either R' was explored or it was left
+//! out for a run before it; there are finitely many.
 
 use super::{ActorId, ActorState, Footprint};
 
-/// An actor that was explored from an earlier state of the run, and what has happened since commutes with its
-/// next step.
+/// An actor that was explored from an earlier state of the run, and what has happened since
+/// commutes with its next step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sleeper {
     pub(super) actor: ActorId,
@@ -22,7 +23,8 @@ pub(super) struct Sleeper {
     footprint: Footprint,
     /// Preemptions, at most, of the equivalent run up to here.
     cost: u32,
-    /// Who ran last in the equivalent run, and whether going on from it to someone else may cost a preemption.
+    /// Who ran last in the equivalent run, and whether going on from it to someone else may cost a
+    /// preemption.
     tail: ActorId,
     tail_ready: bool,
 }
@@ -79,8 +81,8 @@ impl Sleeper {
     /// What is covered of the sleeper's step here, where taking it makes `cost` preemptions.
     #[inline]
     pub(super) fn covers(&self, cost: u32) -> Cover {
-        // The first step after it may cost one more in the equivalent run, whose last actor is another. It
-        // does not if it is a preemption in both.
+        // The first step after it may cost one more in the equivalent run, whose last actor is
+        // another. It does not if it is a preemption in both.
         if self.cost + u32::from(self.tail_ready) <= cost {
             Cover::Yes
         } else if self.cost <= cost {

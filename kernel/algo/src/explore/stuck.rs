@@ -27,8 +27,8 @@ impl LockTable {
         }
     }
 
-    /// The last hold of the lock by `actor` goes; of a lock taken by one actor and released by another, the
-    /// last hold of all.
+    /// The last hold of the lock by `actor` goes; of a lock taken by one actor and released by
+    /// another, the last hold of all.
     fn release(&mut self, lock: ObjectId, actor: ActorId) {
         let mine = self.0.iter().rposition(|h| *h == (lock, actor));
         if let Some(i) = mine.or_else(|| self.0.iter().rposition(|h| h.0 == lock)) {
@@ -90,7 +90,8 @@ impl Deadlock {
         })
     }
 
-    /// Actors on a cycle of the graph, in order; empty when the wait ends at somebody who sleeps or has ended.
+    /// Actors on a cycle of the graph, in order; empty when the wait ends at somebody who sleeps or
+    /// has ended.
     pub fn cycle(&self) -> Vec<ActorId> {
         for start in &self.graph {
             let mut path = Vec::new();
@@ -152,8 +153,8 @@ impl fmt::Display for Deadlock {
 /// The run goes on without getting anywhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Livelock {
-    /// The whole state after step `again` is that after step `first`, and everyone who could run in between
-    /// did: this may go round for ever though nobody is kept from running.
+    /// The whole state after step `again` is that after step `first`, and everyone who could run in
+    /// between did: this may go round for ever though nobody is kept from running.
     Cycle {
         /// Steps taken when the state was first seen.
         first: usize,

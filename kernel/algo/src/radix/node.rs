@@ -1,7 +1,8 @@
 //! One node of a radix tree: slots for the values of 64 consecutive indices, or for nodes that each
 //! stand for more of them, and the bits that say what is in the slots.
 //!
-//! Locks: the lock of the tree that has the node. Does not sleep. Relaxed cells: the lock orders them.
+//! Locks: the lock of the tree that has the node. Does not sleep. Relaxed cells: the lock orders
+//! them.
 
 use super::Mark;
 use crate::NIL;

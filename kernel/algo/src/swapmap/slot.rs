@@ -1,5 +1,6 @@
-//! The byte that the swap map keeps for each slot: a reference count and two flags, as in Linux, plus
-//! "failing" for a slot whose write failed while it was in use. Locks: see [`super`]. Does not sleep.
+//! The byte that the swap map keeps for each slot: a reference count and two flags, as in Linux,
+//! plus "failing" for a slot whose write failed while it was in use. Locks: see [`super`]. Does not
+//! sleep.
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -19,7 +20,8 @@ pub(super) const FAILING: u8 = 0x80;
 pub struct SlotState(u8);
 
 impl SlotState {
-    /// The state in one byte of the lent map. Relaxed: without the lock it may be out of date at once.
+    /// The state in one byte of the lent map. Relaxed: without the lock it may be out of date at
+    /// once.
     #[inline]
     pub fn load(byte: &AtomicU8) -> Self {
         Self(byte.load(Relaxed))

@@ -1,5 +1,5 @@
-//! How a tree that fixes its own order and datum sees the caller's elements: the links are theirs, the
-//! rules are the tree's. Locks: none of its own. Does not sleep.
+//! How a tree that fixes its own order and datum sees the caller's elements: the links are theirs,
+//! the rules are the tree's. Locks: none of its own. Does not sleep.
 
 use super::{Nodes, TreeLinks};
 use core::marker::PhantomData;

@@ -1,11 +1,12 @@
 //! Actors on the simulated machine: coroutines, all played by the OS thread that started them.
 //!
-//! An actor takes a simulated CPU as a kernel thread does. Whoever plays it sits down on that CPU, goes on in its
-//! coroutine, and gets up when the coroutine suspends; in between the CPU's own OS thread serves its mailbox.
-//! The interrupts of the CPU that the player left meanwhile are served when the actor waits ([`poll_left`]).
+//! An actor takes a simulated CPU as a kernel thread does. Whoever plays it sits down on that CPU,
+//! goes on in its coroutine, and gets up when the coroutine suspends; in between the CPU's own OS
+//! thread serves its mailbox. The interrupts of the CPU that the player left meanwhile are served
+//! when the actor waits ([`poll_left`]).
 //!
-//! Takes no lock; a seat is waited for only while the CPU's own thread serves an interrupt. No allocation but at the start and
-//! for the message of a panic.
+//! Takes no lock; a seat is waited for only while the CPU's own thread serves an interrupt. No
+//! allocation but at the start and for the message of a panic.
 
 use super::board::machine;
 use super::cpu::{SimCpu, lock, this_cpu};
@@ -128,8 +129,8 @@ pub struct Actors {
 }
 
 impl Actors {
-    /// Takes `n` CPUs that nobody else uses and starts `main(i)` on each; returns when each has called [`suspend`] for the
-    /// first time.
+    /// Takes `n` CPUs that nobody else uses and starts `main(i)` on each; returns when each has
+    /// called [`suspend`] for the first time.
     ///
     /// # Errors
     /// [`ActorError`].
@@ -173,7 +174,8 @@ impl Actors {
         self.actors[i].cpu.task()
     }
 
-    /// Hands the token to actor `i` and returns when it has called [`suspend`] again, or has panicked.
+    /// Hands the token to actor `i` and returns when it has called [`suspend`] again, or has
+    /// panicked.
     ///
     /// # Panics
     /// If `main` has returned, or from inside the actor.
@@ -187,8 +189,8 @@ impl Actors {
 }
 
 impl Drop for Actors {
-    /// Every actor stands in the outermost [`suspend`] of its main, or has panicked: they are told to end, and the CPUs are
-    /// given back.
+    /// Every actor stands in the outermost [`suspend`] of its main, or has panicked: they are told
+    /// to end, and the CPUs are given back.
     ///
     /// # Panics
     /// If one goes on nevertheless; its CPU is lost.
@@ -215,7 +217,8 @@ impl Drop for Actors {
     }
 }
 
-/// The running actor gives the token back until it is resumed. False: it shall return from its main now.
+/// The running actor gives the token back until it is resumed. False: it shall return from its main
+/// now.
 ///
 /// # Panics
 /// If the caller is no actor, or an interrupt handler on top of one.
@@ -227,16 +230,18 @@ pub fn suspend() -> bool {
         !pause.is_null() && !sync::irq::in_handler(),
         "suspend() by a thread that is no actor, or by a handler"
     );
-    // SAFETY: `run` of this CPU's coroutine stored it and takes it away before it returns. Outside of handlers nobody but that
-    // coroutine runs on this CPU, so `run` is below the caller on this very stack.
+    // SAFETY: `run` of this CPU's coroutine stored it and takes it away before it returns. Outside
+    // of handlers nobody but that coroutine runs on this CPU, so `run` is below the caller on this
+    // very stack.
     unsafe { &*pause }.suspend(None)
 }
 
-/// Runs `f` on `cpu`, whose actor stands still, as the handler of an interrupt (see [`Delivery`]). For who has the token: the
-/// controller or another actor.
+/// Runs `f` on `cpu`, whose actor stands still, as the handler of an interrupt (see [`Delivery`]).
+/// For who has the token: the controller or another actor.
 ///
 /// # Panics
-/// With `f`'s own panic, after which the caller is on its CPU again; if `cpu` is the caller's, or no CPU.
+/// With `f`'s own panic, after which the caller is on its CPU again; if `cpu` is the caller's, or
+/// no CPU.
 pub fn interrupt(cpu: usize, f: fn()) {
     let _playing = Playing::begin(&machine().cpus[cpu]);
     let _delivery = Delivery::begin();

@@ -116,7 +116,8 @@ pub fn exit(status: u8) -> ! {
     std::process::exit(i32::from(status))
 }
 
-/// Nothing sensible can follow: unwinds the thread, so that a test or the program's `main` reports it.
+/// Nothing sensible can follow: unwinds the thread, so that a test or the program's `main` reports
+/// it.
 ///
 /// # Panics
 /// Always, with `msg`.

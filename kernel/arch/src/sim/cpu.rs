@@ -1,5 +1,5 @@
-//! A simulated CPU: an OS thread, its TLB and its mailbox. The thread lives as long as the process; kernel
-//! threads run on it one after the other, and in between it idles and serves its mailbox.
+//! A simulated CPU: an OS thread, its TLB and its mailbox. The thread lives as long as the process;
+//! kernel threads run on it one after the other, and in between it idles and serves its mailbox.
 
 use super::board::{kernel_root, machine};
 use super::disk::Completion;
@@ -12,7 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sync::TaskId;
 use sync::cpu::CPU_LOCALS;
 
-/// A function call that this CPU asks of others (see [`super::ipi::call_on`]). Written by this CPU only.
+/// A function call that this CPU asks of others (see [`super::ipi::call_on`]). Written by this CPU
+/// only.
 #[derive(Default)]
 pub(super) struct Call {
     pub(super) f: Mutex<Option<fn(usize)>>,
@@ -35,8 +36,9 @@ pub(super) struct SimCpu {
     pub(super) halted: AtomicBool,
     /// A kernel thread runs here (or is about to).
     pub(super) taken: AtomicBool,
-    /// An OS thread runs as this CPU. Its own one does so until it has started, for a kernel thread's life and while it serves
-    /// an interrupt; in between another one may (see [`super::actor`]).
+    /// An OS thread runs as this CPU. Its own one does so until it has started, for a kernel
+    /// thread's life and while it serves an interrupt; in between another one may (see
+    /// [`super::actor`]).
     seat: AtomicBool,
     pub(super) job: Mutex<Option<Job>>,
     /// What the last thread here was called.
@@ -83,13 +85,15 @@ impl SimCpu {
     }
 
     fn try_sit(&self) -> bool {
-        // Acquire pairs with the Release in `rise`: the CPU's words are as the one before left them.
+        // Acquire pairs with the Release in `rise`: the CPU's words are as the one before left
+        // them.
         !self.seat.swap(true, Ordering::Acquire)
     }
 
     /// The end of [`SimCpu::sit`]. The CPU's own thread serves what has come in and was not served.
     pub(super) fn rise(&self) {
-        // SeqCst, with the loads that `idle` sleeps on: it sees the seat free, or the mailbox is seen full here.
+        // SeqCst, with the loads that `idle` sleeps on: it sees the seat free, or the mailbox is
+        // seen full here.
         self.seat.swap(false, Ordering::SeqCst);
         if CPU_LOCALS[self.id].pending.load(Ordering::SeqCst) != 0 {
             sync::host::parker(self.task()).interrupt();

@@ -1,7 +1,9 @@
-//! The RAM disks: each a device with a thread of its own, up to 16 requests in flight, and faults on demand.
+//! The RAM disks: each a device with a thread of its own, up to 16 requests in flight, and faults
+//! on demand.
 //!
-//! The device's thread moves the data between submission and completion (so memory written meanwhile may or may not
-//! be in it, as with DMA) and then interrupts a CPU, preferably one that sleeps. Locks: mutexes of its own, leaves.
+//! The device's thread moves the data between submission and completion (so memory written
+//! meanwhile may or may not be in it, as with DMA) and then interrupts a CPU, preferably one that
+//! sleeps. Locks: mutexes of its own, leaves.
 
 use super::board::machine;
 use super::cpu::{SimCpu, lock};
@@ -175,7 +177,8 @@ impl RamDisk {
         self.words[sector as usize * WORDS_PER_SECTOR + index].load(Relaxed)
     }
 
-    /// Puts a value into word `index` (below 64) of `sector`: to fill a disk before anybody uses it.
+    /// Puts a value into word `index` (below 64) of `sector`: to fill a disk before anybody uses
+    /// it.
     pub fn set_word(&self, sector: u64, index: usize, value: u64) {
         self.words[sector as usize * WORDS_PER_SECTOR + index].store(value, Relaxed);
     }

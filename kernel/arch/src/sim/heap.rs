@@ -1,5 +1,6 @@
-//! The kernel heap's window. The host program has its own allocator; this is for tests of the memory manager's
-//! heap. The window is host memory of its own, so the frames mapped into it are only accounted for.
+//! The kernel heap's window. The host program has its own allocator; this is for tests of the
+//! memory manager's heap. The window is host memory of its own, so the frames mapped into it are
+//! only accounted for.
 
 use super::board::machine;
 use super::cpu::lock;
@@ -42,8 +43,8 @@ pub fn heap_window() -> (VirtAddr, u64) {
     (VirtAddr(machine().heap.base()), SIZE)
 }
 
-/// Maps `pfn` at `va` in the window, readable and writable. `alloc` gives frames for page tables (one for every
-/// 2 MiB), which go back with [`unmap_kernel_spans`]. Serialised by the caller.
+/// Maps `pfn` at `va` in the window, readable and writable. `alloc` gives frames for page tables
+/// (one for every 2 MiB), which go back with [`unmap_kernel_spans`]. Serialised by the caller.
 ///
 /// # Errors
 /// [`NoMemory`] when `alloc` gives nothing.

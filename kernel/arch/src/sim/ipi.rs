@@ -1,8 +1,10 @@
-//! Interrupts as messages. A sender puts a bit into the target's mailbox, marks it pending and wakes its thread
-//! if it sleeps; the target serves its mailbox at the next polling place with interrupts on.
+//! Interrupts as messages. A sender puts a bit into the target's mailbox, marks it pending and
+//! wakes its thread if it sleeps; the target serves its mailbox at the next polling place with
+//! interrupts on.
 //!
-//! Handlers run with interrupts off. The sender's Release (the mailbox bit) pairs with the target's Acquire when it
-//! takes the bits out, so whatever was written before the IPI is seen by its handler.
+//! Handlers run with interrupts off. The sender's Release (the mailbox bit) pairs with the target's
+//! Acquire when it takes the bits out, so whatever was written before the IPI is seen by its
+//! handler.
 
 use super::board::machine;
 use super::cpu::{SimCpu, lock, this_cpu, try_this_cpu};
@@ -100,8 +102,8 @@ pub(crate) fn send_tlb_ipi(to: CpuMask) {
     }
 }
 
-/// Runs `f(arg)` on each CPU of `to` (the caller's own included, if it is there) with interrupts off, and
-/// waits until all have. Interrupts are on.
+/// Runs `f(arg)` on each CPU of `to` (the caller's own included, if it is there) with interrupts
+/// off, and waits until all have. Interrupts are on.
 pub fn call_on(to: CpuMask, f: fn(usize), arg: usize) {
     sync::might_wait_for_ipi();
     let _pinned = sync::preempt::disable();
@@ -125,8 +127,8 @@ pub fn call_on(to: CpuMask, f: fn(usize), arg: usize) {
     wait_for(&|| me.call.missing.load(Ordering::Acquire) == 0);
 }
 
-/// Waits for what another CPU's interrupt handler makes true, which then calls [`kick`]; serves this CPU's own
-/// interrupts meanwhile. Interrupts are on; preemption may be off.
+/// Waits for what another CPU's interrupt handler makes true, which then calls [`kick`]; serves
+/// this CPU's own interrupts meanwhile. Interrupts are on; preemption may be off.
 pub(crate) fn wait_for(cond: &dyn Fn() -> bool) {
     sync::might_wait_for_ipi();
     let mut spins = 0;
@@ -150,7 +152,8 @@ pub(crate) fn wait_for(cond: &dyn Fn() -> bool) {
     }
 }
 
-/// Sleeps until an interrupt is pending or the tick is over; takes no token of [`sync::Threads::unpark`].
+/// Sleeps until an interrupt is pending or the tick is over; takes no token of
+/// [`sync::Threads::unpark`].
 fn halt() {
     let parker = sync::host::parker(sync::task::current());
     match try_this_cpu() {

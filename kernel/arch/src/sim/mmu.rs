@@ -1,12 +1,13 @@
 //! The simulated MMU: walks the page tables in simulated RAM, as the hardware does.
 //!
-//! A walk sets the accessed bit at every level and the dirty bit of the leaf on a write through a writable
-//! entry, each by compare-exchange; if the entry changed meanwhile it is read again. A write through a cached
-//! translation that is writable and dirty does not look at the tables; one that is writable and clean walks again;
-//! one that is read-only walks again too (so a permission upgrade needs no flush). Non-present entries are
-//! never cached.
+//! A walk sets the accessed bit at every level and the dirty bit of the leaf on a write through a
+//! writable entry, each by compare-exchange; if the entry changed meanwhile it is read again. A
+//! write through a cached translation that is writable and dirty does not look at the tables; one
+//! that is writable and clean walks again; one that is read-only walks again too (so a permission
+//! upgrade needs no flush). Non-present entries are never cached.
 //!
-//! Locks: the CPU's TLB mutex, a leaf. Translation and access are one step: no interrupt comes between.
+//! Locks: the CPU's TLB mutex, a leaf. Translation and access are one step: no interrupt comes
+//! between.
 
 use super::board::{Machine, machine};
 use super::cpu::this_cpu;
@@ -20,7 +21,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire};
 /// The MMU found no (sufficient) translation.
 pub(super) struct PageFault;
 
-/// Loads `root` into this CPU's page-table base register: drops every cached translation. Interrupts are off.
+/// Loads `root` into this CPU's page-table base register: drops every cached translation.
+/// Interrupts are off.
 pub(crate) fn switch_root(root: Pfn) {
     debug_assert!(!sync::irq::enabled(), "root loaded with interrupts on");
     this_cpu().tlb().load_root(root, &machine().oracle);
@@ -87,14 +89,16 @@ fn walk(m: &Machine, tlb: &mut Tlb, va: VirtAddr, want: Access) -> Result<Transl
     }
 }
 
-/// Reads an entry and sets its accessed (and dirty) bit; the value returned was in the cell with the bits set.
+/// Reads an entry and sets its accessed (and dirty) bit; the value returned was in the cell with
+/// the bits set.
 fn use_entry(
     cell: &AtomicU64,
     level: u32,
     write_above: bool,
     want: Access,
 ) -> Result<Entry, PageFault> {
-    // Acquire pairs with the Release that published the entry: the table or page below is initialised.
+    // Acquire pairs with the Release that published the entry: the table or page below is
+    // initialised.
     let mut seen = cell.load(Acquire);
     loop {
         let entry = Entry(seen);

@@ -1,10 +1,11 @@
 //! The simulated machine: the same memory manager on the host.
 //!
-//! Each simulated CPU is an OS thread with a TLB of its own, which keeps every translation until it is told
-//! to drop it. RAM is one host allocation of atomic words; user accesses go through an MMU that walks the memory
-//! manager's own page tables there and sets accessed and dirty bits by compare-exchange, as hardware does. IPIs
-//! and disk interrupts are messages, taken at polling places with interrupts on: a user access, the end of an
-//! interrupts-off section, an unlock, every turn of a wait. A CPU that sleeps serves its messages too.
+//! Each simulated CPU is an OS thread with a TLB of its own, which keeps every translation until it
+//! is told to drop it. RAM is one host allocation of atomic words; user accesses go through an MMU
+//! that walks the memory manager's own page tables there and sets accessed and dirty bits by
+//! compare-exchange, as hardware does. IPIs and disk interrupts are messages, taken at polling
+//! places with interrupts on: a user access, the end of an interrupts-off section, an unlock, every
+//! turn of a wait. A CPU that sleeps serves its messages too.
 //!
 //! Nothing but [`simctl::boot`] makes the machine; everything else here needs it.
 

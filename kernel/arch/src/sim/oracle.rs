@@ -1,9 +1,10 @@
 //! Checks that no CPU can reach a frame through its TLB once the frame is free.
 //!
-//! Every frame has a generation, bumped when it is freed, and a count of the TLB entries (translations, cached
-//! tables, roots) that lead to it. A free with a count above zero is a violation; so is a use through an entry of
-//! an older generation. Violations are collected, not fatal: tests that break a rule on purpose want to see them.
-//! Locks: its own mutex and the TLBs', one at a time, never both.
+//! Every frame has a generation, bumped when it is freed, and a count of the TLB entries
+//! (translations, cached tables, roots) that lead to it. A free with a count above zero is a
+//! violation; so is a use through an entry of an older generation. Violations are collected, not
+//! fatal: tests that break a rule on purpose want to see them. Locks: its own mutex and the TLBs',
+//! one at a time, never both.
 
 use super::board::machine;
 use crate::addr::{Pfn, VirtAddr};
@@ -14,7 +15,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// What went wrong with a freed frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {
-    /// The frame was freed while `cpu`, whose thread has adopted an address space, could reach it at `va`.
+    /// The frame was freed while `cpu`, whose thread has adopted an address space, could reach it
+    /// at `va`.
     FreedWhileCached {
         /// The frame.
         pfn: Pfn,
@@ -150,8 +152,8 @@ impl Oracle {
     }
 }
 
-/// The memory manager frees frame `pfn`: nothing may lead to it any more. Call it for each 4 KiB frame just before
-/// it goes back to the allocator.
+/// The memory manager frees frame `pfn`: nothing may lead to it any more. Call it for each 4 KiB
+/// frame just before it goes back to the allocator.
 pub(crate) fn frame_freed(pfn: Pfn) {
     let m = machine();
     let Some(frame) = m.oracle.frames.get(pfn.index()) else {
@@ -164,8 +166,9 @@ pub(crate) fn frame_freed(pfn: Pfn) {
                 let stale: Vec<_> = tlb.translations_to(pfn).collect();
                 (stale, tlb.walks_through(pfn))
             };
-            // A lazy CPU (its thread has adopted nothing) uses no translation; it must forget them before it
-            // takes an address space again, and a use after that is caught as `UsedAfterFree`.
+            // A lazy CPU (its thread has adopted nothing) uses no translation; it must forget them
+            // before it takes an address space again, and a use after that is caught as
+            // `UsedAfterFree`.
             let lazy = super::thread::adopted_on(cpu.id) == 0;
             for va in stale.into_iter().filter(|_| !lazy) {
                 let cpu = cpu.id;

@@ -1,8 +1,8 @@
 //! Simulated RAM: one host allocation of atomic words, zeroed, and touched only where it is used.
 //!
-//! No locks. All access is through atomics, so a race of the simulated CPUs is a race of the memory manager and
-//! never undefined behaviour of the host program. Whole-frame operations are Relaxed, word by word, as the string
-//! instructions of the real machine are.
+//! No locks. All access is through atomics, so a race of the simulated CPUs is a race of the memory
+//! manager and never undefined behaviour of the host program. Whole-frame operations are Relaxed,
+//! word by word, as the string instructions of the real machine are.
 
 use super::board::machine;
 use crate::addr::{PAGE_SIZE, Pfn, WORDS};
@@ -36,8 +36,8 @@ pub(super) fn lazy_words(words: usize) -> &'static [AtomicU64] {
 impl Ram {
     /// `frames` frames, never freed.
     pub(super) fn new(frames: usize) -> Self {
-        // A page more than asked for, to start at a page boundary: asking the allocator for the alignment
-        // would make it touch all of it.
+        // A page more than asked for, to start at a page boundary: asking the allocator for the
+        // alignment would make it touch all of it.
         let cells = lazy_words((frames + 1) * WORDS);
         let skip = cells.as_ptr().align_offset(PAGE_SIZE as usize);
         Self {

@@ -31,8 +31,9 @@ static ALL: OnceLock<[Book; BOOKS + 1]> = OnceLock::new();
 
 /// The counters that the profile is written from when the process ends.
 fn counters() -> &'static [AtomicU64] {
-    // SAFETY: the two are the bounds of one section of the program, which only counts of 8 bytes are in; where
-    // other threads change some at the same time, they are stale by that, which is what counts are.
+    // SAFETY: the two are the bounds of one section of the program, which only counts of 8 bytes
+    // are in; where other threads change some at the same time, they are stale by that, which is
+    // what counts are.
     unsafe {
         let (begin, end) = (
             __llvm_profile_begin_counters(),
@@ -58,8 +59,8 @@ pub fn open(n: usize) {
         .as_ptr()
         .addr()
         .wrapping_sub(counters().as_ptr().addr());
-    // SAFETY: the compiler defines it in each object that counts, as one word that is only read; see the module
-    // text for why nothing reads it at the same time.
+    // SAFETY: the compiler defines it in each object that counts, as one word that is only read;
+    // see the module text for why nothing reads it at the same time.
     unsafe { &__llvm_profile_counter_bias }.store(bias as u64, Relaxed);
     if first {
         // What was counted until now was no actor's.

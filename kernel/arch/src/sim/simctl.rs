@@ -49,8 +49,8 @@ impl Default for Config {
     }
 }
 
-/// Powers the machine on and registers its scheduler. There is one machine per process: later calls leave it as it
-/// is. True if this call made it.
+/// Powers the machine on and registers its scheduler. There is one machine per process: later calls
+/// leave it as it is. True if this call made it.
 ///
 /// # Panics
 /// If a size in `config` is out of its range.
@@ -94,8 +94,9 @@ pub fn config() -> &'static Config {
     &machine().config
 }
 
-/// Runs `f` as a kernel thread and waits for it; the way in for threads of the host program. While the caller waits it
-/// must not be a simulated CPU that others need: a CPU blocked outside of the simulation serves no interrupts.
+/// Runs `f` as a kernel thread and waits for it; the way in for threads of the host program. While
+/// the caller waits it must not be a simulated CPU that others need: a CPU blocked outside of the
+/// simulation serves no interrupts.
 ///
 /// # Panics
 /// With `f`'s own panic, or if every CPU is taken.
@@ -153,8 +154,9 @@ pub fn data_disk() -> &'static RamDisk {
     disk.expect("this machine has no data disk: Config::data is 0")
 }
 
-/// The power fails for the data disk, and is back at once: a sector written since the last flush that succeeded holds
-/// its newest data or what it held at that flush. `seed` chooses. Requests in flight are carried out before or after.
+/// The power fails for the data disk, and is back at once: a sector written since the last flush
+/// that succeeded holds its newest data or what it held at that flush. `seed` chooses. Requests in
+/// flight are carried out before or after.
 ///
 /// # Panics
 /// If the machine has no data disk.

@@ -1,4 +1,5 @@
-//! Kernel threads: each takes a simulated CPU for as long as it lives. Blocking goes through [`SimThreads`].
+//! Kernel threads: each takes a simulated CPU for as long as it lives. Blocking goes through
+//! [`SimThreads`].
 
 use super::board::machine;
 use super::cpu::{SimCpu, lock, try_this_cpu};
@@ -13,7 +14,8 @@ use std::time::Duration;
 use sync::task::{self, MAX_TASKS};
 use sync::{TaskId, Threads, WaitQueue, host::parker};
 
-/// `Spawn::cpu` is a wish here: a CPU runs one thread at a time, so another one is taken if it is not free.
+/// `Spawn::cpu` is a wish here: a CPU runs one thread at a time, so another one is taken if it is
+/// not free.
 pub use crate::spawn::{Spawn, SpawnError};
 
 #[derive(Default)]
@@ -177,8 +179,8 @@ pub fn name(t: TaskId) -> &'static str {
     cpu.map_or("host", |cpu| *lock(&cpu.name))
 }
 
-/// Asks for `cpu`. A thread of this machine never leaves its CPU, so nothing happens: code that needs to be on a
-/// certain CPU asks [`sync::cpu::id`].
+/// Asks for `cpu`. A thread of this machine never leaves its CPU, so nothing happens: code that
+/// needs to be on a certain CPU asks [`sync::cpu::id`].
 ///
 /// # Panics
 /// If there is no such CPU.

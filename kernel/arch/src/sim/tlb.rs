@@ -1,8 +1,9 @@
-//! What one CPU remembers of the page tables: translations of 4 KiB pieces, and the tables it found on its way
-//! down (the paging-structure caches of the hardware).
+//! What one CPU remembers of the page tables: translations of 4 KiB pieces, and the tables it found
+//! on its way down (the paging-structure caches of the hardware).
 //!
-//! An entry goes only when the CPU is told so (or by seeded random eviction): a flush that is missing is found,
-//! not hidden by the cache's size. Every entry holds a reference count on its frame in the oracle.
+//! An entry goes only when the CPU is told so (or by seeded random eviction): a flush that is
+//! missing is found, not hidden by the cache's size. Every entry holds a reference count on its
+//! frame in the oracle.
 
 use super::oracle::Oracle;
 use crate::addr::{PAGE_SHIFT, Pfn, VirtAddr, entries, shift};
@@ -140,7 +141,8 @@ impl Tlb {
         }
     }
 
-    /// INVLPG: the page's translation, every piece if it is part of a huge page, and all cached tables.
+    /// INVLPG: the page's translation, every piece if it is part of a huge page, and all cached
+    /// tables.
     pub(super) fn invlpg(&mut self, va: VirtAddr, oracle: &Oracle) {
         self.remove(vpn(va), oracle);
         if self.huge.contains_key(&huge_of(vpn(va))) {

@@ -1,7 +1,8 @@
-//! The volatile cache of a simulated disk: what was written and not flushed may be lost when the power fails.
+//! The volatile cache of a simulated disk: what was written and not flushed may be lost when the
+//! power fails.
 //!
-//! The disk's words always hold the newest data; this remembers, for each sector written since the last flush, what
-//! was there at that flush. No locks: the disk's mutex guards it. Never sleeps.
+//! The disk's words always hold the newest data; this remembers, for each sector written since the
+//! last flush, what was there at that flush. No locks: the disk's mutex guards it. Never sleeps.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,8 +27,8 @@ impl Volatile {
         self.0.clear();
     }
 
-    /// The power fails: some sectors lose what was written since the last flush. `seed` says which, and how many:
-    /// from none to all.
+    /// The power fails: some sectors lose what was written since the last flush. `seed` says which,
+    /// and how many: from none to all.
     pub(super) fn cut(&mut self, disk: &[AtomicU64], seed: u64) {
         let mut rng = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut next = || {

@@ -1,7 +1,7 @@
 //! What the firmware says of CPUs and interrupt controllers: the MADT, through the `acpi` crate.
 //!
-//! Runs once, on the boot CPU. Locks: none. Never sleeps. Only static tables are read, never AML, so the
-//! parts of the crate's handler that AML would use are not reachable.
+//! Runs once, on the boot CPU. Locks: none. Never sleeps. Only static tables are read, never AML,
+//! so the parts of the crate's handler that AML would use are not reachable.
 
 use core::ptr::NonNull;
 

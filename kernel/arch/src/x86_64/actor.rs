@@ -1,12 +1,14 @@
 //! The explorer's actors on the real machine: one thread each, on a CPU of its own.
 //!
-//! Each of these CPUs has a [`Place`] whose `turn` says who has the token: [`PARKED`] is the controller, all else the actor.
-//! Handing over is a store and a kick, then a wait until the token comes back. An actor that stands still keeps preemption
-//! off, and takes interrupts even where the code under test had them off: real handlers take only locks in whose
-//! sections no actor is stopped. No other thread is put on its CPU; one that is pinned there runs when the actor does.
+//! Each of these CPUs has a [`Place`] whose `turn` says who has the token: [`PARKED`] is the
+//! controller, all else the actor. Handing over is a store and a kick, then a wait until the token
+//! comes back. An actor that stands still keeps preemption off, and takes interrupts even where the
+//! code under test had them off: real handlers take only locks in whose sections no actor is
+//! stopped. No other thread is put on its CPU; one that is pinned there runs when the actor does.
 //!
-//! Locks: none in [`suspend`], [`interrupt`] and [`Actors::resume`], because taking a lock is a point. These may be called
-//! with spin locks held and interrupts off. [`Actors::start`] and dropping sleep.
+//! Locks: none in [`suspend`], [`interrupt`] and [`Actors::resume`], because taking a lock is a
+//! point. These may be called with spin locks held and interrupts off. [`Actors::start`] and
+//! dropping sleep.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -38,8 +40,8 @@ const SPIN_TURNS: u32 = 20_000;
 
 /// What an actor's CPU shares with those who talk to it.
 struct Place {
-    /// [`PARKED`], [`RUNNING`], [`ENDING`] or [`ENDED`]. Whoever has the token changes it, with Release; who waits for
-    /// the token loads it with Acquire and sees what was done before.
+    /// [`PARKED`], [`RUNNING`], [`ENDING`] or [`ENDED`]. Whoever has the token changes it, with
+    /// Release; who waits for the token loads it with Acquire and sees what was done before.
     turn: AtomicU32,
     /// The CPU that waits for the token to come back.
     controller: AtomicU32,
@@ -61,12 +63,12 @@ static PLACES: [Place; MAX_X86_CPUS] = [const {
 /// There are actors: one set at a time.
 static EXIST: AtomicBool = AtomicBool::new(false);
 
-/// The CPU that is waited for: an actor elsewhere halts rather than spin, because a host with few cores may have none left
-/// for this one.
+/// The CPU that is waited for: an actor elsewhere halts rather than spin, because a host with few
+/// cores may have none left for this one.
 static HOLDER: AtomicU32 = AtomicU32::new(0);
 
-/// Waits until `cond` holds; spins first, as long as `hope` holds. Whoever makes `cond` true kicks this CPU. Preemption is
-/// off. Interrupts are on meanwhile, and afterwards what they were.
+/// Waits until `cond` holds; spins first, as long as `hope` holds. Whoever makes `cond` true kicks
+/// this CPU. Preemption is off. Interrupts are on meanwhile, and afterwards what they were.
 fn await_kick(hope: impl Fn() -> bool, cond: &dyn Fn() -> bool) {
     let were_on = sync::irq::enabled();
     interrupts::enable();
@@ -92,7 +94,8 @@ impl Place {
         ipi::kick(controller as usize);
     }
 
-    /// The actor of CPU `me`, where this is, stands still until it has the token. False: it shall end.
+    /// The actor of CPU `me`, where this is, stands still until it has the token. False: it shall
+    /// end.
     fn stand_still(&self, me: usize) -> bool {
         let may_be_next = || {
             let holder = HOLDER.load(Ordering::Relaxed);
@@ -115,7 +118,8 @@ impl Place {
         if f == NOTHING {
             return;
         }
-        // SAFETY: `interrupt` stored a `fn()`, and nobody stores another before this one is cleared.
+        // SAFETY: `interrupt` stored a `fn()`, and nobody stores another before this one is
+        // cleared.
         let f: fn() = unsafe { mem::transmute::<usize, fn()>(f) };
         {
             let _delivery = Delivery::begin();
@@ -193,7 +197,8 @@ impl Drop for Actor {
 pub struct Actors(Vec<Actor>);
 
 impl Actors {
-    /// Takes `n` CPUs, none of them the caller's, and starts `main(i)` on each. Returns when each has called [`suspend`].
+    /// Takes `n` CPUs, none of them the caller's, and starts `main(i)` on each. Returns when each
+    /// has called [`suspend`].
     ///
     /// # Errors
     /// [`ActorError`]. While there are other actors no CPU is free.
@@ -252,7 +257,8 @@ impl Drop for Actors {
     }
 }
 
-/// The running actor gives the token back until it is resumed. False: it shall return from its main now.
+/// The running actor gives the token back until it is resumed. False: it shall return from its main
+/// now.
 pub fn suspend() -> bool {
     let _pinned = preempt::disable();
     let me = sync::cpu::id();
@@ -264,8 +270,8 @@ pub fn suspend() -> bool {
     place.stand_still(me)
 }
 
-/// Runs `f` on `cpu`, in interrupt context with interrupts off, as a [`Delivery`]; returns when it is done. For whoever
-/// has the token, while the actor of `cpu` stands still.
+/// Runs `f` on `cpu`, in interrupt context with interrupts off, as a [`Delivery`]; returns when it
+/// is done. For whoever has the token, while the actor of `cpu` stands still.
 ///
 /// # Panics
 /// If no actor stands still there.

@@ -1,7 +1,7 @@
 //! The local APIC: x2APIC by MSR where the CPU has it, else xAPIC by MMIO.
 //!
-//! Locks: none; every register is this CPU's own. Interrupts are off between the two halves of an xAPIC
-//! command. Never sleeps.
+//! Locks: none; every register is this CPU's own. Interrupts are off between the two halves of an
+//! xAPIC command. Never sleeps.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -100,8 +100,8 @@ pub(super) fn id_of(cpu: usize) -> u32 {
     IDS[cpu].load(Ordering::Relaxed)
 }
 
-/// Chooses the interface and silences the old interrupt controller. `ids` are those of the CPUs; the
-/// calling CPU is made number 0. `present` counts all CPUs, also those that stay off.
+/// Chooses the interface and silences the old interrupt controller. `ids` are those of the CPUs;
+/// the calling CPU is made number 0. `present` counts all CPUs, also those that stay off.
 pub(super) fn init(registers: PhysAddr, ids: &mut [u32], present: usize) {
     if !cpu::features().x2apic {
         let base = paging::map_mmio(registers, 0x1000) as u64;

@@ -31,8 +31,8 @@ pub struct Audit {
     pub stacks: u64,
 }
 
-/// Checks the kernel's mappings: nothing in the lower half, nothing for user mode, nothing both writable and
-/// executable, only the kernel's code executable, unmapped pages below every stack.
+/// Checks the kernel's mappings: nothing in the lower half, nothing for user mode, nothing both
+/// writable and executable, only the kernel's code executable, unmapped pages below every stack.
 ///
 /// # Errors
 /// The first flaw found.
@@ -56,7 +56,8 @@ pub fn audit() -> Result<Audit, Flaw> {
     Ok(seen)
 }
 
-/// Checks the entries of `t`, whose first maps `va`; `allowed` is WRITE if the levels above allow writing.
+/// Checks the entries of `t`, whose first maps `va`; `allowed` is WRITE if the levels above allow
+/// writing.
 fn table(t: Pfn, level: u32, va: u64, allowed: u64, seen: &mut Audit) -> Result<(), Flaw> {
     for index in 0..entries(level) {
         let entry = Entry(pt_cell(t, index).load(Ordering::Relaxed));

@@ -58,20 +58,21 @@ pub fn rsdp() -> u64 {
     RSDP.load(Ordering::Relaxed)
 }
 
-/// A zeroed frame for the machine's own stacks and page tables, for good: from the early allocator, then from
-/// the memory manager.
+/// A zeroed frame for the machine's own stacks and page tables, for good: from the early allocator,
+/// then from the memory manager.
 ///
-/// Zeroed also because of TCG: where firmware or bootloader code ran, QEMU keeps its translations, and every
-/// write to such a page takes a slow path (a stack there made everything 30 times slower) until the whole page has
-/// been overwritten.
+/// Zeroed also because of TCG: where firmware or bootloader code ran, QEMU keeps its translations,
+/// and every write to such a page takes a slow path (a stack there made everything 30 times slower)
+/// until the whole page has been overwritten.
 pub fn kernel_frame() -> Option<Pfn> {
     let frame = memory::early_frame().or_else(|| upcalls()?.kernel_frame())?;
     zero_frame(frame);
     Some(frame)
 }
 
-/// Takes the machine over from the bootloader: own page tables, exception handling, and a guarded stack, on
-/// which `next` runs. Interrupts stay off. Nothing of the bootloader's memory is used afterwards.
+/// Takes the machine over from the bootloader: own page tables, exception handling, and a guarded
+/// stack, on which `next` runs. Interrupts stay off. Nothing of the bootloader's memory is used
+/// afterwards.
 ///
 /// # Safety
 /// `boot` is what the bootloader passed, and this is the first thing that the kernel does. `next`
@@ -103,8 +104,8 @@ pub unsafe fn start(
         return Err(BootError::TooLittleMemory(ram));
     }
     let top = build(current_root()).map_err(|NoMemory| BootError::TooLittleMemory(ram))?;
-    // SAFETY: the new tables map the image at the same addresses, the direct map, and the new stack; the old
-    // stack, which they do not map, is not used again.
+    // SAFETY: the new tables map the image at the same addresses, the direct map, and the new
+    // stack; the old stack, which they do not map, is not used again.
     unsafe {
         asm!("mov cr3, {root}", "mov rsp, {top}", "xor ebp, ebp", "push 0", "jmp {entered}",
              root = in(reg) kernel_root().phys().0, top = in(reg) top,
@@ -135,8 +136,9 @@ extern "sysv64" fn entered(next: usize) -> ! {
     next()
 }
 
-/// Finds CPUs and interrupt controllers, starts the clock and the timer, and makes the calling context the boot
-/// CPU's idle thread; interrupts are on from here, threads can be spawned, and locks sleep.
+/// Finds CPUs and interrupt controllers, starts the clock and the timer, and makes the calling
+/// context the boot CPU's idle thread; interrupts are on from here, threads can be spawned, and
+/// locks sleep.
 ///
 /// # Safety
 /// As [`start`] says.

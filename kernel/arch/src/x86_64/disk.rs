@@ -1,5 +1,5 @@
-//! The disks that the kernel's drivers found, in bus order. The data disk is the one that says so by its serial
-//! number ([`DATA_SERIAL`]); the first of the others is for swap.
+//! The disks that the kernel's drivers found, in bus order. The data disk is the one that says so
+//! by its serial number ([`DATA_SERIAL`]); the first of the others is for swap.
 //!
 //! Locks: none; drivers register at boot, in order. Never sleeps.
 

@@ -1,13 +1,14 @@
 //! The entry stubs and the user-access functions: all the assembly that traps meet.
 //!
-//! Every stub leaves a frame record (`[rbp]` = the interrupted frame pointer, `[rbp + 8]` = the interrupted
-//! RIP), so that a backtrace walks through it. Interrupts are off at entry. Where SMAP is on, each stub
-//! clears AC first: the interrupted code may have been between `stac` and `clac`, and must not lend that to a
-//! handler or to another thread. The `stac` and `clac` sites hold three-byte NOPs until [`enable_smap`]
-//! writes them, because the instructions do not exist without SMAP.
+//! Every stub leaves a frame record (`[rbp]` = the interrupted frame pointer, `[rbp + 8]` = the
+//! interrupted RIP), so that a backtrace walks through it. Interrupts are off at entry. Where SMAP
+//! is on, each stub clears AC first: the interrupted code may have been between `stac` and `clac`,
+//! and must not lend that to a handler or to another thread. The `stac` and `clac` sites hold
+//! three-byte NOPs until [`enable_smap`] writes them, because the instructions do not exist without
+//! SMAP.
 //!
-//! The page-fault stub is the short way: caller-saved registers only, and straight to the upcall when the
-//! faulting RIP lies in the user-access functions.
+//! The page-fault stub is the short way: caller-saved registers only, and straight to the upcall
+//! when the faulting RIP lies in the user-access functions.
 
 use core::arch::global_asm;
 use core::slice;
@@ -335,8 +336,8 @@ fn pairs(first: *const Pair, end: *const Pair) -> &'static [Pair] {
     unsafe { slice::from_raw_parts(first, len) }
 }
 
-/// Writes `stac` and `clac` over the NOPs, through the direct map (text itself is read-only). On the boot
-/// CPU, before the first user access and before other CPUs run.
+/// Writes `stac` and `clac` over the NOPs, through the direct map (text itself is read-only). On
+/// the boot CPU, before the first user access and before other CPUs run.
 pub(super) fn enable_smap() {
     for Pair(site, kind) in pairs(&raw const smap_sites, &raw const smap_sites_end) {
         for (i, byte) in [0x0f, 0x01, *kind as u8].into_iter().enumerate() {
@@ -372,8 +373,8 @@ fn build_idt() -> InterruptDescriptorTable {
             .expect("every exception has a stub");
         X86Addr::new(found.1)
     };
-    // SAFETY: each handler is a stub of this file, made for its vector's stack layout; the two IST stacks
-    // are mapped before the TSS that names them is loaded.
+    // SAFETY: each handler is a stub of this file, made for its vector's stack layout; the two IST
+    // stacks are mapped before the TSS that names them is loaded.
     unsafe {
         idt.divide_error.set_handler_addr(stub(0));
         idt.debug.set_handler_addr(stub(1));

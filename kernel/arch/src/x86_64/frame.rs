@@ -1,7 +1,8 @@
-//! Frames through the direct map, and the operations on page tables and TLBs that need an instruction.
+//! Frames through the direct map, and the operations on page tables and TLBs that need an
+//! instruction.
 //!
-//! Locks: none. Never sleeps. Frames are reached as cells of `AtomicU64`, so that a racing access is a
-//! value, never undefined behaviour; the ordering is the caller's.
+//! Locks: none. Never sleeps. Frames are reached as cells of `AtomicU64`, so that a racing access
+//! is a value, never undefined behaviour; the ordering is the caller's.
 
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
@@ -20,7 +21,8 @@ pub fn frame_ptr(p: Pfn) -> *mut u8 {
 /// The frame as 512 cells.
 #[inline]
 pub(crate) fn frame_words(p: Pfn) -> &'static [AtomicU64; WORDS] {
-    // SAFETY: the direct map shows every frame of RAM for ever, page aligned; cells tolerate sharing.
+    // SAFETY: the direct map shows every frame of RAM for ever, page aligned; cells tolerate
+    // sharing.
     unsafe { &*frame_ptr(p).cast() }
 }
 
@@ -39,7 +41,8 @@ pub(crate) fn zero_frame(p: Pfn) {
 /// Fills the frame with `word`.
 #[inline]
 pub(crate) fn fill_frame(p: Pfn, word: u64) {
-    // SAFETY: writes exactly the frame's 4096 bytes through the direct map; the caller owns the frame.
+    // SAFETY: writes exactly the frame's 4096 bytes through the direct map; the caller owns the
+    // frame.
     unsafe {
         asm!("rep stosq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") frame_ptr(p) => _, in("rax") word,
              options(nostack, preserves_flags));
@@ -49,20 +52,20 @@ pub(crate) fn fill_frame(p: Pfn, word: u64) {
 /// Copies frame `src` to frame `dst`.
 #[inline]
 pub(crate) fn copy_frame(dst: Pfn, src: Pfn) {
-    // SAFETY: moves exactly 4096 bytes between two frames of the direct map; the caller owns `dst`, and a
-    // torn copy of a `src` that others write is only a value.
+    // SAFETY: moves exactly 4096 bytes between two frames of the direct map; the caller owns `dst`,
+    // and a torn copy of a `src` that others write is only a value.
     unsafe {
         asm!("rep movsq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") frame_ptr(dst) => _,
              inout("rsi") frame_ptr(src) => _, options(nostack, preserves_flags));
     }
 }
 
-/// Loads `root` as this CPU's page-table root, dropping every non-global translation. Interrupts off:
-/// otherwise the caller's idea of which root is loaded could be a thread switch old.
+/// Loads `root` as this CPU's page-table root, dropping every non-global translation. Interrupts
+/// off: otherwise the caller's idea of which root is loaded could be a thread switch old.
 #[inline]
 pub(crate) fn switch_root(root: Pfn) {
-    // SAFETY: every root shares the kernel's upper half, so the code, the stack and the data that run on
-    // stay mapped.
+    // SAFETY: every root shares the kernel's upper half, so the code, the stack and the data that
+    // run on stay mapped.
     unsafe {
         asm!("mov cr3, {}", in(reg) root.phys().0, options(nostack, preserves_flags));
     }
@@ -111,7 +114,7 @@ pub(super) fn flush_global() {
     }
 }
 
-/// The memory manager gave a frame back. The real machine keeps no account of it; the simulator looks for
-/// stale translations.
+/// The memory manager gave a frame back. The real machine keeps no account of it; the simulator
+/// looks for stale translations.
 #[inline]
 pub(crate) fn frame_freed(_: Pfn) {}

@@ -27,7 +27,8 @@ impl Threads for Hooks {
     fn yield_now(&self) {
         thread::yield_now();
     }
-    /// When instructions are counted only one CPU runs at a time, and PAUSE is what passes the turn on.
+    /// When instructions are counted only one CPU runs at a time, and PAUSE is what passes the turn
+    /// on.
     fn relax(&self, spins: u32) {
         if spins >= BARE_TURNS || time::counts_instructions() {
             core::hint::spin_loop();

@@ -1,8 +1,9 @@
 //! Interrupts between CPUs, and waiting for what they do.
 //!
-//! A wait keeps interrupts on, so that two CPUs which wait for each other serve each other. It spins
-//! without PAUSE for a moment and then halts: under QEMU's TCG a PAUSE takes the emulator's big lock, and a
-//! bare spin starves the very CPU that is waited for when there are more virtual CPUs than host cores.
+//! A wait keeps interrupts on, so that two CPUs which wait for each other serve each other. It
+//! spins without PAUSE for a moment and then halts: under QEMU's TCG a PAUSE takes the emulator's
+//! big lock, and a bare spin starves the very CPU that is waited for when there are more virtual
+//! CPUs than host cores.
 //!
 //! Locks: none. Preemption is off while waiting.
 
@@ -22,8 +23,8 @@ const DEADLOCK_NS: u64 = 5_000_000_000;
 /// Set around a halt in [`halt_until`]: [`kick`] has to interrupt this CPU.
 static HALTING: [AtomicBool; MAX_X86_CPUS] = [const { AtomicBool::new(false) }; MAX_X86_CPUS];
 
-/// Sends the TLB interrupt to every CPU of `to` but this one; each runs the `tlb_ipi` upcall. Does not wait.
-/// What was stored before is visible to the upcall.
+/// Sends the TLB interrupt to every CPU of `to` but this one; each runs the `tlb_ipi` upcall. Does
+/// not wait. What was stored before is visible to the upcall.
 #[inline]
 pub(crate) fn send_tlb_ipi(to: CpuMask) {
     apic::send(to, irq::TLB);
@@ -32,19 +33,20 @@ pub(crate) fn send_tlb_ipi(to: CpuMask) {
 /// Wakes `cpu` if it halts in [`halt_until`]. Called after making what it waits for true.
 #[inline]
 pub(crate) fn kick(cpu: usize) {
-    // Pairs with the fence in `halt_until`: either this sees HALTING, or the waiter sees the condition.
+    // Pairs with the fence in `halt_until`: either this sees HALTING, or the waiter sees the
+    // condition.
     fence(Ordering::SeqCst);
     if HALTING[cpu].load(Ordering::Relaxed) {
         apic::send(CpuMask::single(cpu), irq::KICK);
     }
 }
 
-/// Waits until `cond` holds. Whoever makes it true calls [`kick`] for this CPU, or does it in an interrupt
-/// handler here. Interrupts are on, and served; preemption is off meanwhile.
+/// Waits until `cond` holds. Whoever makes it true calls [`kick`] for this CPU, or does it in an
+/// interrupt handler here. Interrupts are on, and served; preemption is off meanwhile.
 ///
 /// # Panics
-/// With interrupts off, when `cond` does not come true for [`DEADLOCK_NS`]: the CPU that is waited for may
-/// itself be waiting for this one, which takes no interrupt.
+/// With interrupts off, when `cond` does not come true for [`DEADLOCK_NS`]: the CPU that is waited
+/// for may itself be waiting for this one, which takes no interrupt.
 pub(crate) fn wait_for(cond: &dyn Fn() -> bool) {
     sync::might_wait_for_ipi();
     let _pinned = sync::preempt::disable();
@@ -60,7 +62,8 @@ pub(crate) fn wait_for(cond: &dyn Fn() -> bool) {
     }
 }
 
-/// How often to look before halting. When instructions are counted only one CPU runs at a time: spinning is in vain.
+/// How often to look before halting. When instructions are counted only one CPU runs at a time:
+/// spinning is in vain.
 pub(super) fn turns(wanted: u32) -> u32 {
     if time::counts_instructions() {
         1
@@ -69,8 +72,8 @@ pub(super) fn turns(wanted: u32) -> u32 {
     }
 }
 
-/// Halts until `cond` holds. Whoever makes it true calls [`kick`]. Interrupts are on and preemption is off, before and
-/// after.
+/// Halts until `cond` holds. Whoever makes it true calls [`kick`]. Interrupts are on and preemption
+/// is off, before and after.
 pub(super) fn halt_until(cond: &dyn Fn() -> bool) {
     let halting = &HALTING[sync::cpu::id()];
     loop {
@@ -116,8 +119,9 @@ static CALLS: [Call; MAX_X86_CPUS] = [const {
     }
 }; MAX_X86_CPUS];
 
-/// Runs `f(arg)` on each CPU of `to`, with interrupts off and in interrupt context (on the calling CPU: with
-/// interrupts off), and waits until all have. Interrupts are on. `f` takes irq-safe locks only.
+/// Runs `f(arg)` on each CPU of `to`, with interrupts off and in interrupt context (on the calling
+/// CPU: with interrupts off), and waits until all have. Interrupts are on. `f` takes irq-safe locks
+/// only.
 pub fn call_on(to: CpuMask, f: fn(usize), arg: usize) {
     let _pinned = sync::preempt::disable();
     let me = sync::cpu::id();
@@ -148,8 +152,8 @@ pub(super) fn call_interrupt() {
             continue;
         }
         let f = call.f.load(Ordering::Relaxed);
-        // SAFETY: `call_on` stored a `fn(usize)` before it set this CPU's bit, and changes it only after
-        // the bit is clear again.
+        // SAFETY: `call_on` stored a `fn(usize)` before it set this CPU's bit, and changes it only
+        // after the bit is clear again.
         let f: fn(usize) = unsafe { core::mem::transmute::<usize, fn(usize)>(f) };
         f(call.arg.load(Ordering::Relaxed));
         call.pending.remove(me, Ordering::AcqRel);

@@ -1,8 +1,8 @@
 //! Interrupt vectors: the fixed ones of the kernel, and those given to devices.
 //!
-//! Locks: none; a vector's slot is filled once, before the device is told about it. Handlers run with
-//! interrupts off on the CPU that the interrupt was routed to; they take irq-safe locks only and
-//! never sleep.
+//! Locks: none; a vector's slot is filled once, before the device is told about it. Handlers run
+//! with interrupts off on the CPU that the interrupt was routed to; they take irq-safe locks only
+//! and never sleep.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,5 +1,6 @@
-//! Where things lie in the upper half. One PGD entry (512 GiB) for each window, so that the upper half
-//! of every root is the same handful of entries, complete before the first address space exists.
+//! Where things lie in the upper half. One PGD entry (512 GiB) for each window, so that the upper
+//! half of every root is the same handful of entries, complete before the first address space
+//! exists.
 //!
 //! | window | base | what |
 //! |---|---|---|

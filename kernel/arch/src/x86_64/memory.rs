@@ -75,8 +75,8 @@ pub(super) fn claim_image(start: u64, end: u64) {
     BOOT.lock().list.claim(start, end);
 }
 
-/// A frame for the kernel's own tables and stacks, not zeroed, below 4 GiB as long as there is one there.
-/// `None` when memory is out or [`memory_map`] was called.
+/// A frame for the kernel's own tables and stacks, not zeroed, below 4 GiB as long as there is one
+/// there. `None` when memory is out or [`memory_map`] was called.
 pub(super) fn early_frame() -> Option<Pfn> {
     if MAP.is_completed() {
         return None;
@@ -90,8 +90,8 @@ pub(super) fn early_frame() -> Option<Pfn> {
     Some(PhysAddr(frame).pfn())
 }
 
-/// All of physical memory that the firmware told of: sorted, page aligned, no overlaps. The first call ends
-/// early allocation, and what only the bootloader used is free from then on.
+/// All of physical memory that the firmware told of: sorted, page aligned, no overlaps. The first
+/// call ends early allocation, and what only the bootloader used is free from then on.
 pub fn memory_map() -> &'static [MemRegion] {
     let list = MAP.call_once(|| {
         let mut boot = BOOT.lock();

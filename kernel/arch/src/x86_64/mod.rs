@@ -1,8 +1,8 @@
 //! The real machine: x86-64 with local APICs, as QEMU's PC.
 //!
 //! Power-on, in this order: [`start`] (own page tables, stack, descriptor tables; no allocation),
-//! [`init_interrupts`] (ACPI, APICs, clock, threads on the boot CPU), [`start_cpus`] (the others; takes
-//! frames), then [`idle`] for the boot context.
+//! [`init_interrupts`] (ACPI, APICs, clock, threads on the boot CPU), [`start_cpus`] (the others;
+//! takes frames), then [`idle`] for the boot context.
 
 mod acpi;
 #[cfg(feature = "lab")]

@@ -200,7 +200,8 @@ fn image_sections() -> [(u64, u64, u64); 3] {
     ]
 }
 
-/// Calls `f(va, physical address, flags)` for each page of the kernel image, as the tables under `root` map it.
+/// Calls `f(va, physical address, flags)` for each page of the kernel image, as the tables under
+/// `root` map it.
 fn for_image(root: Pfn, mut f: impl FnMut(u64, u64, u64)) {
     for (start, end, flags) in image_sections() {
         for va in (start & !(PAGE_SIZE - 1)..end).step_by(PAGE_SIZE as usize) {
@@ -265,8 +266,8 @@ fn build_direct(alloc: &mut dyn FnMut() -> Option<Pfn>) -> Result<(), NoMemory> 
 /// Used 2 MiB slots of the MMIO window.
 static MMIO_USED: Mutex<usize> = Mutex::new(0);
 
-/// Maps `len` bytes of device registers from physical address `phys` on, uncached, for good. Mapping
-/// the same place again gives the same address.
+/// Maps `len` bytes of device registers from physical address `phys` on, uncached, for good.
+/// Mapping the same place again gives the same address.
 ///
 /// # Panics
 /// When the window (1 GiB) is full: a machine with more registers than that is none we know.
@@ -300,8 +301,8 @@ pub fn map_mmio(phys: PhysAddr, len: u64) -> *mut u8 {
     (MMIO_BASE + at as u64 * PMD_SIZE + (phys.0 - first)) as *mut u8
 }
 
-/// Where `len` bytes of physical memory can be read: in the direct map where it shows them, else mapped
-/// as MMIO (ACPI tables lie in memory that the firmware keeps).
+/// Where `len` bytes of physical memory can be read: in the direct map where it shows them, else
+/// mapped as MMIO (ACPI tables lie in memory that the firmware keeps).
 pub fn phys_ptr(phys: PhysAddr, len: u64) -> *mut u8 {
     if translate_in(kernel_root(), DIRECT_BASE + phys.0).is_some()
         && translate_in(kernel_root(), DIRECT_BASE + phys.0 + len.max(1) - 1).is_some()

@@ -11,9 +11,9 @@ use x86_64::instructions::{hlt, interrupts};
 use super::{apic, paging, smp};
 use crate::addr::VirtAddr;
 
-/// Ends the machine with `status` (0..=15) through QEMU's isa-debug-exit, whose process status is then
-/// `2 * value + 1`. The value carries 0x10 so that no status of ours looks like one of QEMU's own (0 and
-/// 1); `run-qemu.sh` takes both off again. Without that device: halts.
+/// Ends the machine with `status` (0..=15) through QEMU's isa-debug-exit, whose process status is
+/// then `2 * value + 1`. The value carries 0x10 so that no status of ours looks like one of QEMU's
+/// own (0 and 1); `run-qemu.sh` takes both off again. Without that device: halts.
 pub fn exit(status: u8) -> ! {
     // SAFETY: port 0xf4 belongs to isa-debug-exit, or to nobody.
     unsafe { Port::new(0xf4).write(u32::from(status & 15) | 0x10) };
@@ -42,8 +42,8 @@ const NOBODY: usize = usize::MAX;
 static PANICKING: AtomicUsize = AtomicUsize::new(NOBODY);
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Begins a panic: interrupts off, every other CPU stopped by NMI. Returns false when this CPU was panicking
-/// already (a panic inside the panic); does not return at all when another CPU is first.
+/// Begins a panic: interrupts off, every other CPU stopped by NMI. Returns false when this CPU was
+/// panicking already (a panic inside the panic); does not return at all when another CPU is first.
 pub fn panic_begin() -> bool {
     interrupts::disable();
     let me = smp::cpu_id_or_boot();
@@ -70,8 +70,9 @@ pub(super) fn nmi() {
     }
 }
 
-/// Calls `f` with each return address on the stack, innermost first, at most `most`. Frames of exceptions and
-/// interrupts are part of the chain (see `entry`). Touches only memory that is mapped.
+/// Calls `f` with each return address on the stack, innermost first, at most `most`. Frames of
+/// exceptions and interrupts are part of the chain (see `entry`). Touches only memory that is
+/// mapped.
 pub fn backtrace(most: usize, mut f: impl FnMut(u64)) {
     let mut frame: u64;
     // SAFETY: reads a register.

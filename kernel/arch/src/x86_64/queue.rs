@@ -1,8 +1,8 @@
 //! A CPU's run queue and its timers: lists of threads linked through the thread table.
 //!
-//! Locks: rank RunQueue, one per CPU, irq-safe, never two at a time. Never sleeps. What a queue holds is
-//! ready to run and on no CPU, except a thread that is just being switched away from (`on_cpu`), which
-//! only its own CPU may take.
+//! Locks: rank RunQueue, one per CPU, irq-safe, never two at a time. Never sleeps. What a queue
+//! holds is ready to run and on no CPU, except a thread that is just being switched away from
+//! (`on_cpu`), which only its own CPU may take.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -164,8 +164,8 @@ impl Queue {
         Some(first)
     }
 
-    /// Starts the running thread's slice if somebody waits and none runs; ends it if nobody does. On this
-    /// queue's CPU.
+    /// Starts the running thread's slice if somebody waits and none runs; ends it if nobody does.
+    /// On this queue's CPU.
     pub(super) fn update_slice(&mut self) {
         if self.is_empty() || self.is_idle() {
             self.slice_end = NEVER;

@@ -1,11 +1,12 @@
 //! The scheduler: which thread runs on this CPU, and which CPU a woken thread goes to.
 //!
-//! Round robin per CPU. A woken thread goes to its last CPU if that is idle, else to another idle one, else it
-//! waits at its last CPU; a CPU without work pulls from the longest queue, then halts. The timer runs only
-//! for sleepers and while somebody waits for the CPU.
+//! Round robin per CPU. A woken thread goes to its last CPU if that is idle, else to another idle
+//! one, else it waits at its last CPU; a CPU without work pulls from the longest queue, then halts.
+//! The timer runs only for sleepers and while somebody waits for the CPU.
 //!
-//! Locks: one run queue at a time (rank RunQueue). [`schedule`] runs with interrupts off and switches
-//! without a lock held: `Thread::on_cpu` keeps others off a thread until its stack is left.
+//! Locks: one run queue at a time (rank RunQueue). [`schedule`] runs with interrupts off and
+//! switches without a lock held: `Thread::on_cpu` keeps others off a thread until its stack is
+//! left.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,8 +52,8 @@ pub(super) enum Leave {
     Dead,
 }
 
-/// What [`finish_switch`] has to do on each CPU, as the code of a [`Leave`], and when the running thread
-/// was switched to.
+/// What [`finish_switch`] has to do on each CPU, as the code of a [`Leave`], and when the running
+/// thread was switched to.
 struct PerCpu {
     after: AtomicU64,
     since: AtomicU64,
@@ -140,8 +141,8 @@ fn switch_to(cpu: usize, prev: u16, next: u16, leave: Leave, aside: Aside) {
         .preempt_count
         .store(n.preempt_count.load(Ordering::Relaxed), Ordering::Relaxed);
     sync::cpu::set_task(TaskId(next));
-    // SAFETY: interrupts are off. `next` came off this CPU's queue (or is its idle thread), so its stack
-    // pointer was kept by a switch that is over, and nobody else runs it.
+    // SAFETY: interrupts are off. `next` came off this CPU's queue (or is its idle thread), so its
+    // stack pointer was kept by a switch that is over, and nobody else runs it.
     let left = unsafe {
         switch_stacks(
             p.rsp.as_ptr(),
@@ -178,8 +179,8 @@ pub(super) fn yield_now() {
 
 /// Puts a ready thread that no queue holds where it shall run.
 pub(super) fn enqueue(t: u16) {
-    // Acquire: pairs with the Release in `finish_switch`. A thread that is still being switched away from
-    // goes to its own CPU, which takes it up after that.
+    // Acquire: pairs with the Release in `finish_switch`. A thread that is still being switched
+    // away from goes to its own CPU, which takes it up after that.
     let cpu = if thread(t).on_cpu.load(Ordering::Acquire) {
         thread(t).cpu.load(Ordering::Relaxed) as usize
     } else {
@@ -252,7 +253,8 @@ fn push(t: u16, cpu: usize) {
     }
 }
 
-/// A kick: the queue has changed, or a wait is over. The idle loop and `wait_for` look for themselves.
+/// A kick: the queue has changed, or a wait is over. The idle loop and `wait_for` look for
+/// themselves.
 pub(super) fn kick_interrupt() {
     queue(sync::cpu::id()).lock().update_slice();
 }
@@ -301,8 +303,9 @@ fn steal(cpu: usize) -> Option<u16> {
     queue(victim).lock().take(may_take)
 }
 
-/// Reserves `n` CPUs for the threads that are pinned there, the boot CPU last because devices interrupt it. The caller's is
-/// not among them, and the caller does not come there. One caller at a time.
+/// Reserves `n` CPUs for the threads that are pinned there, the boot CPU last because devices
+/// interrupt it. The caller's is not among them, and the caller does not come there. One caller at
+/// a time.
 ///
 /// # Errors
 /// How many there are, if not `n`.

@@ -1,9 +1,9 @@
 //! Which CPUs there are, and starting them.
 //!
-//! The boot CPU starts the others one after the other: INIT to all, 10 ms, then a start-up command each, with
-//! the parameters of the one CPU that starts now in the trampoline page. A CPU turns on paging, and
-//! only then global pages. Locks: none. Runs before there are threads; the frames of stacks come
-//! from [`super::kernel_frame`].
+//! The boot CPU starts the others one after the other: INIT to all, 10 ms, then a start-up command
+//! each, with the parameters of the one CPU that starts now in the trampoline page. A CPU turns on
+//! paging, and only then global pages. Locks: none. Runs before there are threads; the frames of
+//! stacks come from [`super::kernel_frame`].
 
 use core::arch::global_asm;
 use core::fmt;

@@ -1,7 +1,8 @@
 //! Kernel stacks: fixed slots of the stack window, each with unmapped guard pages below it.
 //!
-//! Slot `t` belongs to task `t`; the slots above are the exception stacks of the CPUs. A stack is mapped at
-//! its slot's first use and never unmapped, so that no CPU ever holds a stale translation of one.
+//! Slot `t` belongs to task `t`; the slots above are the exception stacks of the CPUs. A stack is
+//! mapped at its slot's first use and never unmapped, so that no CPU ever holds a stale translation
+//! of one.
 //!
 //! Locks: the window's, around page-table changes. Never sleeps (frames come from
 //! [`super::kernel_frame`], which does not either).
@@ -20,7 +21,8 @@ use crate::addr::{PAGE_SIZE, VirtAddr};
 const THREAD_PAGES: u64 = 8;
 /// Pages of an idle thread's stack: interrupt handlers run on it.
 const IDLE_PAGES: u64 = 4;
-/// Pages of the exception stacks. The report of a double fault runs on the first; an NMI does little.
+/// Pages of the exception stacks. The report of a double fault runs on the first; an NMI does
+/// little.
 const EXCEPTION_PAGES: [u64; 2] = [4, 1];
 const EXCEPTION_STACKS: usize = EXCEPTION_PAGES.len();
 const SLOTS: usize = MAX_TASKS + MAX_X86_CPUS * EXCEPTION_STACKS;

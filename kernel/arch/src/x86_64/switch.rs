@@ -1,7 +1,7 @@
 //! The switch from one kernel stack to another, in assembly.
 //!
-//! Interrupts are off throughout. Only callee-saved registers are kept: a switch is a function call to the
-//! compiler. The kernel has no floating-point state.
+//! Interrupts are off throughout. Only callee-saved registers are kept: a switch is a function call
+//! to the compiler. The kernel has no floating-point state.
 
 use core::arch::global_asm;
 
@@ -42,7 +42,8 @@ unsafe extern "C" {
     /// Keeps the current stack pointer in `*save`, goes on with `load`.
     ///
     /// # Safety
-    /// Interrupts are off; `load` was kept by this function or made by [`prepare`], and is used once.
+    /// Interrupts are off; `load` was kept by this function or made by [`prepare`], and is used
+    /// once.
     pub(super) fn switch_stacks(save: *mut u64, load: u64, left: u64) -> u64;
     fn thread_start();
 }

@@ -1,8 +1,9 @@
 //! Kernel threads: a static table, one entry per task number.
 //!
-//! Spawning allocates (the closure, and frames for a stack slot at its first use); nothing else here does.
-//! A slot is used again only when its thread has ended, has left its stack, and its [`JoinHandle`] is
-//! gone. Locks: see `sched`. `park`, `join` and `sleep` sleep; `unpark` may be called from anywhere.
+//! Spawning allocates (the closure, and frames for a stack slot at its first use); nothing else
+//! here does. A slot is used again only when its thread has ended, has left its stack, and its
+//! [`JoinHandle`] is gone. Locks: see `sched`. `park`, `join` and `sleep` sleep; `unpark` may be
+//! called from anywhere.
 
 use alloc::boxed::Box;
 use core::arch::asm;
@@ -64,7 +65,8 @@ pub(super) struct Thread {
     name: Mutex<&'static str>,
 }
 
-// SAFETY: `main` is written by the spawner before the thread is queued and taken by the thread alone.
+// SAFETY: `main` is written by the spawner before the thread is queued and taken by the thread
+// alone.
 unsafe impl Sync for Thread {}
 
 static THREADS: [Thread; MAX_TASKS] = [const {
@@ -199,7 +201,8 @@ impl Drop for JoinHandle {
     }
 }
 
-/// Sleeps until [`unpark`]; returns at once if one came since the last park. May return without one.
+/// Sleeps until [`unpark`]; returns at once if one came since the last park. May return without
+/// one.
 pub fn park() {
     let off = sync::irq::disable();
     park_with(None);
@@ -226,8 +229,9 @@ fn park_with(deadline: Option<u64>) {
         queue(timer_cpu).lock().add_timer(id, deadline);
     }
     me.state.store(PARKED, Ordering::SeqCst);
-    // An unpark between the two looks at the token either saw PARKED, and has queued this thread, or left
-    // the token: then this thread must take PARKED back itself, or lose that race to a waker.
+    // An unpark between the two looks at the token either saw PARKED, and has queued this thread,
+    // or left the token: then this thread must take PARKED back itself, or lose that race to a
+    // waker.
     let stay = me.token.swap(false, Ordering::SeqCst)
         && me
             .state
@@ -266,7 +270,8 @@ pub fn yield_now() {
     sched::yield_now();
 }
 
-/// Moves the calling thread to `cpu`, where it stays until [`unpin`]. False if there is no such CPU.
+/// Moves the calling thread to `cpu`, where it stays until [`unpin`]. False if there is no such
+/// CPU.
 pub fn migrate_to(cpu: usize) -> bool {
     if cpu >= smp::nr_cpus() {
         return false;
@@ -293,8 +298,8 @@ pub fn unpin() {
 const ADOPTED: usize = 0;
 const ADOPTED_OFFSET: usize = offset_of!(CpuLocal, machine) + 8 * ADOPTED;
 
-/// Remembers which address space the calling thread has adopted (0: none). At a switch between threads
-/// whose words differ the scheduler makes the `switch_mm` upcall; this function makes none.
+/// Remembers which address space the calling thread has adopted (0: none). At a switch between
+/// threads whose words differ the scheduler makes the `switch_mm` upcall; this function makes none.
 ///
 /// # Safety
 /// The address space stays until the word is another, and the caller makes the `switch_mm` upcall
@@ -342,8 +347,8 @@ pub fn cpu_time(t: TaskId) -> u64 {
     sched::cpu_time(t)
 }
 
-/// Cycles spent in interrupt handlers while the interrupted CPU was idle. A handler that interrupts a thread
-/// counts as that thread's time; the sum of both does not depend on when a device answers.
+/// Cycles spent in interrupt handlers while the interrupted CPU was idle. A handler that interrupts
+/// a thread counts as that thread's time; the sum of both does not depend on when a device answers.
 pub fn idle_interrupt_time() -> u64 {
     super::trap::idle_interrupt_time()
 }

@@ -1,8 +1,8 @@
 //! Time: the TSC, and the local APIC timer's rate.
 //!
-//! Both rates are measured once against the PIT, which every PC has. Under `qemu -icount` port I/O is
-//! slow and the TSC counts instructions, 1000 a microsecond, and so does the APIC timer: nothing is
-//! measured there. Locks: none. Never sleeps.
+//! Both rates are measured once against the PIT, which every PC has. Under `qemu -icount` port I/O
+//! is slow and the TSC counts instructions, 1000 a microsecond, and so does the APIC timer: nothing
+//! is measured there. Locks: none. Never sleeps.
 
 use core::arch::asm;
 use core::arch::x86_64::_rdtsc;
@@ -86,8 +86,8 @@ pub(super) fn calibrate() -> Result<(), &'static str> {
         START.store(cycles(), Ordering::Relaxed);
         return Ok(());
     }
-    // A run in which this CPU lost its host core for longer than the PIT takes to wrap looks like a faster
-    // TSC, never a slower one.
+    // A run in which this CPU lost its host core for longer than the PIT takes to wrap looks like a
+    // faster TSC, never a slower one.
     let no_clock = |Stopped| {
         "the timer chip (PIT) does not count; a PC's is needed to measure the CPU's clock \
          (QEMU: without -machine pit=off)"
@@ -136,13 +136,15 @@ fn read_pit() -> u16 {
     }
 }
 
-/// TSC and APIC timer ticks per second, by about 20 ms of PIT channel 2, which counts down and wraps.
+/// TSC and APIC timer ticks per second, by about 20 ms of PIT channel 2, which counts down and
+/// wraps.
 fn measure() -> Result<(u64, u64), Stopped> {
     const GATE: u8 = 1;
     const SPEAKER: u8 = 2;
     let mut control = Port::<u8>::new(0x61);
     let mut data = Port::<u8>::new(PIT_CHANNEL_2);
-    // SAFETY: PIT channel 2 and its gate: nothing but the speaker hangs off them, and that is kept off.
+    // SAFETY: PIT channel 2 and its gate: nothing but the speaker hangs off them, and that is kept
+    // off.
     unsafe {
         let gate = (control.read() & !SPEAKER) | GATE;
         control.write(gate);

@@ -1,7 +1,8 @@
 //! What the entry stubs call: exceptions, user page faults, interrupts.
 //!
-//! Interrupts are off here (a user page fault excepted, which runs as its thread with interrupts on and may
-//! sleep). An interrupt handler ends with [`leave`], which switches threads when one is due.
+//! Interrupts are off here (a user page fault excepted, which runs as its thread with interrupts on
+//! and may sleep). An interrupt handler ends with [`leave`], which switches threads when one is
+//! due.
 
 use core::fmt;
 
@@ -126,7 +127,8 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// An exception that is no user page fault: an NMI stops this CPU if a panic asks for it, all else is a bug.
+/// An exception that is no user page fault: an NMI stops this CPU if a panic asks for it, all else
+/// is a bug.
 pub(super) extern "C" fn exception(frame: &TrapFrame) {
     if frame.vector == NMI {
         power::nmi();
@@ -153,8 +155,8 @@ pub(super) extern "C" fn user_page_fault(va: u64, error: u64) -> u64 {
     }
 }
 
-/// The end of every interrupt: the thread that was interrupted had interrupts on, so it may be switched away
-/// from unless it holds preemption off.
+/// The end of every interrupt: the thread that was interrupted had interrupts on, so it may be
+/// switched away from unless it holds preemption off.
 #[inline]
 fn leave() {
     if sync::cpu::need_resched() && sync::preempt::count() == 0 {

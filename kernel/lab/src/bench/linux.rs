@@ -1,10 +1,12 @@
-//! Linux's figures for the same shapes: 6.1.176 on the same emulator, instructions counted the same way.
+//! Linux's figures for the same shapes: 6.1.176 on the same emulator, instructions counted the same
+//! way.
 //!
-//! "Lean" is a build without `init_on_alloc`, memory cgroups, security modules and some hardening: the
-//! hardest target. The swap rows were measured with the standard build (mitigations off) only.
+//! "Lean" is a build without `init_on_alloc`, memory cgroups, security modules and some hardening:
+//! the hardest target. The swap rows were measured with the standard build (mitigations off) only.
 //!
-//! What the figures contain differs in one thing: Linux's operations are system calls from user mode (an empty
-//! one costs 323 instructions there), ours are calls from a kernel thread. Faults are exceptions in both.
+//! What the figures contain differs in one thing: Linux's operations are system calls from user
+//! mode (an empty one costs 323 instructions there), ours are calls from a kernel thread. Faults
+//! are exceptions in both.
 
 /// A figure of Linux's.
 pub struct Row {

@@ -1,9 +1,10 @@
 //! The `bench` command: what each operation costs, in instructions, next to Linux.
 //!
-//! The figures come from [`arch::cycles`]: under `-icount shift=0` these are guest instructions exactly, on
-//! hardware TSC ticks, on the simulator its own unit. Operations that wait for a disk are counted by the
-//! thread's CPU time in the same unit, because the clock jumps over idle time. Each figure is the median
-//! of nine repetitions after a warm-up, with the shapes that Linux was measured with (see [`linux`]).
+//! The figures come from [`arch::cycles`]: under `-icount shift=0` these are guest instructions
+//! exactly, on hardware TSC ticks, on the simulator its own unit. Operations that wait for a disk
+//! are counted by the thread's CPU time in the same unit, because the clock jumps over idle time.
+//! Each figure is the median of nine repetitions after a warm-up, with the shapes that Linux was
+//! measured with (see [`linux`]).
 
 use alloc::format;
 use alloc::string::String;
@@ -53,8 +54,8 @@ impl Meter {
         Self::with(arch::cycles)
     }
 
-    /// By the CPU time of the calling thread, for operations that sleep, with the interrupts that it sleeps
-    /// for: whether one comes before or after it sleeps makes no difference then.
+    /// By the CPU time of the calling thread, for operations that sleep, with the interrupts that
+    /// it sleeps for: whether one comes before or after it sleeps makes no difference then.
     fn start_cpu_time() -> Self {
         Self::with(|| {
             arch::thread::cpu_time(sync::task::current()) + arch::thread::idle_interrupt_time()

@@ -152,8 +152,8 @@ pub(super) fn exit_page() -> Result {
     Ok(less(fork_and_exit(PAGES)?.1, fork_and_exit(0)?.1))
 }
 
-/// Back and forth between two places that lie differently in their tables, so that entries are moved
-/// one by one.
+/// Back and forth between two places that lie differently in their tables, so that entries are
+/// moved one by one.
 pub(super) fn mremap_page() -> Result {
     const MOVES: usize = 16;
     let space = op("new", Space::new())?;

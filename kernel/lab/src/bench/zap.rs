@@ -1,8 +1,9 @@
-//! `bench zap`: what it costs to take written pages of a file out of an address space, for each of the variants of rule 2 and
-//! both forms of the gather.
+//! `bench zap`: what it costs to take written pages of a file out of an address space, for each of
+//! the variants of rule 2 and both forms of the gather.
 //!
-//! The other CPUs run in the same address space meanwhile, each with a page of its own, so that every flush is an IPI to each
-//! of them. The pages are given up with MADV_DONTNEED, which frees no tables. The switches are as before afterwards.
+//! The other CPUs run in the same address space meanwhile, each with a page of its own, so that
+//! every flush is an IPI to each of them. The pages are given up with MADV_DONTNEED, which frees no
+//! tables. The switches are as before afterwards.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -30,7 +31,8 @@ const OWN: VirtAddr = VirtAddr(0x3000_0000);
 /// Pages that one table maps.
 const TABLE: usize = 512;
 
-/// Repetitions; odd, so that there is a median. What is counted hardly differs from one to the next.
+/// Repetitions; odd, so that there is a median. What is counted hardly differs from one to the
+/// next.
 const REPETITIONS: usize = 3;
 
 /// The pages that are given up: so many tables, and so many pages at the beginning of each.

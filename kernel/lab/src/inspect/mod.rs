@@ -1,5 +1,6 @@
-//! The inspection commands: what the memory manager knows, under /proc's names and units where Linux has
-//! the file. They take the locks they need one at a time and print with at most one of them held.
+//! The inspection commands: what the memory manager knows, under /proc's names and units where
+//! Linux has the file. They take the locks they need one at a time and print with at most one of
+//! them held.
 
 use crate::shell::{Command, no_words};
 

@@ -96,8 +96,8 @@ pub(super) fn maps(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     })
 }
 
-/// Calls `f` with every entry of the area that is not empty, until it returns false. The caller holds
-/// the areas; no spin lock is held while `f` runs.
+/// Calls `f` with every entry of the area that is not empty, until it returns false. The caller
+/// holds the areas; no spin lock is held while `f` runs.
 fn entries(
     areas: &Areas<'_>,
     area: &Vma,

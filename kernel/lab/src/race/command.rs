@@ -308,7 +308,8 @@ fn run_one(subject: &Subject, order: &Order, spent: &mut Spent, ctx: &Ctx<'_>) -
     }
 }
 
-/// Of how many user accesses the real MMU made as well, and in how many it agreed; nothing on the simulator.
+/// Of how many user accesses the real MMU made as well, and in how many it agreed; nothing on the
+/// simulator.
 struct Mmu((u64, u64));
 
 impl fmt::Display for Mmu {

@@ -87,7 +87,8 @@ pub(super) fn swap_again() -> Result<(), String> {
     mm::explore::swapon(&SWAP).map_err(|e| format!("the scenario's disk is not used: {e}"))
 }
 
-/// The first page of [`DATA`]: beyond the end of any disk that the machine has, so that no file there is one here.
+/// The first page of [`DATA`]: beyond the end of any disk that the machine has, so that no file
+/// there is one here.
 pub(super) const DATA_FIRST: u32 = 3 << 30;
 
 /// What a page holds that nothing was written to in this run.
@@ -376,7 +377,8 @@ impl RaceDisk {
         }
     }
 
-    /// Word `index` of page `page` as it is read from the disk. The pages are counted from its first.
+    /// Word `index` of page `page` as it is read from the disk. The pages are counted from its
+    /// first.
     pub(super) fn word(&self, page: usize, index: usize) -> Option<u64> {
         let words = page_of(&self.words, page as u64)?;
         Some(words.get(index)?.load(Relaxed))

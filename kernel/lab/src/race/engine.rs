@@ -1,10 +1,12 @@
 //! The stage manager: what happens at a point, and the state of every actor between two steps.
 //!
-//! One token: either one actor runs, or the controller (whoever explores) does. An actor gives it back in
-//! [`arch::actor::suspend`] and says before, under the engine's lock, where it stands. Deliveries of TLB interrupts
-//! and the disks are actors without a thread: the controller runs them, the former on the CPU of their actor.
+//! One token: either one actor runs, or the controller (whoever explores) does. An actor gives it
+//! back in [`arch::actor::suspend`] and says before, under the engine's lock, where it stands.
+//! Deliveries of TLB interrupts and the disks are actors without a thread: the controller runs
+//! them, the former on the CPU of their actor.
 //!
-//! Locks: the engine's own, a spinning leaf that is never held over a suspend, a resume or an upcall.
+//! Locks: the engine's own, a spinning leaf that is never held over a suspend, a resume or an
+//! upcall.
 
 mod caught;
 mod disks;
@@ -151,8 +153,8 @@ fn serve_tlb() {
     }
 }
 
-/// Until it is dropped the controller is an actor too, in a quiet section: its frames come from the pocket, the
-/// interrupts it sends are served at once, and what it touches is seen.
+/// Until it is dropped the controller is an actor too, in a quiet section: its frames come from the
+/// pocket, the interrupts it sends are served at once, and what it touches is seen.
 pub(super) struct Acting {
     _quiet: Quiet,
 }
@@ -414,11 +416,12 @@ impl Engine {
         }
     }
 
-    /// Everyone who has not ended is brought there, in turns; those who wait for what cannot come go on without it.
+    /// Everyone who has not ended is brought there, in turns; those who wait for what cannot come
+    /// go on without it.
     ///
     /// # Panics
-    /// If they do not come there: they have stacks and CPUs that cannot be taken from them, so nothing can be explored
-    /// any more. The message has the steps of the run.
+    /// If they do not come there: they have stacks and CPUs that cannot be taken from them, so
+    /// nothing can be explored any more. The message has the steps of the run.
     pub(super) fn end_run(&self, actors: &actor::Actors, n: usize) {
         self.start_end();
         let mut states = [ActorState::Done; algo::explore::MAX_ACTORS];

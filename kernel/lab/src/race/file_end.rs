@@ -1,5 +1,6 @@
-//! What files must be at the end of a run: each word as it may be, in memory, in swap or on the disk, and on the disk too where memory
-//! counts as clean. Of a page that nobody gave up this goes for each word, of others for some.
+//! What files must be at the end of a run: each word as it may be, in memory, in swap or on the
+//! disk, and on the disk too where memory counts as clean. Of a page that nobody gave up this goes
+//! for each word, of others for some.
 //!
 //! Nobody runs: nothing is locked. Never sleeps.
 

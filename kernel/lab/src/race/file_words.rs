@@ -1,9 +1,9 @@
-//! What files must hold: of each word what it may be, and what it was when, so that what the disk has can be told to be
-//! older or newer than a store.
+//! What files must hold: of each word what it may be, and what it was when, so that what the disk
+//! has can be told to be older or newer than a store.
 //!
-//! A word of a file is one thing however it is written: by a store through any shared mapping, or by a write. Stores are
-//! steps; writes, holes and truncations change bytes at some moment between their beginning and their end. A scenario
-//! gives each word a value only once.
+//! A word of a file is one thing however it is written: by a store through any shared mapping, or
+//! by a write. Stores are steps; writes, holes and truncations change bytes at some moment between
+//! their beginning and their end. A scenario gives each word a value only once.
 //!
 //! Pure: no lock, never sleeps.
 
@@ -372,7 +372,8 @@ impl Files {
         bytes.filter(move |b| b.start < start + PAGE_SIZE && start < b.end)
     }
 
-    /// The numbers of the words of page `n` where something that was changed ends, and of the first and last.
+    /// The numbers of the words of page `n` where something that was changed ends, and of the first
+    /// and last.
     pub(super) fn edges_in(&self, file: usize, n: u32) -> impl Iterator<Item = usize> + '_ {
         let start = u64::from(n) * PAGE_SIZE;
         let ends = self.changes_in(file, n).flat_map(|b| [b.start, b.end]);

@@ -1,4 +1,5 @@
-//! The files of a scenario: openings on the stage, what actors do with them, and what a sync promises.
+//! The files of a scenario: openings on the stage, what actors do with them, and what a sync
+//! promises.
 //!
 //! Locks: spinning leaves of its own that no actor is stopped in. Sleeps where the operation does.
 
@@ -137,8 +138,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Maps `pages` pages of a file at `va` of `space`, from its page `first` on, in place of what is there; `how` is SHARED
-    /// or nothing.
+    /// Maps `pages` pages of a file at `va` of `space`, from its page `first` on, in place of what
+    /// is there; `how` is SHARED or nothing.
     ///
     /// # Errors
     /// As [`MmRef::mmap_file`].
@@ -164,8 +165,8 @@ impl Stage {
         Ok(())
     }
 
-    /// The running actor writes `value` at byte `at` of a file, by the file's own operation. Eight bytes; how many of them it
-    /// has written.
+    /// The running actor writes `value` at byte `at` of a file, by the file's own operation. Eight
+    /// bytes; how many of them it has written.
     ///
     /// # Errors
     /// As [`Opener::write`].
@@ -220,7 +221,8 @@ impl Stage {
         wrote
     }
 
-    /// The running actor reads eight bytes at byte `at` of a file, by the file's own operation. How many there are.
+    /// The running actor reads eight bytes at byte `at` of a file, by the file's own operation. How
+    /// many there are.
     ///
     /// # Errors
     /// As [`Opener::read`].
@@ -262,8 +264,8 @@ impl Stage {
         Ok(n)
     }
 
-    /// The running actor makes a file durable. What was stored before is held against the disk, as it would be after a
-    /// loss of power.
+    /// The running actor makes a file durable. What was stored before is held against the disk, as
+    /// it would be after a loss of power.
     ///
     /// # Errors
     /// As [`Opener::sync`].
@@ -288,8 +290,8 @@ impl Stage {
         Ok(())
     }
 
-    /// The running actor makes what `pages` pages at `va` of `space` show of files durable, or begins to. Of those that
-    /// show the same meanwhile it is held against the disk.
+    /// The running actor makes what `pages` pages at `va` of `space` show of files durable, or
+    /// begins to. Of those that show the same meanwhile it is held against the disk.
     ///
     /// # Errors
     /// As [`MmRef::msync`].
@@ -422,7 +424,8 @@ impl Stage {
         Locked::new(self.files_cell())
     }
 
-    /// No file is open any more, and none of their pages is in memory, unless somebody has not let go of it.
+    /// No file is open any more, and none of their pages is in memory, unless somebody has not let
+    /// go of it.
     pub(super) fn close_files(&self) {
         let old = core::mem::replace(&mut *self.files(), Files::new());
         for (_, opener) in old.openers() {

@@ -1,4 +1,5 @@
-//! `race fuzz`: one made-up program after the other, each in some schedules by PCT, until one fails or time is over.
+//! `race fuzz`: one made-up program after the other, each in some schedules by PCT, until one fails
+//! or time is over.
 
 use core::fmt;
 

@@ -204,7 +204,8 @@ fn what_is_moved_is_there_and_no_longer_here() {
     w.store(HERE, 2);
     w.m.finish(&token, Ended::Done);
     assert_eq!(w.may_be(THERE), [1, 2], "the store may have come too late");
-    // Nothing is mapped there, but a store succeeded: somebody has mapped something, or it was before the move.
+    // Nothing is mapped there, but a store succeeded: somebody has mapped something, or it was
+    // before the move.
     let token = w.m.begin_fresh(pages(HERE, 1), Fresh::Memory);
     w.m.finish(&token, Ended::Done);
     assert_eq!(w.may_be(HERE), [0]);

@@ -1,5 +1,5 @@
-//! What must hold when everyone has ended, whatever the scenario. (What must hold at every step is seen where it
-//! happens: by the shadow of the TLBs and by the stage's loads.)
+//! What must hold when everyone has ended, whatever the scenario. (What must hold at every step is
+//! seen where it happens: by the shadow of the TLBs and by the stage's loads.)
 //!
 //! Nobody runs: nothing is locked. Never sleeps.
 
@@ -93,7 +93,8 @@ fn mapped() -> Vec<(Pfn, u32)> {
     all
 }
 
-/// A folio's mapcount is the number of entries that map it, and its own reverse walk finds each of them.
+/// A folio's mapcount is the number of entries that map it, and its own reverse walk finds each of
+/// them.
 fn mapcounts(end: &End<'_>) -> Result<(), String> {
     let mapped = mapped();
     for &(pfn, entries) in &mapped {
@@ -201,8 +202,8 @@ fn listed(end: &End<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Every word of every page holds what it may, in memory or on the disk. (Pages of files are the business of
-/// [`file_end`].)
+/// Every word of every page holds what it may, in memory or on the disk. (Pages of files are the
+/// business of [`file_end`].)
 fn contents(_: &End<'_>) -> Result<(), String> {
     let mut wrong = Ok(());
     STAGE.each_space(|mm| {

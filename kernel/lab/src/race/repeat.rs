@@ -82,8 +82,8 @@ pub struct Repeats {
     pub verdict: Verdict,
 }
 
-/// Runs `schedule` `times` times, at least once. Its fingerprint, or else that of the first run, must come each time,
-/// and the same kind of verdict.
+/// Runs `schedule` `times` times, at least once. Its fingerprint, or else that of the first run,
+/// must come each time, and the same kind of verdict.
 pub fn repeat(world: &mut dyn World, schedule: &Schedule, times: u64, cancel: &Cancel) -> Repeats {
     let mut trace = Trace::new();
     let mut print = schedule.fingerprint;

@@ -1,7 +1,7 @@
 //! One search: schedules of a world are tried until one fails, none is left, or a limit is reached.
 //!
-//! Knows the world only as steps and verdicts. Sleeps if the world's steps do. Ctrl-C and the time limit end it after
-//! the run that is under way.
+//! Knows the world only as steps and verdicts. Sleeps if the world's steps do. Ctrl-C and the time
+//! limit end it after the run that is under way.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -34,7 +34,8 @@ pub enum Method {
     Plain(Option<u32>),
     /// Without a bound, only those that reverse a race of an earlier run.
     Dpor,
-    /// As [`Method::Bound`] for every bound from 0 to this one in turn (without a bound: 0 to 3, then without).
+    /// As [`Method::Bound`] for every bound from 0 to this one in turn (without a bound: 0 to 3,
+    /// then without).
     UpTo(Option<u32>),
     /// Random priorities that change at fewer than so many places.
     Pct(u32),
@@ -97,7 +98,8 @@ impl Searcher {
         }
     }
 
-    /// The first step of the current path at which something is left to try: near its length, the end is near.
+    /// The first step of the current path at which something is left to try: near its length, the
+    /// end is near.
     fn depth(&self) -> usize {
         match self {
             Self::Tree(s) => s.frontier().next().unwrap_or(0),
@@ -269,8 +271,8 @@ impl<'a> Search<'a> {
         late || self.watch.cancel.requested()
     }
 
-    /// Runs `searcher` to its end or that of the search. The search is interrupted each second, between two runs, to
-    /// show progress.
+    /// Runs `searcher` to its end or that of the search. The search is interrupted each second,
+    /// between two runs, to show progress.
     fn stage(&mut self, world: &mut dyn World, searcher: &mut Searcher) {
         self.done.exhausted = false;
         loop {

@@ -178,7 +178,8 @@ fn a_failure_that_heals_is_not_repeated() {
         outcome.progress.schedules + outcome.progress.redundant
     };
     let last = toy.runs;
-    // The search's first reset, its runs, the failing one again; then what shrinking needs; the last one confirms.
+    // The search's first reset, its runs, the failing one again; then what shrinking needs; the
+    // last one confirms.
     for (heals_after, part) in [
         (1 + runs as usize, "the run that failed, again: passed"),
         (last - 1, "the shortened run: passed"),

@@ -13,9 +13,10 @@ use super::stage::Stage;
 pub struct Kinds(u32);
 
 impl Kinds {
-    /// Where actors usually stop: before every lock, before page-table cells are read without a lock or changed, before
-    /// counts change, around interrupts, sleeps, disk requests and user accesses. (Giving a lock back need not be one:
-    /// what can be seen of it is seen at the next point.)
+    /// Where actors usually stop: before every lock, before page-table cells are read without a
+    /// lock or changed, before counts change, around interrupts, sleeps, disk requests and user
+    /// accesses. (Giving a lock back need not be one: what can be seen of it is seen at the next
+    /// point.)
     pub const USUAL: Self = Self::ALL.without(PointKind::Unlock);
     /// Every kind.
     pub const ALL: Self = Self(u32::MAX);
@@ -65,8 +66,8 @@ impl Disks {
     }
 }
 
-/// A race to be explored. Its methods run with the explorer's rules: `setup` on the controller and `enter` on the
-/// actor's CPU are not explored (nobody is stopped in them), `run` is.
+/// A race to be explored. Its methods run with the explorer's rules: `setup` on the controller and
+/// `enter` on the actor's CPU are not explored (nobody is stopped in them), `run` is.
 pub trait Scenario: Sync {
     /// Letters, digits and `-`.
     fn name(&self) -> &'static str;
@@ -82,8 +83,8 @@ pub trait Scenario: Sync {
     fn is_small(&self) -> bool {
         false
     }
-    /// A step that leaves a page of a file without a count of its mappings, though a CPU can still write it, is a failure by
-    /// itself. (Otherwise only what comes of it is.)
+    /// A step that leaves a page of a file without a count of its mappings, though a CPU can still
+    /// write it, is a failure by itself. (Otherwise only what comes of it is.)
     fn watches_rmap(&self) -> bool {
         false
     }
@@ -104,7 +105,8 @@ pub trait Scenario: Sync {
     fn setup(&self, stage: &'static Stage) -> Result<(), MmError>;
     /// The address space (a place on the stage) that actor `me` runs in, if it has one.
     fn space_of(&self, me: usize) -> Option<usize>;
-    /// Actor `me` prepares itself, in its address space: touches what shall be in memory or in its TLB.
+    /// Actor `me` prepares itself, in its address space: touches what shall be in memory or in its
+    /// TLB.
     fn enter(&self, _stage: &'static Stage, _me: usize) {}
     /// What actor `me` does.
     fn run(&self, stage: &'static Stage, me: usize);

@@ -1,9 +1,10 @@
 //! What the CPUs of the actors may remember of the page tables, and what came of the frames since.
 //!
-//! The verdict on a stale translation must not depend on what a real TLB happens to keep, so every CPU has a shadow:
-//! user accesses fill it, `invlpg`, flushes and root changes empty it, nothing else does. An entry holds the
-//! generation that its frame had; a frame's generation goes up when it is freed. On the real machine each access is
-//! made through the real MMU too, as far as that cannot change what follows.
+//! The verdict on a stale translation must not depend on what a real TLB happens to keep, so every
+//! CPU has a shadow: user accesses fill it, `invlpg`, flushes and root changes empty it, nothing
+//! else does. An entry holds the generation that its frame had; a frame's generation goes up when
+//! it is freed. On the real machine each access is made through the real MMU too, as far as that
+//! cannot change what follows.
 //!
 //! Locks: none; the engine's lock guards it. Never sleeps.
 
@@ -122,8 +123,8 @@ impl Shadow {
             .map(|(cpu, t)| (cpu, t.page << PAGE_SHIFT, t.pfn))
     }
 
-    /// The frame is about to be free: says who could still reach it. `runs` tells whether a CPU uses its
-    /// translations (a lazy one does not, but it may walk tables ahead of any use).
+    /// The frame is about to be free: says who could still reach it. `runs` tells whether a CPU
+    /// uses its translations (a lazy one does not, but it may walk tables ahead of any use).
     pub(super) fn freed(&mut self, pfn: Pfn, runs: impl Fn(usize) -> bool) -> Option<String> {
         let mut found = None;
         for (cpu, m) in self.cpus.iter().enumerate() {
@@ -150,8 +151,9 @@ impl Shadow {
         found
     }
 
-    /// Actor `cpu` loads the word at `va`, or stores `store` there, as its MMU does it. What is touched goes to
-    /// `touched`; `wrong` gets the sentence if the frame is another than it was when the translation was made.
+    /// Actor `cpu` loads the word at `va`, or stores `store` there, as its MMU does it. What is
+    /// touched goes to `touched`; `wrong` gets the sentence if the frame is another than it was
+    /// when the translation was made.
     pub(super) fn access(
         &mut self,
         cpu: usize,
@@ -195,13 +197,15 @@ impl Shadow {
         }
         self.confirm(root, va, t, store, value);
         if stale && store.is_some() {
-            // The run has its verdict; the frame's new owner, in this run or the next, shall not suffer.
+            // The run has its verdict; the frame's new owner, in this run or the next, shall not
+            // suffer.
             word.store(before, Relaxed);
         }
         Outcome::Done { value, pfn: t.pfn }
     }
 
-    /// Walks the tables as the hardware does: sets A, and D for a write, and remembers what it found.
+    /// Walks the tables as the hardware does: sets A, and D for a write, and remembers what it
+    /// found.
     fn walk(
         &mut self,
         cpu: usize,
@@ -264,8 +268,9 @@ impl Shadow {
         Some(table)
     }
 
-    /// Lets the real MMU make the access as well, where it can only do the same or nothing: the tables lead to this
-    /// frame and need no further bit, or to none at all (a real TLB may then still know the way).
+    /// Lets the real MMU make the access as well, where it can only do the same or nothing: the
+    /// tables lead to this frame and need no further bit, or to none at all (a real TLB may then
+    /// still know the way).
     #[cfg(target_os = "none")]
     fn confirm(&mut self, root: Pfn, va: VirtAddr, t: Translation, store: Option<u64>, value: u64) {
         let now = peek(root, va);

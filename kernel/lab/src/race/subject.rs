@@ -1,4 +1,5 @@
-//! What is run: a scenario, how the switches stand, a seed. Schedule strings name the three, so they lead here and back.
+//! What is run: a scenario, how the switches stand, a seed. Schedule strings name the three, so
+//! they lead here and back.
 
 use alloc::format;
 use alloc::string::String;

@@ -1,5 +1,6 @@
-//! The self-tests of the explorer: each scenario holds with few preemptions, the absence of each of its fixes is
-//! found, and so is each planted bug. What is found is shrunk, and its schedule string replayed.
+//! The self-tests of the explorer: each scenario holds with few preemptions, the absence of each of
+//! its fixes is found, and so is each planted bug. What is found is shrunk, and its schedule string
+//! replayed.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -19,8 +20,8 @@ use crate::selftest::{Failure, Suite, Test, TestCtx};
 /// What a scenario is held against.
 #[derive(Clone, Copy)]
 enum Aim {
-    /// It holds, in as many schedules as the machine can try: see [`most`]. Which those were, a note
-    /// says.
+    /// It holds, in as many schedules as the machine can try: see [`most`]. Which those were, a
+    /// note says.
     Holds,
     /// So it does with this variant.
     With(Knob),
@@ -151,8 +152,9 @@ fn pursue(world: &mut dyn World, subject: &Subject, aim: Aim, watch: &Watch<'_>)
     search(world, subject, &plan(aim), watch)
 }
 
-/// What is tried before [`plan`]: all schedules of a small scenario, those with one preemption of another. A hand-over costs far
-/// more on the real machine: there only of the usual order, and only so many.
+/// What is tried before [`plan`]: all schedules of a small scenario, those with one preemption of
+/// another. A hand-over costs far more on the real machine: there only of the usual order, and only
+/// so many.
 fn most(aim: Aim, small: bool) -> Option<Plan> {
     let usual = matches!(aim, Aim::Holds);
     if !usual && (IN_KERNEL || !matches!(aim, Aim::With(_))) {

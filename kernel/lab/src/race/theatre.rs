@@ -1,8 +1,10 @@
-//! The world that is explored: actors on CPUs of their own, frames and a disk of their own, and a way back to the start.
+//! The world that is explored: actors on CPUs of their own, frames and a disk of their own, and a
+//! way back to the start.
 //!
-//! A run begins and ends with nothing on the stage, and undoes itself by ordinary operations; what then still differs
-//! from the first run (the order of free lists and the like) is put back by [`mm::explore`]. So object numbers, frame
-//! numbers and slots are those of the first run in every run.
+//! A run begins and ends with nothing on the stage, and undoes itself by ordinary operations; what
+//! then still differs from the first run (the order of free lists and the like) is put back by
+//! [`mm::explore`]. So object numbers, frame numbers and slots are those of the first run in every
+//! run.
 //!
 //! Sleeps; one at a time (see [`Theatre::open`]).
 
@@ -32,8 +34,8 @@ const FRAMES: usize = 256;
 /// Somebody explores.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
-/// Whoever explores stays on one CPU, the same each time: LRU lists, slots and frames go by CPU, and so does being an
-/// actor (see [`Acting`]).
+/// Whoever explores stays on one CPU, the same each time: LRU lists, slots and frames go by CPU,
+/// and so does being an actor (see [`Acting`]).
 struct Turn;
 
 impl Turn {
@@ -81,7 +83,8 @@ impl OwnDisk {
 
 impl Drop for OwnDisk {
     fn drop(&mut self) {
-        // Nothing is on it: neither can fail but for want of memory, and then the machine goes on without swap.
+        // Nothing is on it: neither can fail but for want of memory, and then the machine goes on
+        // without swap.
         let off = mm::ops::swapoff::swapoff().map_err(|e| format!("swapoff: {e}"));
         let back = off.and_then(|()| match self.had_swap {
             true => crate::startup::swap_on(),
@@ -114,8 +117,8 @@ pub struct Theatre {
 }
 
 impl Theatre {
-    /// Takes what exploring `scenario` needs: CPUs, frames, the swap area. `off_or_on` are the fixes as the actors
-    /// shall find them.
+    /// Takes what exploring `scenario` needs: CPUs, frames, the swap area. `off_or_on` are the
+    /// fixes as the actors shall find them.
     ///
     /// # Errors
     /// A sentence saying what is missing.
@@ -161,8 +164,8 @@ impl Theatre {
         &self.log
     }
 
-    /// User accesses that the real MMU made as well, and in how many of them it agreed with the shadow (on the
-    /// simulator none).
+    /// User accesses that the real MMU made as well, and in how many of them it agreed with the
+    /// shadow (on the simulator none).
     pub fn confirmed(&self) -> (u64, u64) {
         ENGINE.confirmed()
     }
@@ -245,7 +248,8 @@ impl Theatre {
 
 impl World for Theatre {
     fn reset(&mut self) {
-        // What the last run left over was that run's violation; a run that was given up half-way has no verdict.
+        // What the last run left over was that run's violation; a run that was given up half-way
+        // has no verdict.
         drop(self.clear_up());
         ENGINE.start_run(self.scenario.disks(&STAGE));
         self.set_up();

@@ -1,7 +1,7 @@
 //! `stress anon`: faults, zaps and VMA changes by many CPUs, two actors to an address space.
 //!
-//! Each actor has its own window; windows of one address space lie side by side, within one table, so
-//! that the actors meet on page tables, VMAs and flushes.
+//! Each actor has its own window; windows of one address space lie side by side, within one table,
+//! so that the actors meet on page tables, VMAs and flushes.
 
 use alloc::boxed::Box;
 use alloc::string::String;

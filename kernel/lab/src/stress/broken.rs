@@ -7,7 +7,8 @@ use mm::knobs::Knob;
 
 use super::Env;
 
-/// Runs `hunt`; with `--broken` without the rules `rules`, and then it must fail with a message that contains `sign`.
+/// Runs `hunt`; with `--broken` without the rules `rules`, and then it must fail with a message
+/// that contains `sign`.
 ///
 /// # Errors
 /// What `hunt` has found, or with `--broken` that nothing was.

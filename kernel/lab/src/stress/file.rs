@@ -1,8 +1,10 @@
-//! `stress file`: actors read, write and sync one file on the data disk, with a version in every word.
+//! `stress file`: actors read, write and sync one file on the data disk, with a version in every
+//! word.
 //!
-//! All actors share the file, each with an opener of its own. A page belongs to one actor, the only one that writes it,
-//! whole or in pieces; anybody reads it ([`Book`]). Memory is left for a part of the file only, and the clean part of
-//! the cache is dropped now and then. At the end everything is synced and compared, through the cache and on the disk.
+//! All actors share the file, each with an opener of its own. A page belongs to one actor, the only
+//! one that writes it, whole or in pieces; anybody reads it ([`Book`]). Memory is left for a part
+//! of the file only, and the clean part of the cache is dropped now and then. At the end everything
+//! is synced and compared, through the cache and on the disk.
 
 use alloc::boxed::Box;
 use alloc::format;

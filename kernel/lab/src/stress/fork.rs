@@ -1,7 +1,8 @@
 //! `stress fork`: families of address spaces that copy on write, handed from CPU to CPU.
 //!
-//! An actor forks a member of its family, writes and compares in either, lets members exit, and now and
-//! then swaps one with another actor: then parent and child, which share frames, live on different CPUs.
+//! An actor forks a member of its family, writes and compares in either, lets members exit, and now
+//! and then swaps one with another actor: then parent and child, which share frames, live on
+//! different CPUs.
 
 use alloc::boxed::Box;
 use alloc::string::String;

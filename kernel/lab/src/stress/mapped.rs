@@ -1,9 +1,12 @@
-//! `stress msync` and `stress writeback`: shared mappings of one file on the data disk, with a version in every word.
+//! `stress msync` and `stress writeback`: shared mappings of one file on the data disk, with a
+//! version in every word.
 //!
-//! Two actors share an address space that maps the whole file; each writes its own pages ([`Book`]), through the mapping or with
-//! write(), and reads everybody's, while both drop and replace the mappings all the time. `msync` is about promises: whatever an msync
-//! or a sync has returned for is looked for on the disk. In `writeback` nobody syncs: little memory and low limits keep
-//! the flusher and reclaim writing, and at the end what was stored must get to the disk by the flusher alone.
+//! Two actors share an address space that maps the whole file; each writes its own pages
+//! ([`Book`]), through the mapping or with write(), and reads everybody's, while both drop and
+//! replace the mappings all the time. `msync` is about promises: whatever an msync or a sync has
+//! returned for is looked for on the disk. In `writeback` nobody syncs: little memory and low
+//! limits keep the flusher and reclaim writing, and at the end what was stored must get to the disk
+//! by the flusher alone.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -139,7 +142,8 @@ fn run(env: &Env<'_>, mix: Mix, part: u64) -> Result<(), String> {
     result.and_then(|()| team.nobody_killed())
 }
 
-/// Everything once more: on the disk, where the flusher or a last sync has brought it, and through an empty cache.
+/// Everything once more: on the disk, where the flusher or a last sync has brought it, and through
+/// an empty cache.
 fn last_look(env: &Env<'_>, book: &Arc<Book>, team: &Team) -> Result<(), String> {
     let mut worker = Space::new()
         .and_then(|space| Mapper::new(book, space))
@@ -241,7 +245,8 @@ impl Mapper {
         }
     }
 
-    /// The word at the address: none where the disk could not give the page back, as the user expects of it.
+    /// The word at the address: none where the disk could not give the page back, as the user
+    /// expects of it.
     fn word(&self, team: &Team, va: VirtAddr) -> Result<Option<u64>, Stop> {
         match user::load(va) {
             Ok(word) => Ok(Some(word)),
@@ -312,7 +317,8 @@ impl Mapper {
             .sync_by(pages, || self.space.sync(at(BASE, first), n))
     }
 
-    /// Everything that was stored is on the disk once the flusher has nothing left to do. Nobody syncs, where the disk works.
+    /// Everything that was stored is on the disk once the flusher has nothing left to do. Nobody
+    /// syncs, where the disk works.
     ///
     /// # Errors
     /// The disk does not take it; or the user does not want to wait.

@@ -31,7 +31,8 @@ pub fn free_slots() -> u64 {
     swap.total - swap.used
 }
 
-/// Frames held back, so that a run meets want of memory on a large machine as well. Dropping frees them.
+/// Frames held back, so that a run meets want of memory on a large machine as well. Dropping frees
+/// them.
 pub struct Balloon {
     blocks: Vec<Page>,
     /// Frames in them.

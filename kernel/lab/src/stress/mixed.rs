@@ -1,7 +1,7 @@
 //! `stress mixed`: everything at once, with memory far smaller than the working set.
 //!
-//! The families of `stress fork` with every operation, paging out included. The windows together are
-//! larger than the memory that the balloon leaves, if there is swap to make up for it.
+//! The families of `stress fork` with every operation, paging out included. The windows together
+//! are larger than the memory that the balloon leaves, if there is swap to make up for it.
 
 use alloc::string::String;
 

@@ -1,8 +1,10 @@
-//! The `stress` command: actors that use address spaces as hard as they can while every byte is checked.
+//! The `stress` command: actors that use address spaces as hard as they can while every byte is
+//! checked.
 //!
 //! Actors are kernel threads that adopt an address space and touch its user half through the MMU. A
-//! failure names the address, what was expected and what was found, and prints the seed and the command
-//! that replays it. (Where several CPUs race, the seed fixes each actor's choices, not their timing.)
+//! failure names the address, what was expected and what was found, and prints the seed and the
+//! command that replays it. (Where several CPUs race, the seed fixes each actor's choices, not
+//! their timing.)
 
 use alloc::format;
 use alloc::string::String;

@@ -1,7 +1,8 @@
 //! Patterned pages: what an actor writes into a page and how it finds one wrong byte.
 //!
-//! Every word of a page says which page it is: the mark of the address space that wrote it, the page index
-//! it was written at, and the version. The running thread must have adopted the address space.
+//! Every word of a page says which page it is: the mark of the address space that wrote it, the
+//! page index it was written at, and the version. The running thread must have adopted the address
+//! space.
 
 use alloc::format;
 use core::sync::atomic::Ordering;

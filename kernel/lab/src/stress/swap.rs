@@ -1,9 +1,9 @@
 //! `stress swap`: a working set larger than memory, every byte of it checked, again and again.
 //!
-//! Each actor has an address space of its own with an equal share of the working set. The size comes from
-//! what is free: half of the free memory plus three quarters of the free swap; a balloon first takes what
-//! would make memory larger than that. Without swap the set is a fifth larger than free memory: the OOM
-//! killer must end one actor, and every other must find all its pages whole.
+//! Each actor has an address space of its own with an equal share of the working set. The size
+//! comes from what is free: half of the free memory plus three quarters of the free swap; a balloon
+//! first takes what would make memory larger than that. Without swap the set is a fifth larger than
+//! free memory: the OOM killer must end one actor, and every other must find all its pages whole.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -90,7 +90,8 @@ fn choose(env: &Env<'_>, actors: usize) -> Sizes {
     let automatic = if slots > 0 {
         free / 2 + slots * 3 / 4
     } else {
-        // Too much by half of one actor's share: one must go, and without it there is room for the rest.
+        // Too much by half of one actor's share: one must go, and without it there is room for the
+        // rest.
         let usable = free - u64::from(mm::buddy::watermarks().0).min(free / 2);
         usable * 2 * actors as u64 / (2 * actors as u64 - 1)
     };
@@ -155,7 +156,8 @@ fn work(actor: &mut Actor, versions: Vec<u16>) -> Result<(), Stop> {
         .map(BASE, pages, Prot::RW)
         .map_err(|e| Stop::Wrong(format!("mmap failed with {e:?}")))?;
     let _adopted = space.enter();
-    // The whole set is written even if the time is short: less would not be the working set asked for.
+    // The whole set is written even if the time is short: less would not be the working set asked
+    // for.
     for i in 0..pages {
         share.write(i, false)?;
     }

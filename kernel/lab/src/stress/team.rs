@@ -1,7 +1,8 @@
 //! A team of actors: kernel threads that work until the time is up, one of them fails, or Ctrl-C.
 //!
-//! The calling thread only watches: it prints progress and raises the stop flag. Actors report through
-//! [`Team`], which is all atomics but for the text of the first failure. Everything here may sleep.
+//! The calling thread only watches: it prints progress and raises the stop flag. Actors report
+//! through [`Team`], which is all atomics but for the text of the first failure. Everything here
+//! may sleep.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -137,8 +138,8 @@ pub struct Actor {
 /// What an actor does.
 pub type Body = Box<dyn FnOnce(&mut Actor) -> Result<(), Stop> + Send>;
 
-/// Runs `bodies`, one thread each, until all have ended; after `env.secs` they are asked to. Actor `i` is
-/// pinned to CPU `i` (modulo their number) if `pinned`.
+/// Runs `bodies`, one thread each, until all have ended; after `env.secs` they are asked to. Actor
+/// `i` is pinned to CPU `i` (modulo their number) if `pinned`.
 ///
 /// # Errors
 /// The first failure of an actor, or a thread that could not be spawned.

@@ -1,12 +1,12 @@
 //! `stress tlb`: looks for translations that outlive their page-table entries.
 //!
-//! One owner, pinned to CPU 0, and a reader on every other CPU share an address space. In a round the
-//! owner fills the window with a new version and waits until every reader has it in its TLB; it then
-//! takes the pages away in one of several ways, says so, and fills the freed frames with other words.
-//! Readers go on reading without faults ([`arch::user::load_nofault`]): once they were told that version
-//! `v` is gone, they may find nothing, zeros or a newer version, but not `v` nor another page's words.
-//! Every fourth round the owner takes the write permission away instead, and a reader whose store still
-//! goes through has used a stale translation.
+//! One owner, pinned to CPU 0, and a reader on every other CPU share an address space. In a round
+//! the owner fills the window with a new version and waits until every reader has it in its TLB; it
+//! then takes the pages away in one of several ways, says so, and fills the freed frames with other
+//! words. Readers go on reading without faults ([`arch::user::load_nofault`]): once they were told
+//! that version `v` is gone, they may find nothing, zeros or a newer version, but not `v` nor
+//! another page's words. Every fourth round the owner takes the write permission away instead, and
+//! a reader whose store still goes through has used a stale translation.
 //!
 //! A run ends early after 65,535 rounds, when the versions are used up.
 //!
@@ -58,7 +58,8 @@ struct Board {
     sealed: AtomicU16,
     /// The version that each reader has seen.
     seen: Vec<AtomicU16>,
-    /// Readers store as well. Not when the flush is off: a stale store would hit a stranger's frame.
+    /// Readers store as well. Not when the flush is off: a stale store would hit a stranger's
+    /// frame.
     stores: bool,
 }
 
@@ -239,7 +240,8 @@ fn read(actor: &mut Actor, board: &Board, reader: usize) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Reads the window once. With `first`, reads again until each page was there or its version is gone.
+/// Reads the window once. With `first`, reads again until each page was there or its version is
+/// gone.
 fn pass(team: &Team, board: &Board, first: Option<usize>) -> Result<(), Stop> {
     for page in 0..PAGES {
         loop {
@@ -275,7 +277,8 @@ fn look(page: usize, gone: u16, found: Option<u64>) -> Result<(), Stop> {
     )))
 }
 
-/// Stores to each page of a window that still is writable, so that the TLB holds writable translations.
+/// Stores to each page of a window that still is writable, so that the TLB holds writable
+/// translations.
 fn store_pass(board: &Board, version: u16, value: u64) {
     if !version.is_multiple_of(4) || !board.stores {
         return;

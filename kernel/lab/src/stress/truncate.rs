@@ -1,9 +1,11 @@
-//! `stress truncate`: a file in memory that is cut off, grown and punched, while actors load and store through shared mappings of it.
+//! `stress truncate`: a file in memory that is cut off, grown and punched, while actors load and
+//! store through shared mappings of it.
 //!
-//! Each page has an owner that writes versions into it; anybody looks at it. Whoever resizes counts, for each page that it changes,
-//! when it begins and when it ends. So an access that saw the same, even count before and after knows what must be true: within
-//! the file there is no SIGBUS, and what the owner wrote in this period is there; beyond its end there is SIGBUS and nothing else. And
-//! at any time: what was in a page before it was cut off does not come back.
+//! Each page has an owner that writes versions into it; anybody looks at it. Whoever resizes
+//! counts, for each page that it changes, when it begins and when it ends. So an access that saw
+//! the same, even count before and after knows what must be true: within the file there is no
+//! SIGBUS, and what the owner wrote in this period is there; beyond its end there is SIGBUS and
+//! nothing else. And at any time: what was in a page before it was cut off does not come back.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -46,12 +48,14 @@ const MIX: &[(Op, u32)] = &[
     (Op::PageOut, 10),
 ];
 
-/// What is known of a page. `begun` and `whole` are its owner's, the rest belongs to whoever resizes.
+/// What is known of a page. `begun` and `whole` are its owner's, the rest belongs to whoever
+/// resizes.
 #[derive(Default)]
 struct Page {
     /// The version that was begun last.
     begun: AtomicU32,
-    /// The version that was written whole, and the count at which that began and ended, shifted by 32 bits.
+    /// The version that was written whole, and the count at which that began and ended, shifted by
+    /// 32 bits.
     whole: AtomicU64,
     /// Odd while the page is cut off, added or punched.
     changes: AtomicU32,

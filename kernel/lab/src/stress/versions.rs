@@ -1,10 +1,12 @@
-//! Pages of a file on the data disk with a version in every word, and which versions may be found where.
+//! Pages of a file on the data disk with a version in every word, and which versions may be found
+//! where.
 //!
-//! A page belongs to one actor, the only one that writes it; anybody reads it. Two numbers per page bound what a word may show: the
-//! version that was last written whole, and the one that was last begun. A third one bounds what the disk may show, looked at past
-//! the cache: the version that was in the page when a sync of it began that succeeded. With `--promises` each such sync is
-//! printed, after it has returned, as `promised FIRST VERSION VERSION ...` (0: nothing is promised of that page): whoever ends
-//! the machine at any moment can check what it left on the disk.
+//! A page belongs to one actor, the only one that writes it; anybody reads it. Two numbers per page
+//! bound what a word may show: the version that was last written whole, and the one that was last
+//! begun. A third one bounds what the disk may show, looked at past the cache: the version that was
+//! in the page when a sync of it began that succeeded. With `--promises` each such sync is printed,
+//! after it has returned, as `promised FIRST VERSION VERSION ...` (0: nothing is promised of that
+//! page): whoever ends the machine at any moment can check what it left on the disk.
 //!
 //! No locks; looking at the disk sleeps.
 
@@ -30,8 +32,8 @@ pub const PAGE: usize = PAGE_SIZE as usize;
 pub const CHUNK: usize = 16;
 /// How the lines begin that say what a sync has promised.
 pub const PROMISED: &str = "promised ";
-/// What the words of these pages have in the upper half of the address space's place. The lower half
-/// is the upper part of the version.
+/// What the words of these pages have in the upper half of the address space's place. The lower
+/// half is the upper part of the version.
 const MARK: u16 = 0xf1 << 8;
 /// The last version that a word can say, beyond any run.
 pub const LAST: u32 = (1 << 24) - 1;
@@ -66,7 +68,8 @@ pub struct Before {
 }
 
 impl Book {
-    /// `pages` pages that nobody has written, shared out among `actors` actors, which write them in pieces as well or not.
+    /// `pages` pages that nobody has written, shared out among `actors` actors, which write them in
+    /// pieces as well or not.
     ///
     /// # Errors
     /// A sentence for the user: there is no such disk, or no memory.
@@ -195,8 +198,8 @@ impl Book {
         }
     }
 
-    /// Every word is of this page and of a version from `low` to the one that was last begun. A page that was not written yet
-    /// (`low` = 0) is anything.
+    /// Every word is of this page and of a version from `low` to the one that was last begun. A
+    /// page that was not written yet (`low` = 0) is anything.
     ///
     /// # Errors
     /// At the first wrong word.
@@ -212,7 +215,8 @@ impl Book {
             return Ok(());
         }
         let high = self.pages[page].begun.load(Ordering::Acquire);
-        // Where pieces end within a word, that may be of two versions: only there is a word let pass that is of neither.
+        // Where pieces end within a word, that may be of two versions: only there is a word let
+        // pass that is of neither.
         let seam = (self.pieces && low != high).then(|| seam(page));
         match wrong_word(bytes, page, low..=high, seam) {
             None => {
@@ -291,7 +295,8 @@ pub fn word(bytes: &[u8], i: usize) -> u64 {
     bytes.map_or(0, |w| u64::from_le_bytes(*w))
 }
 
-/// What is wrong with the first word of a page that is not one of `versions`; word `skip` may be anything.
+/// What is wrong with the first word of a page that is not one of `versions`; word `skip` may be
+/// anything.
 pub fn wrong_word(
     bytes: &[u8],
     page: usize,

@@ -1,8 +1,8 @@
 //! A window of pages and a model of what each must hold: the heart of `stress`.
 //!
-//! A [`Window`] belongs to one actor at a time, so the model is exact: after any operation every page
-//! holds what the model says, or an access fails the way the model says. Other actors may use other
-//! windows of the same address space. All methods want the address space adopted; they sleep.
+//! A [`Window`] belongs to one actor at a time, so the model is exact: after any operation every
+//! page holds what the model says, or an access fails the way the model says. Other actors may use
+//! other windows of the same address space. All methods want the address space adopted; they sleep.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -95,7 +95,8 @@ impl Window {
         self.pages.len()
     }
 
-    /// Becomes a copy of `parent` after a fork, under its own mark. Allocates nothing if the sizes agree.
+    /// Becomes a copy of `parent` after a fork, under its own mark. Allocates nothing if the sizes
+    /// agree.
     pub fn copy_of(&mut self, parent: &Self, owner: u16) {
         self.owner = owner;
         self.base = parent.base;
@@ -315,7 +316,8 @@ impl Window {
                 self.fill(first, count, None, Content::Zero, Op::Move);
                 Ok(())
             }
-            // More than one area, which the model does not follow: the target is unmapped or as before.
+            // More than one area, which the model does not follow: the target is unmapped or as
+            // before.
             Err(MmError::Fault) => self.unmap(space, to, count),
             Err(e) => {
                 self.give_up(space, team, to, count, "mremap", e)?;
@@ -324,7 +326,8 @@ impl Window {
         }
     }
 
-    /// After a refusal for want of memory part of the work may be done: starts over from nothing mapped.
+    /// After a refusal for want of memory part of the work may be done: starts over from nothing
+    /// mapped.
     fn give_up(
         &mut self,
         space: &Space,

@@ -1,4 +1,5 @@
-//! What actors do with a file on the data disk by its own operations, and what the [`Book`] is told of it. Sleeps.
+//! What actors do with a file on the data disk by its own operations, and what the [`Book`] is told
+//! of it. Sleeps.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -75,7 +76,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Writes the next version of `n` of the actor's own pages, up to [`MOST`]; with `pieces` in two that meet within a word.
+    /// Writes the next version of `n` of the actor's own pages, up to [`MOST`]; with `pieces` in
+    /// two that meet within a word.
     ///
     /// # Errors
     /// When it fails.

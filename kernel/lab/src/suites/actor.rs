@@ -1,4 +1,5 @@
-//! What the explorer's actors run on: one token, a CPU for each, and interrupts of theirs while they stand still.
+//! What the explorer's actors run on: one token, a CPU for each, and interrupts of theirs while
+//! they stand still.
 
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
@@ -79,8 +80,8 @@ fn stop_deeper(i: usize, mine: usize) {
     }
 }
 
-/// Resumes the actors in an order that `choose` gives, `steps` times, and checks that exactly that happens. Each ends in
-/// its outermost suspend.
+/// Resumes the actors in an order that `choose` gives, `steps` times, and checks that exactly that
+/// happens. Each ends in its outermost suspend.
 fn drive(actors: &Actors, n: usize, steps: usize, mut choose: impl FnMut() -> usize) -> Outcome {
     let me = (cpu::id(), preempt::count(), irq::enabled());
     STEPS.store(0, Ordering::Relaxed);
@@ -155,7 +156,8 @@ fn stops_unchanged() -> bool {
 /// How often [`with_flags`] stands still in one turn.
 const STOPS: usize = 4;
 
-/// Stands still with interrupts on; without preemption; with interrupts off too; and again as the second time.
+/// Stands still with interrupts on; without preemption; with interrupts off too; and again as the
+/// second time.
 fn with_flags(_: usize) {
     while stops_unchanged() {
         let _pinned = preempt::disable();

@@ -1,9 +1,10 @@
-//! Dirty pages that are mapped, on a data disk that does not take them: every opener is told, once for what has failed; nothing dirty is
-//! dropped; and all of it is on the disk when the disk is whole again.
+//! Dirty pages that are mapped, on a data disk that does not take them: every opener is told, once
+//! for what has failed; nothing dirty is dropped; and all of it is on the disk when the disk is
+//! whole again.
 //!
-//! The errors are injected by the lab, or they are the machine's own: the last test wants a machine whose data disk fails writes
-//! of pages that it uses and recovers, such as `--data-errors write@88+8,write@120+8:enospc,flushes@6` or
-//! `--data-errors write@88:once,write@120:enospc:once`.
+//! The errors are injected by the lab, or they are the machine's own: the last test wants a machine
+//! whose data disk fails writes of pages that it uses and recovers, such as `--data-errors
+//! write@88+8,write@120+8:enospc,flushes@6` or `--data-errors write@88:once,write@120:enospc:once`.
 
 use arch::user;
 use mm::MapFlags;
@@ -65,7 +66,8 @@ impl Users {
         Ok(())
     }
 
-    /// What was stored is there, for a reader and through the mapping, whatever of the cache could be dropped.
+    /// What was stored is there, for a reader and through the mapping, whatever of the cache could
+    /// be dropped.
     fn expect(&self, round: u64) -> Outcome {
         file::drop_caches();
         let _adopted = self.space.enter();
@@ -106,7 +108,8 @@ fn each_is_told_once(users: &Users) -> Outcome {
     Ok(())
 }
 
-/// After errors that everybody was told of while they went on: nobody is told more than what has failed since, and then no more.
+/// After errors that everybody was told of while they went on: nobody is told more than what has
+/// failed since, and then no more.
 fn nobody_is_told_twice(users: &Users) -> Outcome {
     // Errors may have been made since they last asked.
     let _ = (users.other.sync(), users.msync());

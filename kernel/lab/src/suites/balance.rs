@@ -1,6 +1,6 @@
-//! Which pages go when memory is short: what is read once pushes out nothing that is in use, a new working set replaces an
-//! old one, and pages of files that are mapped go like others, without a store being lost. Counted in pages that came from
-//! the disk, never in time.
+//! Which pages go when memory is short: what is read once pushes out nothing that is in use, a new
+//! working set replaces an old one, and pages of files that are mapped go like others, without a
+//! store being lost. Counted in pages that came from the disk, never in time.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -137,7 +137,8 @@ fn a_stream_leaves_a_file_in_use(ctx: &mut TestCtx<'_>) -> Outcome {
 }
 
 fn a_new_working_set_replaces_the_old(ctx: &mut TestCtx<'_>) -> Outcome {
-    // Together more than there is room for; the new one alone more than what is left beside the old.
+    // Together more than there is room for; the new one alone more than what is left beside the
+    // old.
     const OLD: usize = 1500;
     const NEW: usize = 1300;
     in_little_memory(7000, |file| {
@@ -252,7 +253,8 @@ fn on_disk(page: usize, expected: u64) -> Outcome {
     Ok(())
 }
 
-/// Each thread writes pages of its own through an address space of its own, and looks at the others'.
+/// Each thread writes pages of its own through an address space of its own, and looks at the
+/// others'.
 fn many_write_a_mapping_larger_than_memory(ctx: &mut TestCtx<'_>) -> Outcome {
     const N: usize = 4000;
     const STEPS: usize = 12_000;

@@ -1,5 +1,6 @@
-//! A swap disk that fails: no data is lost on write errors, and an unreadable page is an error for whoever
-//! needs it, and for nobody else. The data disk below the page cache: data, flushes, errors.
+//! A swap disk that fails: no data is lost on write errors, and an unreadable page is an error for
+//! whoever needs it, and for nobody else. The data disk below the page cache: data, flushes,
+//! errors.
 
 #![expect(unsafe_code, reason = "frames are given to a device")]
 
@@ -33,8 +34,8 @@ pub(super) static SUITE: Suite = Suite {
     ],
 };
 
-/// Runs `f` while `times` requests of kind `op` fail, then makes the disk whole again: slots that failed
-/// are remembered as bad until swapping starts anew.
+/// Runs `f` while `times` requests of kind `op` fail, then makes the disk whole again: slots that
+/// failed are remembered as bad until swapping starts anew.
 pub(super) fn with_errors(op: Op, times: u64, f: impl FnOnce() -> Outcome) -> Outcome {
     need_swap()?;
     let rule = Rule {
@@ -83,7 +84,8 @@ fn read_errors_are_sigbus(_: &mut TestCtx<'_>) -> Outcome {
                     Err(e) => return Err(e.into()),
                 }
             }
-            // What was not needed from the disk is still there, and the rest comes when the disk is whole.
+            // What was not needed from the disk is still there, and the rest comes when the disk is
+            // whole.
             SWAP.clear();
             verify(BASE, 0..PAGES)
         })?;
@@ -96,7 +98,8 @@ fn read_errors_are_sigbus(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// The last pages of the data disk, two frames to move, and what the disk held before, which comes back.
+/// The last pages of the data disk, two frames to move, and what the disk held before, which comes
+/// back.
 struct DataPages {
     disk: &'static dyn BlockDevice,
     sector: u64,

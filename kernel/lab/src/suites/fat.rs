@@ -1,5 +1,5 @@
-//! A FAT volume on the data disk: files and directories are what a model says, also after the next mount; what is synced is
-//! on the disk; and what is no volume, or a damaged one, is refused.
+//! A FAT volume on the data disk: files and directories are what a model says, also after the next
+//! mount; what is synced is on the disk; and what is no volume, or a damaged one, is refused.
 
 use alloc::format;
 use alloc::vec;
@@ -73,7 +73,8 @@ pub(super) static SUITE: Suite = Suite {
 pub(super) const FAT12: u64 = 8 << 20;
 pub(super) const FAT16: u64 = 24 << 20;
 
-/// Runs `f` on a disk that begins with an empty volume of `size` bytes; after it nothing is left in a cache.
+/// Runs `f` on a disk that begins with an empty volume of `size` bytes; after it nothing is left in
+/// a cache.
 pub(super) fn on_disk(size: u64, f: impl FnOnce() -> Outcome) -> Outcome {
     if u64::from(file::disk_pages()) * PAGE_SIZE < size {
         let need = format!("needs a data disk of {} MiB", size >> 20);
@@ -293,7 +294,8 @@ fn a_damaged_chain_is_refused(_: &mut TestCtx<'_>) -> Outcome {
     ];
     for (next, what) in bent {
         on_disk(FAT16, || {
-            // As the volume is made: the table begins at page 1, and the file's clusters are the first, 2 to 4.
+            // As the volume is made: the table begins at page 1, and the file's clusters are the
+            // first, 2 to 4.
             mounted(|volume| make(volume, "/file", &bytes(0, 3 * PAGE, 1)))?;
             patch(PAGE_SIZE + 2 * 3, &next.to_le_bytes())?;
             mounted(|volume| {
@@ -306,7 +308,8 @@ fn a_damaged_chain_is_refused(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Random bytes of the tables, the root directory and the first clusters are changed: whatever comes of it, operations end.
+/// Random bytes of the tables, the root directory and the first clusters are changed: whatever
+/// comes of it, operations end.
 fn damage_is_an_error_and_no_more(ctx: &mut TestCtx<'_>) -> Outcome {
     let mut rng = Rng::with_seed(ctx.seed);
     for round in 0..20 {
@@ -343,7 +346,8 @@ fn damage_is_an_error_and_no_more(ctx: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Does everything that can be done with what is below `dir`, up to a limit; errors end a file or a directory.
+/// Does everything that can be done with what is below `dir`, up to a limit; errors end a file or a
+/// directory.
 fn use_all(volume: &Volume, dir: &str, done: &mut u32) -> Result<(), FsError> {
     for entry in volume.list(dir)? {
         *done += 1;
@@ -396,7 +400,8 @@ fn own_content(
     Ok(wanted)
 }
 
-/// Threads in one volume, each with files of its own and all with one; what they wrote is there after the next mount.
+/// Threads in one volume, each with files of its own and all with one; what they wrote is there
+/// after the next mount.
 fn writers_at_once(ctx: &mut TestCtx<'_>) -> Outcome {
     const SHARED: usize = 64 * PAGE;
     // Where in the common file a thread writes in a round.

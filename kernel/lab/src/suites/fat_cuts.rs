@@ -523,7 +523,8 @@ pub(super) fn half_an_entry_is_behind_the_end(ctx: &mut TestCtx<'_>) -> Outcome 
         Cut("/c", 100),
         SyncAll,
     ];
-    // What follows the split entry is cluster 0x156, and half of that with half of an end is 0x15f, which is another file's.
+    // What follows the split entry is cluster 0x156, and half of that with half of an end is 0x15f,
+    // which is another file's.
     const OF_ANOTHER: &[Step] = &[
         Write("/a", 0, 4000),
         Write("/c", 0, 4000),

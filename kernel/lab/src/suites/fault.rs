@@ -222,8 +222,8 @@ fn one_page_touched_by_many_cpus(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// Every thread is the first in its page of fresh tables: rule 4's way to go wrong is two tables for one
-/// PMD entry, and a page that is lost with the one that was overwritten.
+/// Every thread is the first in its page of fresh tables: rule 4's way to go wrong is two tables
+/// for one PMD entry, and a page that is lost with the one that was overwritten.
 fn fill_tables(rounds: usize) -> Outcome {
     const TABLES: usize = 64;
     let n = several();

@@ -1,5 +1,5 @@
-//! The real machine: what its page tables allow, preemption, interrupts between CPUs. The simulator has no
-//! counterpart to these.
+//! The real machine: what its page tables allow, preemption, interrupts between CPUs. The simulator
+//! has no counterpart to these.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -222,7 +222,8 @@ fn a_busy_thread_is_preempted(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Every CPU calls all CPUs at the same time: each waits for the others and must serve them meanwhile.
+/// Every CPU calls all CPUs at the same time: each waits for the others and must serve them
+/// meanwhile.
 fn calls_cross(_: &mut TestCtx<'_>) -> Outcome {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     const ROUNDS: usize = 50;
@@ -261,8 +262,8 @@ fn threads_move(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Threads in pairs: one parks with tiny timeouts, the other unparks it at the same moments. Each park returns,
-/// on a stack that nobody else uses, with interrupts and preemption as they were.
+/// Threads in pairs: one parks with tiny timeouts, the other unparks it at the same moments. Each
+/// park returns, on a stack that nobody else uses, with interrupts and preemption as they were.
 fn wakeups_and_timeouts_race(_: &mut TestCtx<'_>) -> Outcome {
     static SLEEPER: AtomicUsize = AtomicUsize::new(0);
     static PARKS: AtomicUsize = AtomicUsize::new(0);

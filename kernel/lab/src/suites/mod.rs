@@ -1,5 +1,5 @@
-//! The self-tests' bodies. Each runs on either machine and leaves nothing behind: what it took is given
-//! back, and the accounting is checked against what it was.
+//! The self-tests' bodies. Each runs on either machine and leaves nothing behind: what it took is
+//! given back, and the accounting is checked against what it was.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -130,8 +130,8 @@ fn without_leak(f: impl FnOnce() -> Outcome) -> Outcome {
 /// What a thread of a test does: its number, and where it meets the others.
 type Work = dyn Fn(usize, &Meeting) -> Outcome + Send + Sync;
 
-/// Runs `work` in `n` threads at once, on different CPUs where there are so many; the first failure wins,
-/// and whoever waits for the failed thread gives up.
+/// Runs `work` in `n` threads at once, on different CPUs where there are so many; the first failure
+/// wins, and whoever waits for the failed thread gives up.
 fn in_parallel(
     n: usize,
     work: impl Fn(usize, &Meeting) -> Outcome + Send + Sync + 'static,

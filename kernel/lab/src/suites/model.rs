@@ -1,4 +1,5 @@
-//! Random walks against the exact model of `stress`, with a fixed number of steps: the seed replays them.
+//! Random walks against the exact model of `stress`, with a fixed number of steps: the seed replays
+//! them.
 
 use alloc::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Operations where areas, tables and swap meet at their edges: what merges, what moves, what fails midway.
+//! Operations where areas, tables and swap meet at their edges: what merges, what moves, what fails
+//! midway.
 
 use arch::addr::PGD_SIZE;
 use arch::upcall::FaultError;
@@ -32,7 +33,8 @@ pub(super) static SUITE: Suite = Suite {
 
 type Outcome = Result<(), Failure>;
 
-/// Two MiB below a gigabyte boundary: the pages above and below lie in tables of their own at two levels.
+/// Two MiB below a gigabyte boundary: the pages above and below lie in tables of their own at two
+/// levels.
 const EDGE: u64 = 0x4000_0000;
 
 fn page(n: i64) -> VirtAddr {
@@ -265,8 +267,8 @@ fn a_store_outlives_the_right_to_it(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Three tables and a bit on either side go to a place of the same alignment, over something that left a table there,
-/// and to one of another alignment: the pages must not care.
+/// Three tables and a bit on either side go to a place of the same alignment, over something that
+/// left a table there, and to one of another alignment: the pages must not care.
 fn whole_tables_move(_: &mut TestCtx<'_>) -> Outcome {
     const PAGES: i64 = 3 * TABLE as i64 + 6;
     let (first, len) = (page(-3), bytes(PAGES as u64));
@@ -303,8 +305,8 @@ fn whole_tables_move(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Exactly one table moves, and its neighbours keep the tables above: only the flush for the move itself can make the
-/// CPU forget the old place.
+/// Exactly one table moves, and its neighbours keep the tables above: only the flush for the move
+/// itself can make the CPU forget the old place.
 fn a_moved_table_is_forgotten(_: &mut TestCtx<'_>) -> Outcome {
     let mm = MmRef::new()?;
     const PAGES: i64 = TABLE as i64;
@@ -352,7 +354,8 @@ fn tables_go_with_their_last_area(_: &mut TestCtx<'_>) -> Outcome {
 
 fn a_remap_over_a_mapping_replaces_it(_: &mut TestCtx<'_>) -> Outcome {
     let mm = numbered(16)?;
-    // Longer than the source, over the end of the area and beyond it; the rest of the source goes too.
+    // Longer than the source, over the end of the area and beyond it; the rest of the source goes
+    // too.
     mm.mremap(
         page(-8),
         bytes(6),
@@ -373,8 +376,8 @@ fn a_remap_over_a_mapping_replaces_it(_: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// MADV_FREE cleans the entries. A CPU that went on thinking them dirty would write without a trace, and
-/// reclaim would take the pages for unused.
+/// MADV_FREE cleans the entries. A CPU that went on thinking them dirty would write without a
+/// trace, and reclaim would take the pages for unused.
 fn a_page_written_after_free_stays(_: &mut TestCtx<'_>) -> Outcome {
     let mm = numbered(16)?;
     let _adopted = mm.adopt();

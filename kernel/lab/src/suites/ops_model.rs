@@ -1,8 +1,8 @@
-//! Random operations on several address spaces against a map of pages: results, contents, protections,
-//! statistics, and that nothing is left behind.
+//! Random operations on several address spaces against a map of pages: results, contents,
+//! protections, statistics, and that nothing is left behind.
 //!
-//! The windows lie across table boundaries of every level and at both ends of the user half, so that
-//! areas, tables and holes meet in every way. Single threaded: the seed replays it.
+//! The windows lie across table boundaries of every level and at both ends of the user half, so
+//! that areas, tables and holes meet in every way. Single threaded: the seed replays it.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -77,7 +77,8 @@ fn va(page: u64) -> VirtAddr {
     VirtAddr(page * PAGE_SIZE)
 }
 
-/// The word of a page that is written and read: its last, so that whole pages must be copied and moved.
+/// The word of a page that is written and read: its last, so that whole pages must be copied and
+/// moved.
 fn word(page: u64) -> VirtAddr {
     VirtAddr(page * PAGE_SIZE + PAGE_SIZE - 8)
 }
@@ -115,9 +116,9 @@ fn walk(seed: u64, steps: usize) -> Result<(), Wrong> {
     mm::check()
 }
 
-/// Everything that must be as it was before, once all address spaces are gone: areas, anon_vmas and chains,
-/// anonymous pages, tables. Pages that were being read when their slot went stay in the swap cache until reclaim
-/// settles.
+/// Everything that must be as it was before, once all address spaces are gone: areas, anon_vmas and
+/// chains, anonymous pages, tables. Pages that were being read when their slot went stay in the
+/// swap cache until reclaim settles.
 fn left_behind() -> (usize, (usize, usize), u64, u64) {
     mm::reclaim::settle();
     (

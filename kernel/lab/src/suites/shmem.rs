@@ -1,4 +1,5 @@
-//! Files in memory: holes, sharing, their end; on swap and back, by fault, read and swapoff, also with errors and under pressure.
+//! Files in memory: holes, sharing, their end; on swap and back, by fault, read and swapoff, also
+//! with errors and under pressure.
 
 use arch::{PAGE_SIZE, VirtAddr, user};
 use mm::file::{self, Opener};
@@ -33,8 +34,8 @@ pub(super) static SUITE: Suite = Suite {
     ],
 };
 
-/// Runs `f` with a file in memory of [`PAGES`] pages, mapped shared at [`BASE`] by the address space that the thread is in. After
-/// it nothing is left of the file, in memory or on swap.
+/// Runs `f` with a file in memory of [`PAGES`] pages, mapped shared at [`BASE`] by the address
+/// space that the thread is in. After it nothing is left of the file, in memory or on swap.
 fn with_shmem(f: impl FnOnce(&Opener, &Space) -> Outcome) -> Outcome {
     super::file::empty_cache()?;
     without_leak(|| {
@@ -338,7 +339,8 @@ fn more_than_memory(ctx: &mut TestCtx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Each thread has pages of its own in one file, stores, loads, reads, and makes holes, while there is too little memory.
+/// Each thread has pages of its own in one file, stores, loads, reads, and makes holes, while there
+/// is too little memory.
 fn holes_and_pressure(ctx: &mut TestCtx<'_>) -> Outcome {
     if mm::swap::stats().total < 4000 {
         return Err(Failure::Skip("needs a swap disk of 16 MiB".into()));

@@ -1,4 +1,5 @@
-//! Shootdown: what one CPU takes away, no CPU goes on using; and each rule broken on purpose is noticed.
+//! Shootdown: what one CPU takes away, no CPU goes on using; and each rule broken on purpose is
+//! noticed.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -26,14 +27,15 @@ pub(super) static SUITE: Suite = Suite {
 };
 
 const PAGES: usize = 16;
-/// A TLB may forget what would be stale: a broken rule is tried this often before it counts as unnoticed.
+/// A TLB may forget what would be stale: a broken rule is tried this often before it counts as
+/// unnoticed.
 const TRIES: usize = 500;
 
 /// `n` threads of one address space: the owner (0) changes something, the others look after it.
 ///
-/// A round: the owner prepares; all use the pages, so that TLBs hold them; the owner changes; the others
-/// look. `look` returns what it found wrong; the sum over all rounds is the result. Stops at the first
-/// finding if `until_seen`.
+/// A round: the owner prepares; all use the pages, so that TLBs hold them; the owner changes; the
+/// others look. `look` returns what it found wrong; the sum over all rounds is the result. Stops at
+/// the first finding if `until_seen`.
 fn rounds(
     rounds: usize,
     until_seen: bool,
@@ -163,8 +165,9 @@ fn a_cpu_that_was_away_sees_the_change(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// Rule 5. A walker with interrupts off looks at a table while the owner unmaps all of it. Returns whether
-/// the owner finished while the walker still had interrupts off: then the table was freed under it.
+/// Rule 5. A walker with interrupts off looks at a table while the owner unmaps all of it. Returns
+/// whether the owner finished while the walker still had interrupts off: then the table was freed
+/// under it.
 fn unmap_under_a_walker(patience_ns: u64) -> Result<bool, crate::selftest::Failure> {
     const IDLE: u64 = 0;
     const WALKING: u64 = 1;

@@ -1,5 +1,5 @@
-//! The sizes of files: growing, truncation, holes, room on the disk; and what readers and mappings see of it, also while faults
-//! go on.
+//! The sizes of files: growing, truncation, holes, room on the disk; and what readers and mappings
+//! see of it, also while faults go on.
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -342,8 +342,8 @@ fn faults_and_holes(ctx: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// Rounds of: a file of [`RACED`] pages is mapped shared and private, loads and stores go on, and `change` is made; when they
-/// have ended, `look` is to find everything in order.
+/// Rounds of: a file of [`RACED`] pages is mapped shared and private, loads and stores go on, and
+/// `change` is made; when they have ended, `look` is to find everything in order.
 fn race(
     file: &Opener,
     seed: u64,

@@ -1,7 +1,8 @@
 //! The page allocator: one zone with a buddy below per-CPU lists, watermarks above.
 //!
-//! Locks: `Rank::PcpLock`, then `Rank::ZoneLock`. [`alloc`] sleeps only with [`Gfp::RECLAIM`], when it has
-//! to reclaim (the slow path that `reclaim` registers); freeing never sleeps. No allocation from the heap.
+//! Locks: `Rank::PcpLock`, then `Rank::ZoneLock`. [`alloc`] sleeps only with [`Gfp::RECLAIM`], when
+//! it has to reclaim (the slow path that `reclaim` registers); freeing never sleeps. No allocation
+//! from the heap.
 //!
 //! Watermarks (Linux's formula): below `low` kswapd is woken; ordinary requests stop at `min`; what
 //! lies below is for reclaim itself ([`Gfp::MEMALLOC`]), so that freeing memory never fails for
@@ -132,7 +133,8 @@ impl Page {
     pub fn frame(&self) -> &'static Frame {
         frame(self.pfn)
     }
-    /// Frees a block whose content nobody touched: debug builds need not fill it, which matters for gigabytes.
+    /// Frees a block whose content nobody touched: debug builds need not fill it, which matters for
+    /// gigabytes.
     pub fn give_back(self) {
         release(self.pfn, self.order, false);
         core::mem::forget(self);
@@ -287,7 +289,8 @@ pub(crate) fn set_slow_path(f: fn(u8) -> Progress) {
 pub fn managed_pages() -> u32 {
     MANAGED.load(Ordering::Relaxed)
 }
-/// Free frames in the buddy, without the per-CPU lists. (To an actor of the explorer: those of its pocket.)
+/// Free frames in the buddy, without the per-CPU lists. (To an actor of the explorer: those of its
+/// pocket.)
 #[inline]
 pub fn free_pages() -> u32 {
     pocket::free().unwrap_or_else(|| FREE.load(Ordering::Relaxed))
@@ -301,7 +304,8 @@ pub fn is_low() -> bool {
         None => FREE.load(Ordering::Relaxed) < WATERMARKS.low.load(Ordering::Relaxed),
     }
 }
-/// The watermarks `min`, `low`, `high`, in frames. (To an actor of the explorer: those of its pocket.)
+/// The watermarks `min`, `low`, `high`, in frames. (To an actor of the explorer: those of its
+/// pocket.)
 pub fn watermarks() -> (u32, u32, u32) {
     let of = |mark: &AtomicU32| mark.load(Ordering::Relaxed);
     pocket::watermarks().unwrap_or_else(|| {
@@ -384,7 +388,8 @@ fn slow(order: u8, usage: Use, gfp: Gfp) -> Result<Pfn, Oom> {
         if let Some(pfn) = take(order, usage, gfp) {
             return Ok(pfn);
         }
-        // The looks of an actor of the explorer are at its pocket: what that does not serve is refused.
+        // The looks of an actor of the explorer are at its pocket: what that does not serve is
+        // refused.
         let unserved = sync::point::exploring() && !pocket::serves(order, usage);
         if gfp != Gfp::RECLAIM || unserved {
             return Err(Oom);

@@ -1,7 +1,7 @@
 //! Per-CPU lists of free frames, for order 0 and for 2 MiB blocks, above the zone's buddy.
 //!
-//! Locks: `Rank::PcpLock` of one CPU's lists, taken with preemption off so that it is uncontended but for
-//! [`drain`]; `Rank::ZoneLock` inside it, once per batch. Never sleeps.
+//! Locks: `Rank::PcpLock` of one CPU's lists, taken with preemption off so that it is uncontended
+//! but for [`drain`]; `Rank::ZoneLock` inside it, once per batch. Never sleeps.
 
 use super::{HUGE_ORDER, poison, zone};
 use crate::frame::{FrameLinks, flag, frame};
@@ -40,8 +40,8 @@ static BATCH: AtomicU32 = AtomicU32::new(4);
 static HIGH: AtomicU32 = AtomicU32::new(8);
 static HUGE_HIGH: AtomicU32 = AtomicU32::new(0);
 
-/// Sizes the lists for `pages` frames of memory: all lists together keep at most 1/32 of it in pages and
-/// 1/8 in 2 MiB blocks.
+/// Sizes the lists for `pages` frames of memory: all lists together keep at most 1/32 of it in
+/// pages and 1/8 in 2 MiB blocks.
 pub(super) fn tune(pages: u32, cpus: u32) {
     let high = (pages / 32 / cpus).clamp(8, 186);
     HIGH.store(high, Ordering::Relaxed);
@@ -61,7 +61,8 @@ fn kind(order: u8) -> Option<Kind> {
     }
 }
 
-/// A block from this CPU's list; refills a page list while the zone stays above `floor` free frames.
+/// A block from this CPU's list; refills a page list while the zone stays above `floor` free
+/// frames.
 #[inline]
 pub(super) fn alloc(order: u8, usage: Use, floor: u32) -> Option<Pfn> {
     let kind = kind(order)?;

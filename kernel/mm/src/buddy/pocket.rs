@@ -1,16 +1,20 @@
-//! The explorer's pocket: while it is open, page tables, anonymous and file pages of actors, and of the thread that opened
-//! it, come from one block of frames, so that every run gets the same frames in the same order.
+//! The explorer's pocket: while it is open, page tables, anonymous and file pages of actors, and of
+//! the thread that opened it, come from one block of frames, so that every run gets the same frames
+//! in the same order.
 //!
-//! Frames lie in shares, one for each actor's CPU and one for everybody else, as in the per-CPU lists that they stand
-//! for: an allocation takes the lowest frame of its CPU's share (of the next share that has one when it is empty), a
-//! frame that is freed goes to the share of the CPU that frees it. So allocations on two CPUs do not depend on each
-//! other. When all are empty, frames from elsewhere would not be the same in every run: an actor reclaims, anybody else
-//! has no memory. A free frame counts as one in a per-CPU list ([`Use::Pcp`]), and is poisoned as such.
+//! Frames lie in shares, one for each actor's CPU and one for everybody else, as in the per-CPU
+//! lists that they stand for: an allocation takes the lowest frame of its CPU's share (of the next
+//! share that has one when it is empty), a frame that is freed goes to the share of the CPU that
+//! frees it. So allocations on two CPUs do not depend on each other. When all are empty, frames
+//! from elsewhere would not be the same in every run: an actor reclaims, anybody else has no
+//! memory. A free frame counts as one in a per-CPU list ([`Use::Pcp`]), and is poisoned as such.
 //!
-//! *To actors the pocket is all the memory there is*: what they see of free frames and watermarks is its own. A scenario makes
-//! it short with [`leave`], and says with [`want`] how many frames shall be free.
+//! *To actors the pocket is all the memory there is*: what they see of free frames and watermarks
+//! is its own. A scenario makes it short with [`leave`], and says with [`want`] how many frames
+//! shall be free.
 //!
-//! Locks: `Rank::PcpLock` of one share at a time; `Rank::ZoneLock` to open and to close. Never sleeps.
+//! Locks: `Rank::PcpLock` of one share at a time; `Rank::ZoneLock` to open and to close. Never
+//! sleeps.
 
 use super::{Gfp, Oom, alloc, free_locked, poison, publish_free, zone};
 use crate::frame::{Folio, flag, frame};
@@ -153,7 +157,8 @@ pub(crate) fn want(n: u32) {
     WANTED.store(n, Ordering::Relaxed);
 }
 
-/// Takes a block of `2^order` frames for the pocket. The calling thread is served from it, as actors are.
+/// Takes a block of `2^order` frames for the pocket. The calling thread is served from it, as
+/// actors are.
 ///
 /// # Errors
 /// [`Oom`] when there is no such block.

@@ -1,5 +1,5 @@
-//! Free-page poisoning: in debug builds a free frame is filled with a word that must still be there when
-//! the frame is handed out again. Takes no lock; the caller owns the frame.
+//! Free-page poisoning: in debug builds a free frame is filled with a word that must still be there
+//! when the frame is handed out again. Takes no lock; the caller owns the frame.
 
 #![expect(unsafe_code, reason = "free frames are filled and looked at")]
 
@@ -20,8 +20,8 @@ pub struct Scribble {
     pub found: u64,
 }
 
-/// What the `index` word of a filled frame holds. Memory that was never allocated is not filled: touching all
-/// of it at boot would take seconds per GiB.
+/// What the `index` word of a filled frame holds. Memory that was never allocated is not filled:
+/// touching all of it at boot would take seconds per GiB.
 const FILLED: u32 = 0xdead_f4ee;
 
 /// Fills a block that is about to be free.

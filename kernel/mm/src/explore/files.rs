@@ -15,8 +15,9 @@ pub struct Lent {
     _lent: lend::Lent,
 }
 
-/// Makes `disk`, always the same one, the disk for files; no extent of it may be one of the machine's disk. What the
-/// machine's files have in memory is written and, where nobody has it mapped, dropped.
+/// Makes `disk`, always the same one, the disk for files; no extent of it may be one of the
+/// machine's disk. What the machine's files have in memory is written and, where nobody has it
+/// mapped, dropped.
 ///
 /// # Errors
 /// Io: something cannot be written.
@@ -26,8 +27,8 @@ pub fn lend(disk: &'static dyn BlockDevice) -> Result<Lent, MmError> {
     })
 }
 
-/// Drops the pages of a file, written or not. What somebody still has stays. (A file in memory goes by itself, with who has
-/// it open.)
+/// Drops the pages of a file, written or not. What somebody still has stays. (A file in memory goes
+/// by itself, with who has it open.)
 pub fn discard(opener: &Opener) {
     let f = opener.opened().file();
     if f.layout.kind() != Kind::Memory {

@@ -1,7 +1,8 @@
 //! The pocket, and what goes back with it from run to run.
 //!
-//! Takes the locks of what it resets, one at a time: nobody runs. [`open`] and dropping the pocket may sleep,
-//! [`Pocket::rewind`] does not. Without a leak rewinding allocates nothing and looks at no frame that is free.
+//! Takes the locks of what it resets, one at a time: nobody runs. [`open`] and dropping the pocket
+//! may sleep, [`Pocket::rewind`] does not. Without a leak rewinding allocates nothing and looks at
+//! no frame that is free.
 
 use super::scan;
 use crate::arena::{Arena, Held, Slot};
@@ -42,13 +43,16 @@ pub struct Pocket {
     _thread: PhantomData<*const ()>,
 }
 
-/// Opens the pocket with a block of `frames` frames, a power of two from 8 to 1024. Until it is dropped, page tables,
-/// anonymous and file pages of actors and of the calling thread come from there; when they are used up, actors reclaim what is
-/// theirs and kill each other, and for the calling thread there is no memory. The same goes for 64 each of address spaces, areas, anon_vmas, chains, files,
-/// open files and nodes of the page cache, for whoever makes one. Kernel memory comes from where it always does.
+/// Opens the pocket with a block of `frames` frames, a power of two from 8 to 1024. Until it is
+/// dropped, page tables, anonymous and file pages of actors and of the calling thread come from
+/// there; when they are used up, actors reclaim what is theirs and kill each other, and for the
+/// calling thread there is no memory. The same goes for 64 each of address spaces, areas,
+/// anon_vmas, chains, files, open files and nodes of the page cache, for whoever makes one. Kernel
+/// memory comes from where it always does.
 ///
-/// The swap area that is in use, if any, belongs to the explorer until then: a small one, since rewinding looks
-/// at every slot. The calling thread must not migrate, nor actors: LRU lists and slots go by CPU.
+/// The swap area that is in use, if any, belongs to the explorer until then: a small one, since
+/// rewinding looks at every slot. The calling thread must not migrate, nor actors: LRU lists and
+/// slots go by CPU.
 ///
 /// # Errors
 /// Invalid: no such number. Exists: slots are in use. NoMemory: no such block, no objects.
@@ -108,8 +112,9 @@ impl<T: Slot> Drop for Holding<T> {
     }
 }
 
-/// Makes the running CPU leave the root of whichever address space it has loaded. For each actor's CPU before
-/// [`Pocket::rewind`] when a run may have left address spaces behind: their roots are about to be free.
+/// Makes the running CPU leave the root of whichever address space it has loaded. For each actor's
+/// CPU before [`Pocket::rewind`] when a run may have left address spaces behind: their roots are
+/// about to be free.
 pub fn leave_root() {
     let _irq = sync::irq::disable();
     tlb::leave_root();
@@ -135,7 +140,8 @@ impl Leaks {
     }
 }
 
-/// Until the next rewind no more than `n` frames of the pocket are free but for those that come back.
+/// Until the next rewind no more than `n` frames of the pocket are free but for those that come
+/// back.
 pub fn leave_frames(n: usize) {
     pocket::leave(n);
 }
@@ -157,11 +163,13 @@ impl Pocket {
         self.frames
     }
 
-    /// Back to the state at [`open`]. Nobody runs, and every actor's CPU has left its address space.
+    /// Back to the state at [`open`]. Nobody runs, and every actor's CPU has left its address
+    /// space.
     ///
     /// # Errors
-    /// What was still in use, in a sentence. Everything is as at [`open`] all the same, except for locks that somebody
-    /// holds and records of CPUs that have a lost address space loaded (see [`leave_root`]).
+    /// What was still in use, in a sentence. Everything is as at [`open`] all the same, except for
+    /// locks that somebody holds and records of CPUs that have a lost address space loaded (see
+    /// [`leave_root`]).
     pub fn rewind(&self) -> Result<(), String> {
         let mut leaks = Leaks::default();
         file::set_limits(None);

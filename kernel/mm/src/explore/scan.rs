@@ -1,5 +1,5 @@
-//! Looking at everything while nobody runs: no lock is taken (the swap cache's only where it is free), nothing
-//! is changed. Never sleeps.
+//! Looking at everything while nobody runs: no lock is taken (the swap cache's only where it is
+//! free), nothing is changed. Never sleeps.
 
 use crate::folio::Folio;
 use crate::frame::{flag, frame};
@@ -36,13 +36,14 @@ pub fn entry(mm: &Mm, va: VirtAddr) -> Option<Entry> {
     }
 }
 
-/// Calls `f` with every entry of a PTE table of `mm` that is not empty, whether an area covers it or not.
+/// Calls `f` with every entry of a PTE table of `mm` that is not empty, whether an area covers it
+/// or not.
 pub fn each_entry(mm: &Mm, f: &mut dyn FnMut(VirtAddr, Entry)) {
     each_below(mm.root(), 3, 0, f);
 }
 
-/// The same for the part of it that hangs below the table of `level` whose first address is `base`. The kernel's half of
-/// the root is left out.
+/// The same for the part of it that hangs below the table of `level` whose first address is `base`.
+/// The kernel's half of the root is left out.
 fn each_below(table: Pfn, level: u32, base: u64, f: &mut dyn FnMut(VirtAddr, Entry)) {
     let size = span(level);
     for (i, cell) in (0..).zip(&super::words(table)[..entries(level)]) {

@@ -34,8 +34,9 @@ impl Fault<'_> {
         Ok(Step::Done)
     }
 
-    /// The PTL, if the entry still is empty, and not because the OOM killer took the page: a program that is
-    /// about to end must not see zeros in its place. (The PTL orders the killer's mark before its zap.)
+    /// The PTL, if the entry still is empty, and not because the OOM killer took the page: a
+    /// program that is about to end must not see zeros in its place. (The PTL orders the killer's
+    /// mark before its zap.)
     pub(super) fn lock_empty(&self) -> Option<PteLocked> {
         let pte = self.lock_same(Entry::NONE)?;
         if self.mm.is_killed() {
@@ -45,8 +46,9 @@ impl Fault<'_> {
         Some(pte)
     }
 
-    /// Maps a frame that nobody else knows: it becomes an exclusive anonymous folio of this area, on the
-    /// inactive list. Under the PTL throughout, so that no zap can free it before it is listed.
+    /// Maps a frame that nobody else knows: it becomes an exclusive anonymous folio of this area,
+    /// on the inactive list. Under the PTL throughout, so that no zap can free it before it is
+    /// listed.
     pub(super) fn map_fresh(&self, pte: &mut PteLocked, page: Page) {
         let entry = Entry::from_bits(page.pfn(), self.bits());
         let folio = Folio::made_of(page);
@@ -55,8 +57,8 @@ impl Fault<'_> {
         lru::add(folio, false);
     }
 
-    /// Makes a fresh frame an anonymous folio mapped once, at this fault's page. The frame's one reference
-    /// is the mapping's.
+    /// Makes a fresh frame an anonymous folio mapped once, at this fault's page. The frame's one
+    /// reference is the mapping's.
     fn init_folio(&self, f: Folio) {
         let state = flag::SWAPBACKED | flag::UPTODATE | flag::EXCLUSIVE | flag::DIRTY;
         f.init_flags(state, lru::local_shard(), Use::Anon);

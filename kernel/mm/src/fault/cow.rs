@@ -1,9 +1,10 @@
 //! Write faults on a present, read-only entry: take the page over, or copy it.
 //!
-//! A folio marked EXCLUSIVE belongs to this address space alone (fork clears the mark) and is taken over at
-//! once. Otherwise, under the folio lock, a folio whose only reference is this entry's is taken over too;
-//! everything else is copied. Pages of files are `file`'s to say. The reference count decides, not the mapcount: whoever else holds a
-//! reference may be reading (Linux commit 09854ba9, "mm: do_wp_page() simplification").
+//! A folio marked EXCLUSIVE belongs to this address space alone (fork clears the mark) and is taken
+//! over at once. Otherwise, under the folio lock, a folio whose only reference is this entry's is
+//! taken over too; everything else is copied. Pages of files are `file`'s to say. The reference
+//! count decides, not the mapcount: whoever else holds a reference may be reading (Linux commit
+//! 09854ba9, "mm: do_wp_page() simplification").
 
 #![expect(unsafe_code, reason = "a folio that a counted reference keeps")]
 
@@ -34,7 +35,8 @@ impl Fault<'_> {
             self.take_over(&mut pte);
             return Ok(Step::Done);
         }
-        // While the entry maps it: a page of a file in memory that loses its entry may go to swap, and is anonymous there.
+        // While the entry maps it: a page of a file in memory that loses its entry may go to swap,
+        // and is anonymous there.
         let of_file = folio.is_file();
         // The folio lock comes before the PTL: keep the folio with a reference and let go.
         folio.get();
@@ -112,8 +114,8 @@ impl Fault<'_> {
         Ok(Step::Done)
     }
 
-    /// Unhooks the old frame, makes every CPU forget it, drops its rmap, then maps the new one: no CPU may
-    /// read the old frame after another has written the new.
+    /// Unhooks the old frame, makes every CPU forget it, drops its rmap, then maps the new one: no
+    /// CPU may read the old frame after another has written the new.
     fn swap_frames(&self, pte: &mut PteLocked, page: Page) {
         let old = pte.unhook(Entry::NONE);
         count(Event::TlbFlushPages);

@@ -1,13 +1,16 @@
-//! Faults in areas of files (Linux: `do_read_fault`, `do_cow_fault`, `do_shared_fault`, `wp_page_shared`).
+//! Faults in areas of files (Linux: `do_read_fault`, `do_cow_fault`, `do_shared_fault`,
+//! `wp_page_shared`).
 //!
-//! A page is mapped from the page cache, under its folio lock and the PTL, after a look that it still is the page of the file;
-//! that is what truncation relies on. A load maps what is in memory of the pages around it too. In a private area entries of
-//! the file's pages are read-only, and a store gets a copy, which is anonymous.
-//! In a shared area an entry becomes writable only after its folio was made dirty, under the folio lock: what writeback cleans
-//! under that lock it makes read-only first, so a dirty entry has a dirty folio.
+//! A page is mapped from the page cache, under its folio lock and the PTL, after a look that it
+//! still is the page of the file; that is what truncation relies on. A load maps what is in memory
+//! of the pages around it too. In a private area entries of the file's pages are read-only, and a
+//! store gets a copy, which is anonymous. In a shared area an entry becomes writable only after its
+//! folio was made dirty, under the folio lock: what writeback cleans under that lock it makes
+//! read-only first, so a dirty entry has a dirty folio.
 //!
-//! Locks: `mmap_lock` shared, folio lock, PTL. Sleeps with `mmap_lock` for memory and for the disk; whoever has made a page
-//! dirty waits for the flusher when that is let go ([`Step::Dirtied`]). A page that enters the cache may need nodes from the heap.
+//! Locks: `mmap_lock` shared, folio lock, PTL. Sleeps with `mmap_lock` for memory and for the disk;
+//! whoever has made a page dirty waits for the flusher when that is let go ([`Step::Dirtied`]). A
+//! page that enters the cache may need nodes from the heap.
 
 use super::{Fault, Step, Stop};
 use crate::buddy::{self, Gfp, Page};
@@ -43,7 +46,8 @@ impl From<MmError> for Stop {
 }
 
 impl Fault<'_> {
-    /// The entry is empty, and the area shows a file. (Apart, as anonymous faults need less of a frame.)
+    /// The entry is empty, and the area shows a file. (Apart, as anonymous faults need less of a
+    /// frame.)
     #[inline(never)]
     pub(super) fn file_page(&self) -> Result<Step, Stop> {
         let index = self.vma.index_of(self.va);
@@ -93,7 +97,8 @@ impl Fault<'_> {
         (start.max(self.vma.start()), end.min(self.vma.end()))
     }
 
-    /// Maps what can be had without waiting of the window, for loads. `Done` when the fault's own page was among it.
+    /// Maps what can be had without waiting of the window, for loads. `Done` when the fault's own
+    /// page was among it.
     fn map_around(&self) -> Option<Step> {
         let (start, end) = self.window();
         let first = self.vma.index_of(VirtAddr(start));
@@ -122,8 +127,8 @@ impl Fault<'_> {
         done.then_some(Step::Done)
     }
 
-    /// Maps the folio for loads at the cursor, which is empty and at `va`, if nobody has it locked and its content is there. The
-    /// entry gets the reference then.
+    /// Maps the folio for loads at the cursor, which is empty and at `va`, if nobody has it locked
+    /// and its content is there. The entry gets the reference then.
     fn map_ready(&self, pte: &mut PteLocked, va: VirtAddr, index: u32, folio: &folio::Ref) -> bool {
         if !folio.has(flag::UPTODATE) {
             return false;
@@ -173,8 +178,8 @@ impl Fault<'_> {
         Ok(Step::Done)
     }
 
-    /// A store to a page of a shared area whose entry is read-only: it was clean, or only loaded from so far. The caller
-    /// has a reference on the folio.
+    /// A store to a page of a shared area whose entry is read-only: it was clean, or only loaded
+    /// from so far. The caller has a reference on the folio.
     #[inline(never)]
     pub(super) fn shared_protected(&self, seen: Entry, folio: Folio) -> Result<Step, Stop> {
         let guard = folio.lock();

@@ -1,9 +1,10 @@
 //! Page faults: from an address and an access to an entry that allows it.
 //!
-//! Runs in the faulting thread with interrupts on; sleeps (for memory, for the disk). Takes `mmap_lock`
-//! shared; that keeps areas and tables in place, so entries may be looked at without a lock, and each
-//! change re-checks under the PTL what was seen before. Frames and tables are allocated with no PTL held.
-//! Only a page that enters the page cache may need something from the heap. Faults on different CPUs run in parallel; the PTL decides.
+//! Runs in the faulting thread with interrupts on; sleeps (for memory, for the disk). Takes
+//! `mmap_lock` shared; that keeps areas and tables in place, so entries may be looked at without a
+//! lock, and each change re-checks under the PTL what was seen before. Frames and tables are
+//! allocated with no PTL held. Only a page that enters the page cache may need something from the
+//! heap. Faults on different CPUs run in parallel; the PTL decides.
 
 mod anon;
 mod cow;
@@ -104,7 +105,8 @@ fn out_of_memory(mm: &Mm) {
     }
 }
 
-/// The end of a fault that made a page of a file dirty. (Apart, so that others do not pay for what it needs.)
+/// The end of a fault that made a page of a file dirty. (Apart, so that others do not pay for what
+/// it needs.)
 #[inline(never)]
 fn dirtied() -> Result<(), FaultError> {
     balance();
@@ -183,7 +185,8 @@ impl Fault<'_> {
         }
     }
 
-    /// The PTL of the fault's entry; `None` when the PMD names another table now: look again from there.
+    /// The PTL of the fault's entry; `None` when the PMD names another table now: look again from
+    /// there.
     #[inline]
     pub(crate) fn lock(&self) -> Option<PteLocked> {
         self.table.lock(self.va).ok()

@@ -25,7 +25,8 @@ pub(crate) fn expand(mm: &Mm, va: VirtAddr) -> Result<(), MmError> {
     let id = set.find_id(va).ok_or(MmError::NotMapped)?;
     let area = vma(id);
     let start = va.page().0;
-    // Another thread's fault has grown it, or put something else there, before this one had the lock.
+    // Another thread's fault has grown it, or put something else there, before this one had the
+    // lock.
     if area.contains(va) && knobs::on(Knob::GrowRecheck) {
         return Ok(());
     }

@@ -1,9 +1,9 @@
 //! Faults on an entry that names a swap slot: bring the page in and map it (Linux: `do_swap_page`).
 //!
-//! `mmap_lock` is held shared, also over the read: areas and tables stay. Then the folio lock, then the PTL,
-//! under which the entry must still be what it was: a zap, another fault or swapoff may have been faster,
-//! and then the attempt is void. The folio that was found may meanwhile have left the cache and even be in use
-//! for another page, so its slot is checked under the folio lock too.
+//! `mmap_lock` is held shared, also over the read: areas and tables stay. Then the folio lock, then
+//! the PTL, under which the entry must still be what it was: a zap, another fault or swapoff may
+//! have been faster, and then the attempt is void. The folio that was found may meanwhile have left
+//! the cache and even be in use for another page, so its slot is checked under the folio lock too.
 
 use super::{Fault, Step, Stop};
 use crate::buddy::Gfp;
@@ -40,8 +40,8 @@ impl Fault<'_> {
             Outcome::Step(step) => return Ok(step),
             Outcome::Unreadable { .. } => {}
         }
-        // A page that shared the request may be to blame, or a read of somebody else's long ago: this page
-        // fails only if a read for it alone does.
+        // A page that shared the request may be to blame, or a read of somebody else's long ago:
+        // this page fails only if a read for it alone does.
         loop {
             match self.try_swap_in(entry, gfp, Neighbours::Never)? {
                 Outcome::Step(step) => return Ok(step),
@@ -60,7 +60,8 @@ impl Fault<'_> {
         let slot = entry.swap_slot();
         let retry = Ok(Outcome::Step(Step::Retry));
         let Some((folio, own)) = readahead::bring_in(slot, gfp, neighbours)? else {
-            // Whoever let go of the slot changes the entry before it drops the PTL. To look again earlier is of no use.
+            // Whoever let go of the slot changes the entry before it drops the PTL. To look again
+            // earlier is of no use.
             drop(self.lock());
             return retry;
         };
@@ -102,8 +103,9 @@ impl Fault<'_> {
         // alone.
         let sole = area::put(slot) == Left::CacheOnly && sole::is_ours(guard, 0, 1);
         if f.mapcount() == 0 {
-            // Nobody walks from the folio while it is locked. A page that others may map as well must be
-            // found from the family's oldest anon_vma, which all of their areas are linked to.
+            // Nobody walks from the folio while it is locked. A page that others may map as well
+            // must be found from the family's oldest anon_vma, which all of their areas are linked
+            // to.
             let own = self.vma.anon();
             let home = if sole { own } else { anon::root_of(own) };
             f.set_mapping(home + 1);

@@ -1,4 +1,5 @@
-//! Does the page cache add up? Marks against flags, counts against trees, trees against the memmap. Sleeps.
+//! Does the page cache add up? Marks against flags, counts against trees, trees against the memmap.
+//! Sleeps.
 
 use super::flusher;
 use crate::pagecache::layout::Kind;
@@ -9,8 +10,8 @@ use crate::swap;
 use alloc::format;
 use alloc::string::String;
 
-/// Holds every file's cache against itself and against the counters. Nobody reads or writes meanwhile; the flusher is kept
-/// still, and what it has begun is waited for.
+/// Holds every file's cache against itself and against the counters. Nobody reads or writes
+/// meanwhile; the flusher is kept still, and what it has begun is waited for.
 ///
 /// # Errors
 /// A sentence naming what does not add up.

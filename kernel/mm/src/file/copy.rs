@@ -1,5 +1,5 @@
-//! Copying between a caller's bytes and a folio. Whoever copies in holds the folio lock; so does who copies out and wants
-//! the page as one writer left it. Never sleeps.
+//! Copying between a caller's bytes and a folio. Whoever copies in holds the folio lock; so does
+//! who copies out and wants the page as one writer left it. Never sleeps.
 
 use crate::content::HasContent;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,8 @@ fn touch(access: AccessKind, of: &impl HasContent) {
     });
 }
 
-/// The words that `len` bytes from `at` on lie in: each with its first byte that counts, and how many do.
+/// The words that `len` bytes from `at` on lie in: each with its first byte that counts, and how
+/// many do.
 fn words(
     of: &impl HasContent,
     at: usize,
@@ -65,8 +66,8 @@ fn change(to: &impl HasContent, at: usize, len: usize, mut f: impl FnMut(&mut [u
     }
 }
 
-/// `n` bytes of the word from byte `from` on become those of `new`. The others stay what they are: a CPU that has the page
-/// mapped may store to them meanwhile.
+/// `n` bytes of the word from byte `from` on become those of `new`. The others stay what they are:
+/// a CPU that has the page mapped may store to them meanwhile.
 #[inline]
 fn put(word: &AtomicU64, from: usize, n: usize, new: u64) {
     if n == 8 {
@@ -92,8 +93,8 @@ mod tests {
         assert_eq!(word.load(Ordering::Relaxed), 9 << 56 | 5);
     }
 
-    /// What another CPU stores beside the bytes that are written is not lost. (Where the two write whole words it is, within a
-    /// third of the rounds.)
+    /// What another CPU stores beside the bytes that are written is not lost. (Where the two write
+    /// whole words it is, within a third of the rounds.)
     #[test]
     fn stores_beside_what_is_written_stay() {
         const HIGH: u64 = !0 << 32;

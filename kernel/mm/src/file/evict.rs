@@ -1,7 +1,7 @@
 //! Dropping folios from the page cache: what reclaim does, and `drop_caches`.
 //!
-//! Only what is clean, idle and known to nobody else goes. Locks: the folio's, then the file's `Rank::FileTree`. Reclaim's part
-//! never sleeps.
+//! Only what is clean, idle and known to nobody else goes. Locks: the folio's, then the file's
+//! `Rank::FileTree`. Reclaim's part never sleeps.
 
 #![expect(unsafe_code, reason = "a folio whose count is frozen is freed")]
 
@@ -46,7 +46,8 @@ pub(crate) fn evict(guard: &FolioGuard) -> Fate {
     }
 }
 
-/// Drops every folio of every file on a disk that is clean and in nobody's use; how many. What is dirty stays. Sleeps.
+/// Drops every folio of every file on a disk that is clean and in nobody's use; how many. What is
+/// dirty stays. Sleeps.
 pub fn drop_caches() -> u64 {
     let mut dropped = 0;
     for pin in each() {

@@ -1,7 +1,7 @@
 //! Moving folios between a file's cache and the disk.
 //!
-//! Neighbours share a request, many are in flight. Submitting sleeps, so no spin lock may be held. [`done`] runs in
-//! interrupt context; it takes the file's `Rank::FileTree` and wait queues' locks.
+//! Neighbours share a request, many are in flight. Submitting sleeps, so no spin lock may be held.
+//! [`done`] runs in interrupt context; it takes the file's `Rank::FileTree` and wait queues' locks.
 
 #![expect(unsafe_code, reason = "a folio that the cache keeps")]
 
@@ -75,8 +75,8 @@ pub(crate) fn give_up() {
     REQUESTS.give_up();
 }
 
-/// Reads or writes `pages` of the file, by ascending index, which are marked READING or WRITEBACK. Returns when all is
-/// submitted. Pages that lie nowhere on the disk fail.
+/// Reads or writes `pages` of the file, by ascending index, which are marked READING or WRITEBACK.
+/// Returns when all is submitted. Pages that lie nowhere on the disk fail.
 pub(super) fn start(f: &File, op: Op, pages: &[PageIo]) {
     for mut run in merge::runs(pages, MAX_SEGMENTS) {
         while let Some(&(index, _)) = run.first() {
@@ -113,7 +113,8 @@ pub(super) fn flush() -> Result<(), IoError> {
 /// A page of the disk as it is there, past every cache, for tests. Sleeps.
 ///
 /// # Errors
-/// [`MmError::Io`] when the disk fails, [`MmError::NoMemory`], [`MmError::Invalid`] for a page that is not there.
+/// [`MmError::Io`] when the disk fails, [`MmError::NoMemory`], [`MmError::Invalid`] for a page that
+/// is not there.
 pub fn read_raw(page: u32, into: &mut [u8; PAGE_SIZE as usize]) -> Result<(), MmError> {
     if page >= super::disk_pages() {
         return Err(MmError::Invalid);
@@ -152,7 +153,8 @@ pub(crate) fn done(bio: &'static Bio) -> bool {
     true
 }
 
-/// The result of one folio's I/O, `Err` with the flags that say so. It is there before the waiters are let go.
+/// The result of one folio's I/O, `Err` with the flags that say so. It is there before the waiters
+/// are let go.
 fn finish(op: Op, folio: Folio, result: Result<(), u32>) {
     // The cache has a reference on it: it stays its file's.
     let Some(of) = file_of(folio) else {
@@ -180,8 +182,8 @@ fn finish(op: Op, folio: Folio, result: Result<(), u32>) {
     folio.end_writeback();
 }
 
-/// What the disk has behind the end of the file does not show. (The file may grow or shrink meanwhile; who makes it do so
-/// comes after the read, and zeroes what he has to himself.)
+/// What the disk has behind the end of the file does not show. (The file may grow or shrink
+/// meanwhile; who makes it do so comes after the read, and zeroes what he has to himself.)
 fn zero_beyond_end(f: &File, folio: Folio) {
     let used = f
         .size()

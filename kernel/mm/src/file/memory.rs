@@ -1,13 +1,15 @@
-//! Files in memory (Linux: shmem). A page that nobody has written is a hole and reads as zeroes; where memory is short, reclaim
-//! sends pages to swap and leaves their slots in the tree ([`swap_out`]), and whoever needs one brings it back ([`bring_in`]).
+//! Files in memory (Linux: shmem). A page that nobody has written is a hole and reads as zeroes;
+//! where memory is short, reclaim sends pages to swap and leaves their slots in the tree
+//! ([`swap_out`]), and whoever needs one brings it back ([`bring_in`]).
 //!
-//! A folio is in the tree or in the swap cache, never in both, but for moments under its lock. On the way out: the slot is
-//! allocated and the folio is in the swap cache before the tree names the slot (rule 7); back: the folio is in the tree before
-//! the slot is let go. So whoever looks at the tree finds the page, now here, now there, and looks again when it moved. Nothing
-//! writes these pages back, so they have no marks: a dirty one is reclaim's business alone.
+//! A folio is in the tree or in the swap cache, never in both, but for moments under its lock. On
+//! the way out: the slot is allocated and the folio is in the swap cache before the tree names the
+//! slot (rule 7); back: the folio is in the tree before the slot is let go. So whoever looks at the
+//! tree finds the page, now here, now there, and looks again when it moved. Nothing writes these
+//! pages back, so they have no marks: a dirty one is reclaim's business alone.
 //!
-//! Locks: folio lock, then the tree's, the swap cache's, the swap map's, one after the other. Sleeps for memory and for
-//! the swap disk.
+//! Locks: folio lock, then the tree's, the swap cache's, the swap map's, one after the other.
+//! Sleeps for memory and for the swap disk.
 
 use crate::buddy::{self, Gfp};
 use crate::content::HasContent;
@@ -21,8 +23,8 @@ use crate::stats::Use;
 use crate::swap::readahead::{self, Neighbours};
 use crate::swap::{self, area, cache};
 
-/// The folio of page `index` of a file in memory, with its content, and whether it had to be read for that. `None` beyond what
-/// `within` allows.
+/// The folio of page `index` of a file in memory, with its content, and whether it had to be read
+/// for that. `None` beyond what `within` allows.
 ///
 /// # Errors
 /// [`MmError::NoMemory`]; [`MmError::Io`] when the swap disk cannot read the page.
@@ -60,8 +62,8 @@ fn fill_hole(id: u32, index: u32, within: Within, gfp: Gfp) -> Result<Inserted, 
     Ok(Cache::insert(id, index, page, state, &mut reserve, within)?)
 }
 
-/// Brings page `index` back, which was on `slot` a moment ago; whether it was read from the disk for that. The caller looks
-/// again: somebody else may have been faster.
+/// Brings page `index` back, which was on `slot` a moment ago; whether it was read from the disk
+/// for that. The caller looks again: somebody else may have been faster.
 fn swap_in(id: u32, index: u32, slot: u32, gfp: Gfp) -> Result<bool, MmError> {
     let mut neighbours = Neighbours::Too;
     loop {
@@ -79,8 +81,8 @@ fn swap_in(id: u32, index: u32, slot: u32, gfp: Gfp) -> Result<bool, MmError> {
         }
         cache::drop_failed(&guard);
         drop(guard);
-        // A page that shared the request may be to blame, or a read of somebody else's: this page fails only if a read for
-        // it alone does.
+        // A page that shared the request may be to blame, or a read of somebody else's: this page
+        // fails only if a read for it alone does.
         if own && neighbours == Neighbours::Never {
             return match file(id).tree.look(index) {
                 Some(Held::Slot(now)) if now == slot => Err(MmError::Io),
@@ -107,8 +109,9 @@ fn install(id: u32, index: u32, slot: u32, guard: &FolioGuard) {
     );
 }
 
-/// Moves the locked folio of a file in memory, which nothing maps, to the swap cache as the content of `slot`, which was allocated
-/// for it; the caller writes it. It is dirty then. False, and the slot is unused still, when it is in no file any more.
+/// Moves the locked folio of a file in memory, which nothing maps, to the swap cache as the content
+/// of `slot`, which was allocated for it; the caller writes it. It is dirty then. False, and the
+/// slot is unused still, when it is in no file any more.
 pub(crate) fn swap_out(guard: &FolioGuard, slot: u32) -> bool {
     let Some(f) = file_of(guard.folio()) else {
         return false;
@@ -133,7 +136,8 @@ pub(super) fn drop_slot(f: &File, index: u32, slot: u32) -> bool {
     removed
 }
 
-/// Brings the pages of all files in memory back from swap, for swapoff. `go_on` is asked before each.
+/// Brings the pages of all files in memory back from swap, for swapoff. `go_on` is asked before
+/// each.
 ///
 /// # Errors
 /// [`MmError::NoMemory`] (also when told not to go on); [`MmError::Io`].

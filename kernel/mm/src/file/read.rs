@@ -1,7 +1,8 @@
-//! Reading through the page cache. A page is copied out under its folio lock, so it is as one writer left it.
+//! Reading through the page cache. A page is copied out under its folio lock, so it is as one
+//! writer left it.
 //!
-//! What is not in memory is read with as many neighbours as the opener's readahead says (`algo::ondemand`). Sleeps: for memory,
-//! for the disk.
+//! What is not in memory is read with as many neighbours as the opener's readahead says
+//! (`algo::ondemand`). Sleeps: for memory, for the disk.
 
 use super::copy::copy_out;
 use super::mapped::{self, NoPage};
@@ -38,7 +39,8 @@ impl Reads<'_> {
             if gfp == Gfp::NOWAIT {
                 return Err(MmError::NoMemory);
             }
-            // Growing a pool may sleep for memory: not with pages that look as if the disk had them.
+            // Growing a pool may sleep for memory: not with pages that look as if the disk had
+            // them.
             self.submit();
             reserve.fill()?;
         }
@@ -79,7 +81,8 @@ fn pages_of(plan: Plan) -> Range<u32> {
     plan.first..plan.first + plan.pages
 }
 
-/// Begins to read in pages `first` to `last` from the file's disk, as far as there is memory to spare. Sleeps for requests only.
+/// Begins to read in pages `first` to `last` from the file's disk, as far as there is memory to
+/// spare. Sleeps for requests only.
 pub(crate) fn will_need(opened: OpenFile, first: u32, last: u32) {
     let f = opened.file();
     if f.layout.kind() == Kind::Memory {
@@ -99,7 +102,8 @@ impl Drop for Reads<'_> {
 }
 
 impl Opener {
-    /// Reads from byte `pos` on; how much, less than asked for at the end of the file or when something failed on the way.
+    /// Reads from byte `pos` on; how much, less than asked for at the end of the file or when
+    /// something failed on the way.
     ///
     /// # Errors
     /// When nothing was read: [`MmError::Io`], [`MmError::NoMemory`].
@@ -127,8 +131,8 @@ impl Opener {
         Ok(done)
     }
 
-    /// Copies out of one page from its byte `at` on; whether that is to count as a use of it, the caller says. False when the page
-    /// lies beyond the end by now.
+    /// Copies out of one page from its byte `at` on; whether that is to count as a use of it, the
+    /// caller says. False when the page lies beyond the end by now.
     fn read_page(
         &self,
         index: u32,
@@ -161,8 +165,8 @@ impl Opener {
         }
     }
 
-    /// The folio of page `index` of a read that ends with page `last`, and whether its own read was begun here; it may be
-    /// under way. `None` beyond the end.
+    /// The folio of page `index` of a read that ends with page `last`, and whether its own read was
+    /// begun here; it may be under way. `None` beyond the end.
     ///
     /// # Errors
     /// [`MmError::NoMemory`]; [`MmError::Io`] when the page is on the swap disk and cannot be read.

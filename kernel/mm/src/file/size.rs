@@ -1,14 +1,18 @@
-//! The size of a file, and which of its pages there are: truncation, growth, holes (Linux: `truncate.c`, `shmem_fallocate`).
+//! The size of a file, and which of its pages there are: truncation, growth, holes (Linux:
+//! `truncate.c`, `shmem_fallocate`).
 //!
-//! Cutting off (rule 10): the size is set → entries that map what is beyond are zapped → each folio is locked, its I/O waited for,
-//! unmapped once more where a fault was faster, and removed → private copies that faults made meanwhile are zapped. A page enters
-//! the cache only below the size, which the tree's lock decides, and is mapped only under its folio lock after a
-//! look at the size: so none appears behind the truncation's back.
+//! Cutting off (rule 10): the size is set → entries that map what is beyond are zapped → each folio
+//! is locked, its I/O waited for, unmapped once more where a fault was faster, and removed →
+//! private copies that faults made meanwhile are zapped. A page enters the cache only below the
+//! size, which the tree's lock decides, and is mapped only under its folio lock after a look at the
+//! size: so none appears behind the truncation's back.
 //!
-//! Growing: the bytes of the last page beyond the old end are zeroed first (mappings may have stored there, which is
-//! nobody's data); what follows is zeroes, before the size says that it is there.
+//! Growing: the bytes of the last page beyond the old end are zeroed first (mappings may have
+//! stored there, which is nobody's data); what follows is zeroes, before the size says that it is
+//! there.
 //!
-//! Locks: the file's `resize` (`Rank::FileSize`), inside it folio locks, inside those what unmapping takes. Sleeps.
+//! Locks: the file's `resize` (`Rank::FileSize`), inside it folio locks, inside those what
+//! unmapping takes. Sleeps.
 
 use super::mapped::{self, NoPage};
 use super::uptodate::{make_uptodate, make_zero, mark_dirty};
@@ -24,13 +28,14 @@ use arch::addr::PAGE_SIZE;
 use core::ops::Range;
 
 impl Opener {
-    /// Makes the file `size` bytes long. What is beyond is lost, also where it is mapped: an access there fails with `Bus`. What
-    /// is new is zeroes. Sleeps.
+    /// Makes the file `size` bytes long. What is beyond is lost, also where it is mapped: an access
+    /// there fails with `Bus`. What is new is zeroes. Sleeps.
     ///
     /// # Errors
-    /// [`MmError::Invalid`] for a file whose size is its extent's, or a size that does not fit. [`MmError::NoMemory`] and
-    /// [`MmError::Io`] when a page that is to be partly zeroes cannot be brought in: a file that was to grow is as before
-    /// then, one that was to shrink has its new size.
+    /// [`MmError::Invalid`] for a file whose size is its extent's, or a size that does not fit.
+    /// [`MmError::NoMemory`] and [`MmError::Io`] when a page that is to be partly zeroes cannot be
+    /// brought in: a file that was to grow is as before then, one that was to shrink has its new
+    /// size.
     pub fn truncate(&self, size: u64) -> Result<(), MmError> {
         let f = self.0.file();
         let _resize = f.resize.lock();
@@ -49,8 +54,9 @@ impl Opener {
         grown
     }
 
-    /// Makes `len` bytes from `pos` on, as far as the file has them, zeroes, for readers and mappings; private copies stay. Of
-    /// a file in memory the pages that lie wholly in there are given back. Sleeps.
+    /// Makes `len` bytes from `pos` on, as far as the file has them, zeroes, for readers and
+    /// mappings; private copies stay. Of a file in memory the pages that lie wholly in there are
+    /// given back. Sleeps.
     ///
     /// # Errors
     /// [`MmError::NoMemory`], [`MmError::Io`] when a page cannot be brought in: the rest was done.
@@ -77,11 +83,12 @@ impl Opener {
         edges
     }
 
-    /// Makes sure that `len` bytes from `pos` on can be written without more room (Linux: `fallocate`); the file grows to the
-    /// end of them. Sleeps.
+    /// Makes sure that `len` bytes from `pos` on can be written without more room (Linux:
+    /// `fallocate`); the file grows to the end of them. Sleeps.
     ///
     /// # Errors
-    /// [`MmError::Invalid`] when they do not fit. [`MmError::NoMemory`], [`MmError::Io`]: a part may have been reserved.
+    /// [`MmError::Invalid`] when they do not fit. [`MmError::NoMemory`], [`MmError::Io`]: a part
+    /// may have been reserved.
     pub fn reserve(&self, pos: u64, len: u64) -> Result<(), MmError> {
         let f = self.0.file();
         let end = pos.checked_add(len).ok_or(MmError::Invalid)?;
@@ -100,8 +107,9 @@ impl Opener {
         Ok(())
     }
 
-    /// Forgets what is in memory of the pages that lie wholly in `len` bytes from `pos` on, **also what was not written to the
-    /// disk yet**; the next access reads the disk. For file systems that give pages of the disk to somebody else. Sleeps.
+    /// Forgets what is in memory of the pages that lie wholly in `len` bytes from `pos` on, **also
+    /// what was not written to the disk yet**; the next access reads the disk. For file systems
+    /// that give pages of the disk to somebody else. Sleeps.
     ///
     /// # Errors
     /// [`MmError::Invalid`] for a file in memory.
@@ -140,8 +148,8 @@ impl Opener {
         tail
     }
 
-    /// Removes pages from the cache, and every entry that maps them; with `even_cows` private copies too. The caller holds
-    /// `resize`.
+    /// Removes pages from the cache, and every entry that maps them; with `even_cows` private
+    /// copies too. The caller holds `resize`.
     fn remove(&self, pages: &Range<u32>, even_cows: bool) {
         if pages.is_empty() {
             return;
@@ -156,7 +164,8 @@ impl Opener {
         balance::room();
     }
 
-    /// The file grows from `old` bytes to `new`, which fit; all that is new is zeroes. The caller holds `resize`.
+    /// The file grows from `old` bytes to `new`, which fit; all that is new is zeroes. The caller
+    /// holds `resize`.
     ///
     /// # Errors
     /// [`MmError::NoMemory`], [`MmError::Io`]: it may have grown in part.
@@ -179,7 +188,8 @@ impl Opener {
         Ok(())
     }
 
-    /// Page `index` is in memory and dirty: zeroes, if the file did not have it. The caller holds `resize`.
+    /// Page `index` is in memory and dirty: zeroes, if the file did not have it. The caller holds
+    /// `resize`.
     fn fill(&self, index: u32) -> Result<(), MmError> {
         let (id, f) = (self.0.file_id(), self.0.file());
         let mut reserve = Reserve::new();
@@ -265,8 +275,8 @@ fn inner_pages(f: &File, pos: u64, end: u64) -> Range<u32> {
     pos.div_ceil(PAGE_SIZE) as u32..behind
 }
 
-/// Takes everything from page `first` to `last` out of the cache, written or not. The caller has unmapped it, and sees to it that
-/// it does not come back.
+/// Takes everything from page `first` to `last` out of the cache, written or not. The caller has
+/// unmapped it, and sees to it that it does not come back.
 pub(super) fn remove_folios(id: u32, first: u32, last: u32) {
     let f = file(id);
     let mut from = Some(first);

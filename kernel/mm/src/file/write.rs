@@ -1,7 +1,8 @@
-//! Writing into the page cache. A page is changed under its folio lock, never while it is being written to the
-//! disk; a page of which only a part is written is read first.
+//! Writing into the page cache. A page is changed under its folio lock, never while it is being
+//! written to the disk; a page of which only a part is written is read first.
 //!
-//! Sleeps: for memory, for reads, for the page's writeback, and for the flusher when too much is dirty.
+//! Sleeps: for memory, for reads, for the page's writeback, and for the flusher when too much is
+//! dirty.
 
 use super::copy::copy_in;
 use super::mapped::{self, NoPage};
@@ -17,14 +18,14 @@ use crate::stats::Use;
 use arch::addr::PAGE_SIZE;
 
 impl Opener {
-    /// Writes `data` at byte `pos`; how much of it, less than all where there is no more room or when something failed on
-    /// the way. A file that can grow does, and what is between its old end and `pos` is zeroes. Durable after [`Opener::sync`]
-    /// only.
+    /// Writes `data` at byte `pos`; how much of it, less than all where there is no more room or
+    /// when something failed on the way. A file that can grow does, and what is between its old end
+    /// and `pos` is zeroes. Durable after [`Opener::sync`] only.
     ///
     /// # Errors
-    /// When nothing was written: [`MmError::NoMemory`]; [`MmError::Io`] when a page could not be read, or too much waits to be
-    /// written and the disk takes nothing; [`MmError::Invalid`] when the room was taken away meanwhile. (The file may have grown
-    /// towards `pos` all the same.)
+    /// When nothing was written: [`MmError::NoMemory`]; [`MmError::Io`] when a page could not be
+    /// read, or too much waits to be written and the disk takes nothing; [`MmError::Invalid`] when
+    /// the room was taken away meanwhile. (The file may have grown towards `pos` all the same.)
     pub fn write(&self, pos: u64, data: &[u8]) -> Result<usize, MmError> {
         let room = self.limit().saturating_sub(pos);
         let len = (data.len() as u64).min(room) as usize;
@@ -64,8 +65,8 @@ impl Opener {
         Ok(())
     }
 
-    /// Writes what lies in one page; false when that is beyond the end and may not be. Otherwise the file reaches that far
-    /// afterwards.
+    /// Writes what lies in one page; false when that is beyond the end and may not be. Otherwise
+    /// the file reaches that far afterwards.
     pub(super) fn write_page(
         &self,
         pos: u64,

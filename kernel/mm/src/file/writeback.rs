@@ -1,8 +1,8 @@
 //! Writing dirty folios to the disk, and `sync`: telling that they are there.
 //!
-//! One folio lock at a time, in ascending order of pages. Folios that were collected (marked WRITEBACK, not submitted)
-//! are submitted before this waits for a lock or for somebody else's write: whoever waits for them must not
-//! wait for us. Sleeps; needs no memory.
+//! One folio lock at a time, in ascending order of pages. Folios that were collected (marked
+//! WRITEBACK, not submitted) are submitted before this waits for a lock or for somebody else's
+//! write: whoever waits for them must not wait for us. Sleeps; needs no memory.
 
 use super::{Opener, io};
 use crate::error::MmError;
@@ -70,7 +70,8 @@ impl Drop for Run<'_> {
     }
 }
 
-/// Starts writing what is dirty in `range` now. What gets dirty behind this is left alone. Returns when all is submitted.
+/// Starts writing what is dirty in `range` now. What gets dirty behind this is left alone. Returns
+/// when all is submitted.
 pub(crate) fn start(f: &File, range: &RangeInclusive<u32>) {
     let mut from = Some(*range.start());
     while let Some(at) = from {
@@ -119,8 +120,8 @@ pub fn write_back() {
     }
 }
 
-/// For reclaim: marks a dirty folio WRITEBACK that is locked, unmapped and flushed. False when it is not dirty; else
-/// [`submit`] must follow.
+/// For reclaim: marks a dirty folio WRITEBACK that is locked, unmapped and flushed. False when it
+/// is not dirty; else [`submit`] must follow.
 pub(crate) fn begin_write(guard: &FolioGuard) -> bool {
     file_of(guard.folio()).is_some_and(|f| f.tree.begin_write(guard.folio()))
 }
@@ -165,13 +166,15 @@ impl Opener {
     /// Makes everything durable that was written to the file before. Sleeps.
     ///
     /// # Errors
-    /// [`MmError::Io`] when a write to this file, or the flush, has failed since this opener was last told so (or opened
-    /// it). What could not be written is still in memory, and is written by a later call.
+    /// [`MmError::Io`] when a write to this file, or the flush, has failed since this opener was
+    /// last told so (or opened it). What could not be written is still in memory, and is written by
+    /// a later call.
     pub fn sync(&self) -> Result<(), MmError> {
         self.sync_range(0, u64::MAX)
     }
 
-    /// As [`Opener::sync`], of `len` bytes from `pos` on. Errors of other parts of the file are told as well.
+    /// As [`Opener::sync`], of `len` bytes from `pos` on. Errors of other parts of the file are
+    /// told as well.
     ///
     /// # Errors
     /// As [`Opener::sync`].
@@ -186,7 +189,8 @@ fn pages(pos: u64, end: u64) -> Option<RangeInclusive<u32>> {
     (pos < end).then(|| (pos / PAGE_SIZE) as u32..=((end - 1) / PAGE_SIZE) as u32)
 }
 
-/// Makes what was written to `range` durable, and tells what has failed since this opening was last told. Sleeps.
+/// Makes what was written to `range` durable, and tells what has failed since this opening was last
+/// told. Sleeps.
 ///
 /// # Errors
 /// As [`Opener::sync`].

@@ -43,8 +43,8 @@ static STATE: SpinLock<State> = SpinLock::new(
         limit: 0,
     },
 );
-/// One grower at a time, so that the window stays contiguous: who may not sleep only tries, and fails while
-/// another one grows.
+/// One grower at a time, so that the window stays contiguous: who may not sleep only tries, and
+/// fails while another one grows.
 static GROW: Mutex<()> = Mutex::new(Rank::HeapGrow, ());
 /// The thread that has it, plus 1, or 0.
 static GROWER: AtomicU32 = AtomicU32::new(0);
@@ -172,8 +172,8 @@ fn extend(start: u64, done: u64) {
     }
     let mut state = STATE.lock();
     if state.mapped == 0 {
-        // SAFETY: `start .. start + done` is the beginning of the heap's own window, just mapped to frames
-        // that belong to it for ever.
+        // SAFETY: `start .. start + done` is the beginning of the heap's own window, just mapped to
+        // frames that belong to it for ever.
         unsafe { state.heap.init(start as *mut u8, done as usize) };
     } else {
         // SAFETY: the bytes follow the heap's end directly, and are mapped as above.
@@ -191,8 +191,8 @@ fn first_fit(layout: Layout) -> Option<NonNull<u8>> {
     STATE.lock().heap.allocate_first_fit(layout).ok()
 }
 
-// SAFETY: every block comes from `linked_list_allocator`, which hands out disjoint, aligned blocks of the
-// mapped window, and goes back to it with the same layout; the spin lock serialises it.
+// SAFETY: every block comes from `linked_list_allocator`, which hands out disjoint, aligned blocks
+// of the mapped window, and goes back to it with the same layout; the spin lock serialises it.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() >= large::FROM && may_sleep() {

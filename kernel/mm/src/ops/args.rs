@@ -110,7 +110,8 @@ impl Range {
     /// `len` bytes from `va` on, rounded up to whole pages; `None` when that is empty.
     ///
     /// # Errors
-    /// [`MmError::Invalid`] for an unaligned start; `beyond` when the range ends above the user half.
+    /// [`MmError::Invalid`] for an unaligned start; `beyond` when the range ends above the user
+    /// half.
     pub(crate) fn new(va: VirtAddr, len: u64, beyond: MmError) -> Result<Option<Self>, MmError> {
         if !va.0.is_multiple_of(PAGE_SIZE) {
             return Err(MmError::Invalid);

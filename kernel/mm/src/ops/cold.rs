@@ -1,8 +1,8 @@
 //! MADV_COLD and MADV_PAGEOUT: pages that reclaim shall take first, or now.
 //!
-//! Runs with `mmap_lock` held shared; takes one PTL at a time, the LRU lock inside. Only folios that no other
-//! entry maps are touched, so that one program cannot push out another's pages. A cleared accessed bit
-//! needs no flush. [`page_out`] sleeps for the disk with no PTL held.
+//! Runs with `mmap_lock` held shared; takes one PTL at a time, the LRU lock inside. Only folios
+//! that no other entry maps are touched, so that one program cannot push out another's pages. A
+//! cleared accessed bit needs no flush. [`page_out`] sleeps for the disk with no PTL held.
 
 use super::args::Range;
 use crate::folio::Folio;

@@ -5,10 +5,11 @@
 //! which take one PTL at a time: no order can be violated). Tables, and frames for the counts of
 //! widely shared slots, are allocated with no PTL held. Sleeps.
 //!
-//! Only tables that the parent has are copied, and no pages of files: the child's faults find those in the page cache. A shared page loses its write bit in both and is no longer
-//! EXCLUSIVE; the parent's CPUs are flushed once, before `mmap_lock` is dropped: from then on a write
-//! faults and copies. A failure midway leaves the parent as it was, but for write bits that faults bring
-//! back; what the child got is torn down with it.
+//! Only tables that the parent has are copied, and no pages of files: the child's faults find those
+//! in the page cache. A shared page loses its write bit in both and is no longer EXCLUSIVE; the
+//! parent's CPUs are flushed once, before `mmap_lock` is dropped: from then on a write faults and
+//! copies. A failure midway leaves the parent as it was, but for write bits that faults bring back;
+//! what the child got is torn down with it.
 
 use super::weakened::Weakened;
 use super::{Changing, write};
@@ -184,15 +185,16 @@ impl Copy<'_> {
         if f.has(flag::EXCLUSIVE) {
             f.clear(flag::EXCLUSIVE);
         } else if f.is_file() {
-            // As in a shared area. The parent's entry is read-only: a private area never maps a file's page writable.
+            // As in a shared area. The parent's entry is read-only: a private area never maps a
+            // file's page writable.
             return Ok(Entry::NONE);
         }
         f.get();
         f.map_inc();
         let entry = if entry.is_write() {
             let old = from.weaken(pte::WRITE);
-            // As it was at this very moment: a store that was faster than us has set D, which the child must
-            // have too, for its copy may be the one that outlives the other.
+            // As it was at this very moment: a store that was faster than us has set D, which the
+            // child must have too, for its copy may be the one that outlives the other.
             let then = old.before();
             self.weak.note(va, old);
             if knobs::on(Knob::ForkDirty) {

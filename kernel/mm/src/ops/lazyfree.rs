@@ -1,12 +1,14 @@
-//! MADV_FREE: pages whose content may be dropped when memory is short, unless they are written first.
+//! MADV_FREE: pages whose content may be dropped when memory is short, unless they are written
+//! first.
 //!
-//! A page becomes lazily freeable when nothing but its content says that it is wanted: not dirty, no slot on
-//! disk, not SWAPBACKED. A write sets the entry's D bit again, which reclaim looks at after it has
-//! unmapped the page. That is why the cleared D bits are flushed before `mmap_lock` is dropped (rule 3): a
-//! CPU that still thinks the page dirty would write without setting the bit.
+//! A page becomes lazily freeable when nothing but its content says that it is wanted: not dirty,
+//! no slot on disk, not SWAPBACKED. A write sets the entry's D bit again, which reclaim looks at
+//! after it has unmapped the page. That is why the cleared D bits are flushed before `mmap_lock` is
+//! dropped (rule 3): a CPU that still thinks the page dirty would write without setting the bit.
 //!
-//! Runs with `mmap_lock` held shared; takes one PTL at a time, inside it only tries folio locks, then the
-//! LRU lock. Pages that others share or are busy with are left as they are. Never sleeps, never allocates.
+//! Runs with `mmap_lock` held shared; takes one PTL at a time, inside it only tries folio locks,
+//! then the LRU lock. Pages that others share or are busy with are left as they are. Never sleeps,
+//! never allocates.
 
 use super::args::Range;
 use super::weakened::Weakened;
@@ -70,8 +72,8 @@ impl Lazy<'_> {
     }
 }
 
-/// Under the PTL of the folio's only entry: from "wanted" to "may be dropped". False when others share it
-/// or are busy with it.
+/// Under the PTL of the folio's only entry: from "wanted" to "may be dropped". False when others
+/// share it or are busy with it.
 fn make_clean(folio: Folio) -> bool {
     if folio.is_file() {
         return false;

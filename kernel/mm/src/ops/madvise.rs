@@ -1,7 +1,7 @@
 //! madvise: what a program says about a range of its memory.
 //!
-//! Takes `mmap_lock` shared (nothing here changes an area), then one PTL at a time; sleeps. Advice applies to
-//! every mapped part of the range also when there are holes in it, as in Linux.
+//! Takes `mmap_lock` shared (nothing here changes an area), then one PTL at a time; sleeps. Advice
+//! applies to every mapped part of the range also when there are holes in it, as in Linux.
 
 use super::args::{Advice, Range};
 use super::{cold, lazyfree, read};
@@ -22,7 +22,8 @@ impl MmRef {
     /// Gives advice on `len` bytes (rounded up to pages) from `va` on.
     ///
     /// # Errors
-    /// Invalid: unaligned, or beyond the user half, or `Free` where a file is mapped. NotMapped: there are holes; the rest was done. Killed.
+    /// Invalid: unaligned, or beyond the user half, or `Free` where a file is mapped. NotMapped:
+    /// there are holes; the rest was done. Killed.
     pub fn madvise(&self, va: VirtAddr, len: u64, advice: Advice) -> Result<(), MmError> {
         let Some(range) = Range::new(va, len, MmError::Invalid)? else {
             return Ok(());
@@ -86,8 +87,8 @@ fn will_need(mm: &MmRef, set: &VmaSet, part: Range) {
     }
 }
 
-/// The slots that entries of the range name now. Without a lock: a slot may be out of use when it is
-/// looked at.
+/// The slots that entries of the range name now. Without a lock: a slot may be out of use when it
+/// is looked at.
 fn swapped(mm: &MmRef, range: Range) -> impl Iterator<Item = u32> + '_ {
     Tables::new(mm, range.start, range.end).flat_map(|span| {
         (span.start..span.end)

@@ -1,7 +1,8 @@
 //! mmap of anonymous memory and of files: a new area, or a neighbour made longer.
 //!
-//! Takes `mmap_lock` exclusively, inside it the locks of reverse maps; sleeps; allocates records, never frames. Every area
-//! that may hold anonymous pages has its anon_vma from the start, so that a fault needs nothing from the heap.
+//! Takes `mmap_lock` exclusively, inside it the locks of reverse maps; sleeps; allocates records,
+//! never frames. Every area that may hold anonymous pages has its anon_vma from the start, so that
+//! a fault needs nothing from the heap.
 
 use super::args::{MapFlags, Prot, Range};
 use super::munmap::{self, OldTables};
@@ -16,12 +17,14 @@ use arch::addr::{PAGE_SIZE, USER_MIN, USER_TOP, page_align_up};
 use arch::{PAGE_SHIFT, VirtAddr};
 
 impl MmRef {
-    /// Maps `len` bytes (rounded up to pages) of zeroes; SHARED ones are one memory for whoever is forked. Without FIXED the hint is only tried, and a
-    /// place is looked for from the top down; with it, what was mapped there goes.
+    /// Maps `len` bytes (rounded up to pages) of zeroes; SHARED ones are one memory for whoever is
+    /// forked. Without FIXED the hint is only tried, and a place is looked for from the top down;
+    /// with it, what was mapped there goes.
     ///
     /// # Errors
-    /// Invalid: empty, SHARED and GROWSDOWN, FIXED without an aligned hint at or above [`USER_MIN`]. Exists: FIXED_NOREPLACE, and the
-    /// range is not free. NoRoom: no such range is free. TooMany areas. NoMemory. Killed.
+    /// Invalid: empty, SHARED and GROWSDOWN, FIXED without an aligned hint at or above
+    /// [`USER_MIN`]. Exists: FIXED_NOREPLACE, and the range is not free. NoRoom: no such range is
+    /// free. TooMany areas. NoMemory. Killed.
     pub fn mmap(
         &self,
         hint: Option<VirtAddr>,
@@ -30,7 +33,8 @@ impl MmRef {
         flags: MapFlags,
     ) -> Result<VirtAddr, MmError> {
         if flags.has(MapFlags::SHARED) {
-            // As much of a file in memory, which goes with the last area that shows it (Linux: `shmem_zero_setup`).
+            // As much of a file in memory, which goes with the last area that shows it (Linux:
+            // `shmem_zero_setup`).
             let zeroes = file::shmem(page_align_up(len.min(USER_TOP)))?;
             return self.mmap_file(hint, len, prot, flags, &zeroes, 0);
         }
@@ -41,9 +45,9 @@ impl MmRef {
         self.map_what(hint, len, flags, vm_flags, &What::Zeroes)
     }
 
-    /// Maps `len` bytes (rounded up to pages) of a file from its page `first` on; as [`MmRef::mmap`] otherwise. The
-    /// mapping may reach beyond the end of the file: an access there fails with `Bus`. The open file stays in use until
-    /// the last area that maps it goes.
+    /// Maps `len` bytes (rounded up to pages) of a file from its page `first` on; as
+    /// [`MmRef::mmap`] otherwise. The mapping may reach beyond the end of the file: an access there
+    /// fails with `Bus`. The open file stays in use until the last area that maps it goes.
     ///
     /// # Errors
     /// As [`MmRef::mmap`]. Invalid: also page numbers that do not fit 32 bits, or GROWSDOWN.
@@ -191,8 +195,8 @@ pub(super) fn map(
     Ok(())
 }
 
-/// As [`map`], where something is mapped. The new area is made before the old ones go, and given back if a
-/// neighbour turns out to take the range in.
+/// As [`map`], where something is mapped. The new area is made before the old ones go, and given
+/// back if a neighbour turns out to take the range in.
 fn replace(
     mm: &MmRef,
     set: &mut VmaSet,

@@ -1,7 +1,8 @@
 //! The operations on address spaces: what system calls do. Each file says what it locks.
 //!
-//! All take `mmap_lock`, most exclusively; none may be called with a lock held. An operation that fails
-//! has changed nothing, unless its text says otherwise: objects and tables are reserved first.
+//! All take `mmap_lock`, most exclusively; none may be called with a lock held. An operation that
+//! fails has changed nothing, unless its text says otherwise: objects and tables are reserved
+//! first.
 
 pub mod args;
 mod cold;

@@ -1,9 +1,9 @@
 //! mprotect: the areas of a range get new rights, and so do their entries.
 //!
-//! Takes `mmap_lock` exclusively, one PTL at a time inside; sleeps. A right that was taken away is flushed
-//! before `mmap_lock` is dropped; an upgrade needs no flush. An entry that becomes writable in principle
-//! gets its write bit at once when the folio is this address space's alone (Linux commit 64fe24a3); others
-//! wait for the write fault to copy them.
+//! Takes `mmap_lock` exclusively, one PTL at a time inside; sleeps. A right that was taken away is
+//! flushed before `mmap_lock` is dropped; an upgrade needs no flush. An entry that becomes writable
+//! in principle gets its write bit at once when the folio is this address space's alone (Linux
+//! commit 64fe24a3); others wait for the write fault to copy them.
 
 use super::args::{Prot, Range};
 use super::weakened::Weakened;
@@ -91,8 +91,8 @@ fn mapped_up_to(set: &VmaSet, range: Range) -> u64 {
     at
 }
 
-/// One end of an area is to become like the neighbour there: only the boundary moves (a heap that grows
-/// into its reserve). False when it is not that case.
+/// One end of an area is to become like the neighbour there: only the boundary moves (a heap that
+/// grows into its reserve). False when it is not that case.
 fn shift_boundary(set: &mut VmaSet, range: Range, prot: Prot) -> bool {
     let Some(id) = set.find_id(VirtAddr(range.start)) else {
         return false;
@@ -166,8 +166,8 @@ struct Rights {
 }
 
 impl Rights {
-    /// The bits for an entry that maps `pfn`: writable only if the folio belongs to this address space
-    /// alone.
+    /// The bits for an entry that maps `pfn`: writable only if the folio belongs to this address
+    /// space alone.
     #[inline]
     fn of_page(self, pfn: Pfn) -> u64 {
         if self.write && sole::is_exclusive(Folio::of(pfn)) {

@@ -1,11 +1,11 @@
 //! mremap: an area grows, shrinks or moves with its pages.
 //!
-//! Takes `mmap_lock` exclusively; sleeps. A move keeps the area's record and its page indexes, and only
-//! changes the address: the locks of its reverse maps are held exclusively while entries go from table to
-//! table, so a reverse walk sees every page at the old place or every page at the new one. Cuts and
-//! tables are made before anything moves, so nothing has to be moved back. Per pair of PTE tables both
-//! PTLs are held, the lower frame number first. One flush for the whole move, before the anon_vma lock
-//! is dropped: until then no frame that moved can be freed.
+//! Takes `mmap_lock` exclusively; sleeps. A move keeps the area's record and its page indexes, and
+//! only changes the address: the locks of its reverse maps are held exclusively while entries go
+//! from table to table, so a reverse walk sees every page at the old place or every page at the new
+//! one. Cuts and tables are made before anything moves, so nothing has to be moved back. Per pair
+//! of PTE tables both PTLs are held, the lower frame number first. One flush for the whole move,
+//! before the anon_vma lock is dropped: until then no frame that moved can be freed.
 
 use super::args::{Range, RemapFlags};
 use super::mmap::{self, What, find_room};
@@ -188,8 +188,8 @@ impl Remap<'_> {
         self.mm.total_vm.add(pages(self.new_len) - pages(len));
     }
 
-    /// Moves the old range, or as much as fits, to the start of `new`; what is mapped there goes, and what
-    /// does not fit goes too.
+    /// Moves the old range, or as much as fits, to the start of `new`; what is mapped there goes,
+    /// and what does not fit goes too.
     fn move_to(&mut self, new: Range) -> Result<u64, MmError> {
         let old = self.old;
         let kept = Range {
@@ -226,8 +226,8 @@ impl Remap<'_> {
         Ok(new.start)
     }
 
-    /// Makes what the move needs at the new place: tables for the entries of every one that `old` has, or
-    /// the levels above where a table can move as a whole.
+    /// Makes what the move needs at the new place: tables for the entries of every one that `old`
+    /// has, or the levels above where a table can move as a whole.
     fn make_tables(&self, old: Range, to: u64) -> Result<(), MmError> {
         for span in Tables::new(self.mm, old.start, old.end) {
             let at = to + (span.start - old.start);
@@ -258,7 +258,8 @@ impl Remap<'_> {
             area.set_start(new.start);
             area.set_end(new.end);
             self.set.insert(id);
-            // No area is at the old place any more, and reverse walks wait for the lock that is held here.
+            // No area is at the old place any more, and reverse walks wait for the lock that is
+            // held here.
             munmap::free_tables(&mut gather, self.set, old.start, old.end);
             if knobs::on(Knob::MoveFlush) {
                 gather.flush();

@@ -1,7 +1,7 @@
 //! msync: what was stored to shared mappings of files becomes durable.
 //!
-//! Takes `mmap_lock` shared to find the areas, and lets go of it for the disk: each is found anew from where the one before
-//! ended, as others may have changed the address space meanwhile. Sleeps.
+//! Takes `mmap_lock` shared to find the areas, and lets go of it for the disk: each is found anew
+//! from where the one before ended, as others may have changed the address space meanwhile. Sleeps.
 
 use super::args::{Range, Sync};
 use super::read;
@@ -15,12 +15,13 @@ use arch::addr::PAGE_SIZE;
 use core::ops::RangeInclusive;
 
 impl MmRef {
-    /// Writes what was stored through shared mappings of `len` bytes (rounded up to pages) from `va` on. With
-    /// [`Sync::Wait`] all of it is durable afterwards, if all of it could be written.
+    /// Writes what was stored through shared mappings of `len` bytes (rounded up to pages) from
+    /// `va` on. With [`Sync::Wait`] all of it is durable afterwards, if all of it could be written.
     ///
     /// # Errors
-    /// Invalid: unaligned, or beyond the user half. NotMapped: there are holes; the rest was written. Io: a write to one
-    /// of the files has failed since the open file behind the mapping was last told so. Killed.
+    /// Invalid: unaligned, or beyond the user half. NotMapped: there are holes; the rest was
+    /// written. Io: a write to one of the files has failed since the open file behind the mapping
+    /// was last told so. Killed.
     pub fn msync(&self, va: VirtAddr, len: u64, how: Sync) -> Result<(), MmError> {
         let Some(range) = Range::new(va, len, MmError::Invalid)? else {
             return Ok(());

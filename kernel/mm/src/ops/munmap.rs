@@ -1,11 +1,11 @@
 //! munmap: areas go, with their pages and the tables that nobody else needs.
 //!
-//! Takes `mmap_lock` exclusively; sleeps. Order: the areas leave the set (or are cut shorter) → their
-//! entries go to the gather → the areas leave their reverse maps → tables without an area go to the gather
-//! → one flush → frames and tables are freed. Entries go before the reverse map does, because a mapped
-//! folio's anon_vma must be live, and all writable entries of a file's page must be found; tables go after it, because a
-//! reverse walk may be in them until then.
-//! Only cutting a hole into one area allocates, and that comes first.
+//! Takes `mmap_lock` exclusively; sleeps. Order: the areas leave the set (or are cut shorter) →
+//! their entries go to the gather → the areas leave their reverse maps → tables without an area go
+//! to the gather → one flush → frames and tables are freed. Entries go before the reverse map does,
+//! because a mapped folio's anon_vma must be live, and all writable entries of a file's page must
+//! be found; tables go after it, because a reverse walk may be in them until then. Only cutting a
+//! hole into one area allocates, and that comes first.
 
 use super::args::Range;
 use super::write;
@@ -43,8 +43,8 @@ pub(super) enum OldTables {
     Keep,
 }
 
-/// Unmaps the range. Fails before anything is changed, and only when the range lies strictly inside one
-/// area.
+/// Unmaps the range. Fails before anything is changed, and only when the range lies strictly inside
+/// one area.
 ///
 /// # Errors
 /// [`MmError::NoMemory`].
@@ -77,8 +77,8 @@ pub(super) fn unmap(
     Ok(())
 }
 
-/// Takes the range out of the set: whole areas into the list, the rest by making areas shorter. Returns
-/// them with the part of the range where something was mapped; `None` when nothing was.
+/// Takes the range out of the set: whole areas into the list, the rest by making areas shorter.
+/// Returns them with the part of the range where something was mapped; `None` when nothing was.
 fn detach(
     mm: &MmRef,
     set: &mut VmaSet,

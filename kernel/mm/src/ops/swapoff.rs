@@ -1,9 +1,11 @@
-//! swapoff: brings every page of the swap area back and takes the area away, while everything else runs.
+//! swapoff: brings every page of the swap area back and takes the area away, while everything else
+//! runs.
 //!
-//! Holds the swapon mutex; takes `mmap_lock` shared, one address space at a time, and goes through the fault
-//! path for each entry; then what files in memory have there. The area hands out no slot from the start, so the pages in use only get fewer; forks
-//! may copy entries to address spaces already seen, hence the rounds. Frames come without reclaim: it is
-//! swapoff that fails when memory is short, not somebody else. Sleeps.
+//! Holds the swapon mutex; takes `mmap_lock` shared, one address space at a time, and goes through
+//! the fault path for each entry; then what files in memory have there. The area hands out no slot
+//! from the start, so the pages in use only get fewer; forks may copy entries to address spaces
+//! already seen, hence the rounds. Frames come without reclaim: it is swapoff that fails when
+//! memory is short, not somebody else. Sleeps.
 
 use crate::buddy::Gfp;
 use crate::error::MmError;

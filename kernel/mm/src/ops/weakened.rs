@@ -1,7 +1,8 @@
-//! Entries that lost rights in place: the range that must be flushed before anyone relies on it (rule 3).
+//! Entries that lost rights in place: the range that must be flushed before anyone relies on it
+//! (rule 3).
 //!
-//! Takes no lock. Dropping it flushes, with no spin lock held and interrupts on; the operation keeps
-//! `mmap_lock` until then. No allocation, never sleeps.
+//! Takes no lock. Dropping it flushes, with no spin lock held and interrupts on; the operation
+//! keeps `mmap_lock` until then. No allocation, never sleeps.
 
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
@@ -43,8 +44,8 @@ impl<'a> Weakened<'a> {
         self.nr += 1;
     }
 
-    /// An entry was changed in a way that needs no flush: a CPU that still has the weaker translation
-    /// faults, and finds the stronger one.
+    /// An entry was changed in a way that needs no flush: a CPU that still has the weaker
+    /// translation faults, and finds the stronger one.
     #[inline]
     pub(crate) fn upgraded(&mut self) {
         self.changed = true;

@@ -1,11 +1,11 @@
 //! Where the pages of a file lie on the data disk, and how long the file can be.
 //!
-//! A layout is a list of extents in the order of the file's pages, without holes: page `i` of the file is the `i`th page
-//! of them all. The file of a whole extent is exactly that; a file system's file ([`Kind::Listed`]) can get more extents and lose
-//! them; a file in memory has none.
+//! A layout is a list of extents in the order of the file's pages, without holes: page `i` of the
+//! file is the `i`th page of them all. The file of a whole extent is exactly that; a file system's
+//! file ([`Kind::Listed`]) can get more extents and lose them; a file in memory has none.
 //!
-//! Locks: `Rank::FileLayout`, a leaf, held for a look or an exchange of the list. Lists are allocated before it is taken and
-//! freed after: changing a layout sleeps, looking does not.
+//! Locks: `Rank::FileLayout`, a leaf, held for a look or an exchange of the list. Lists are
+//! allocated before it is taken and freed after: changing a layout sleeps, looking does not.
 
 use crate::error::MmError;
 use alloc::vec::Vec;
@@ -115,8 +115,8 @@ impl Layout {
             .flatten()
     }
 
-    /// The page of the disk where page `index` of the file lies, and how many of the file's pages follow each other from
-    /// there. `None` behind the last extent.
+    /// The page of the disk where page `index` of the file lies, and how many of the file's pages
+    /// follow each other from there. `None` behind the last extent.
     pub(crate) fn place(&self, index: u32) -> Option<(u32, u32)> {
         let mut behind = index;
         for e in self.list.lock().iter() {

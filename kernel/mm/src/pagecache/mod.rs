@@ -1,14 +1,16 @@
 //! The page cache: files as the rest of the memory manager sees them (Linux: `address_space`).
 //!
-//! `tree` is the cache of one file, page index → folio; `layout` says where its pages lie on the disk; `opened` is a file in
-//! somebody's use. What is read, written and cut off is [`crate::file`]'s business; which areas map a file is `vma::imap`'s, whose lock and tree root lie in the
-//! record. The table of files is guarded by `Rank::Files`, which sleeps; nothing is read or written under it.
+//! `tree` is the cache of one file, page index → folio; `layout` says where its pages lie on the
+//! disk; `opened` is a file in somebody's use. What is read, written and cut off is
+//! [`crate::file`]'s business; which areas map a file is `vma::imap`'s, whose lock and tree root
+//! lie in the record. The table of files is guarded by `Rank::Files`, which sleeps; nothing is read
+//! or written under it.
 //!
-//! A file's size changes under its `resize` lock (`Rank::FileSize`) and the lock of its tree, so that no page appears in the
-//! cache beyond the end behind the back of who cuts it off.
+//! A file's size changes under its `resize` lock (`Rank::FileSize`) and the lock of its tree, so
+//! that no page appears in the cache beyond the end behind the back of who cuts it off.
 //!
-//! A record is somebody's file from [`enter`] until [`forget_unused`] finds it without users and pages: a record with
-//! pages stays what it is, so that the folio's `mapping` names it.
+//! A record is somebody's file from [`enter`] until [`forget_unused`] finds it without users and
+//! pages: a record with pages stays what it is, so that the folio's `mapping` names it.
 
 pub(crate) mod layout;
 pub(crate) mod opened;
@@ -36,7 +38,8 @@ const EIO: NonZeroU8 = NonZeroU8::new(5).unwrap();
 /// One file. Its id is in the `mapping` of each of its folios.
 pub(crate) struct File {
     link: AtomicU32,
-    /// Open files, and whoever else must find the file as it is. Raised from none under `Rank::Files` only.
+    /// Open files, and whoever else must find the file as it is. Raised from none under
+    /// `Rank::Files` only.
     users: AtomicU32,
     /// Openings. Of a file in memory never one again after none: nobody finds it then.
     opened: AtomicU32,
@@ -100,12 +103,14 @@ pub(crate) fn file_of(folio: Folio) -> Option<&'static File> {
     folio.mapping().checked_sub(1).map(file)
 }
 
-/// The content is newer than the disk's. Under the folio lock, or under the PTL of an entry that maps the folio: truncation
-/// unmaps a folio before it takes it out of the cache. A folio that is in no cache stays as it is.
+/// The content is newer than the disk's. Under the folio lock, or under the PTL of an entry that
+/// maps the folio: truncation unmaps a folio before it takes it out of the cache. A folio that is
+/// in no cache stays as it is.
 pub(crate) fn set_dirty(folio: Folio) {
     if folio.has(flag::DIRTY) {
-        // So it is nearly always: an entry lets nobody write before. The flag goes only under the folio lock, after whoever
-        // cleans the folio has had the PTL: not before we have let go of ours.
+        // So it is nearly always: an entry lets nobody write before. The flag goes only under the
+        // folio lock, after whoever cleans the folio has had the PTL: not before we have let go of
+        // ours.
         return;
     }
     if let Some(f) = file_of(folio) {
@@ -144,8 +149,8 @@ impl File {
         self.layout.kind() != Kind::Nothing
     }
 
-    /// For the explorer: a file that was lost becomes a free record, whatever it holds. False where somebody still
-    /// holds its lock.
+    /// For the explorer: a file that was lost becomes a free record, whatever it holds. False where
+    /// somebody still holds its lock.
     #[cfg(feature = "lab")]
     pub(crate) fn abandon(&self) -> bool {
         self.users.store(0, Ordering::Relaxed);
@@ -220,7 +225,8 @@ pub(crate) fn each() -> impl Iterator<Item = Pin> {
     })
 }
 
-/// The file that is this extent of the disk; the same one for whoever enters the same extent. Sleeps; allocates.
+/// The file that is this extent of the disk; the same one for whoever enters the same extent.
+/// Sleeps; allocates.
 ///
 /// # Errors
 /// [`MmError::Exists`] when it overlaps another such file; [`MmError::NoMemory`].
@@ -238,7 +244,8 @@ pub(crate) fn enter(extent: Extent) -> Result<Pin, MmError> {
     Ok(fresh.become_file(Kind::Fixed, layout::bytes(extent.pages), &table))
 }
 
-/// A new file of `size` bytes, which only those who share this opening know; on `list` or in memory. Sleeps; allocates.
+/// A new file of `size` bytes, which only those who share this opening know; on `list` or in
+/// memory. Sleeps; allocates.
 ///
 /// # Errors
 /// [`MmError::NoMemory`].

@@ -1,8 +1,10 @@
-//! Open files: a file in somebody's use, with what was told to them of errors and where they read (Linux: `struct file`).
+//! Open files: a file in somebody's use, with what was told to them of errors and where they read
+//! (Linux: `struct file`).
 //!
-//! An [`OpenFile`] is counted: the handle that was opened is one holder, each area that maps it another. Its own state lies
-//! under `Rank::OpenFile`, a leaf that is held for a few instructions. Opening sleeps, and the last close of a file in memory, which
-//! empties it: never dropped under a lock that spins, or a folio lock.
+//! An [`OpenFile`] is counted: the handle that was opened is one holder, each area that maps it
+//! another. Its own state lies under `Rank::OpenFile`, a leaf that is held for a few instructions.
+//! Opening sleeps, and the last close of a file in memory, which empties it: never dropped under a
+//! lock that spins, or a folio lock.
 
 use super::layout::Kind;
 use super::{File, Pin, file};
@@ -66,7 +68,8 @@ impl Slot for Record {
 static OPENED: Arena<Record> = Arena::new();
 static RELEASE: Once<fn(u32)> = Once::new();
 
-/// `f` empties a file in memory, given by its id, that nobody has open any more. Called once, at boot.
+/// `f` empties a file in memory, given by its id, that nobody has open any more. Called once, at
+/// boot.
 pub(crate) fn set_release(f: fn(u32)) {
     RELEASE.call_once(|| f);
 }
@@ -153,7 +156,8 @@ impl OpenFile {
         }
     }
 
-    /// Readahead: a read of pages `first` to `last` begins. True when the one before ended in page `first`.
+    /// Readahead: a read of pages `first` to `last` begins. True when the one before ended in page
+    /// `first`.
     pub(crate) fn begin(&self, first: u32, last: u32) -> bool {
         OPENED.get(self.0).state.lock().ahead.begin(first, last)
     }

@@ -1,7 +1,9 @@
-//! Page-table cells: every way to look at one and to change one, each with what the explorer is told.
+//! Page-table cells: every way to look at one and to change one, each with what the explorer is
+//! told.
 //!
-//! A look without the lock that guards the cell, and every change, is a point; a look under the lock, or at an
-//! upper level, only touches. Takes no lock; which one the caller needs says [`super`].
+//! A look without the lock that guards the cell, and every change, is a point; a look under the
+//! lock, or at an upper level, only touches. Takes no lock; which one the caller needs says
+//! [`super`].
 
 #![expect(unsafe_code, reason = "a page table is looked at as cells")]
 
@@ -44,8 +46,8 @@ pub(super) fn content(table: Pfn) -> u32 {
     point::object(class::CONTENT, u64::from(table.0))
 }
 
-/// Acquire: pairs with the Release of [`publish`], so that the contents of a table are seen by whoever finds the
-/// table.
+/// Acquire: pairs with the Release of [`publish`], so that the contents of a table are seen by
+/// whoever finds the table.
 #[inline]
 fn load(cell: &AtomicU64) -> Entry {
     Entry(cell.load(Ordering::Acquire))

@@ -1,18 +1,20 @@
 //! mmu_gather: frames and tables that were unhooked, on their way to being free.
 //!
-//! The order is unhook the entry → flush every CPU that may cache it → drop the rmap → free (rule 1). It is kept by types:
-//! taking an entry out yields an [`Unhooked`]; a [`Gather`] accepts one only while the table is locked
-//! ([`Gather::in_table`]), and only its flush frees. One flush per batch. Tables go the same way, and are
-//! freed after the shootdown IPI, which lockless walkers hold off by keeping interrupts off (rule 5). Two that run in
-//! one address space at a time each flush for the other as well.
+//! The order is unhook the entry → flush every CPU that may cache it → drop the rmap → free (rule
+//! 1). It is kept by types: taking an entry out yields an [`Unhooked`]; a [`Gather`] accepts one
+//! only while the table is locked ([`Gather::in_table`]), and only its flush frees. One flush per
+//! batch. Tables go the same way, and are freed after the shootdown IPI, which lockless walkers
+//! hold off by keeping interrupts off (rule 5). Two that run in one address space at a time each
+//! flush for the other as well.
 //!
-//! What was written through an entry of a file (rule 2): the folio is made dirty at once, and goes on counting as mapped, so
-//! that whoever is to clean it comes for the lock; all CPUs are flushed before the lock is dropped, then it stops
-//! counting. The one batch bounds that work. A folio that is clean, or anonymous, stops counting as mapped at once: reclaim
-//! cannot free it while the gather holds the entry's reference.
+//! What was written through an entry of a file (rule 2): the folio is made dirty at once, and goes
+//! on counting as mapped, so that whoever is to clean it comes for the lock; all CPUs are flushed
+//! before the lock is dropped, then it stops counting. The one batch bounds that work. A folio that
+//! is clean, or anonymous, stops counting as mapped at once: reclaim cannot free it while the
+//! gather holds the entry's reference.
 //!
-//! Adding takes no lock but a file's tree lock and runs under the PTL; [`Gather::flush`] runs with no spin lock held and
-//! interrupts on. Never sleeps, never allocates.
+//! Adding takes no lock but a file's tree lock and runs under the PTL; [`Gather::flush`] runs with
+//! no spin lock held and interrupts on. Never sleeps, never allocates.
 
 #![expect(unsafe_code, reason = "the references of entries that are gone")]
 
@@ -53,7 +55,8 @@ pub struct Gather<'a> {
     /// What is not flushed yet; empty when `start >= end`.
     start: u64,
     end: u64,
-    /// From the front `nr` folios that count as mapped no more, from `written` on those that still do.
+    /// From the front `nr` folios that count as mapped no more, from `written` on those that still
+    /// do.
     pages: [Pfn; BATCH],
     nr: usize,
     written: usize,
@@ -96,8 +99,8 @@ impl Unhooking<'_, '_> {
         self.added()
     }
 
-    /// Takes the entry of `va`, and the file folio that was written through it. It counts as mapped until
-    /// the flush.
+    /// Takes the entry of `va`, and the file folio that was written through it. It counts as mapped
+    /// until the flush.
     pub(crate) fn add_written(&mut self, va: VirtAddr, old: Unhooked) -> Room {
         let gather = &mut *self.gather;
         let entry = gather.note(va, old);
@@ -131,7 +134,8 @@ impl Unhooking<'_, '_> {
 impl<'a> Gather<'a> {
     /// An empty gather for `mm`.
     pub(crate) fn new(mm_id: u32, mm: &'a Mm) -> Self {
-        // Before the first entry is taken out. Whoever finds that one gone had its PTL after us, and so sees it.
+        // Before the first entry is taken out. Whoever finds that one gone had its PTL after us,
+        // and so sees it.
         mm.touch_gathers(AccessKind::Write);
         mm.gathers.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -158,8 +162,8 @@ impl<'a> Gather<'a> {
         self.mm_id
     }
 
-    /// Lets `each` take entries out of a locked table, and unlocks it when nothing of what they were waits for the lock
-    /// any more.
+    /// Lets `each` take entries out of a locked table, and unlocks it when nothing of what they
+    /// were waits for the lock any more.
     #[inline]
     pub(crate) fn in_table<R>(
         &mut self,
@@ -217,7 +221,8 @@ impl<'a> Gather<'a> {
         self.end = self.end.max(end);
     }
 
-    /// Takes note of an entry that moves from `va` elsewhere, with its reference, and gives it back.
+    /// Takes note of an entry that moves from `va` elsewhere, with its reference, and gives it
+    /// back.
     #[inline]
     pub(crate) fn note_moved(&mut self, va: VirtAddr, old: Unhooked) -> Entry {
         if old.entry().is_present() {
@@ -263,7 +268,8 @@ impl<'a> Gather<'a> {
         }
         self.settle();
         for &pfn in &self.pages[..self.nr] {
-            // SAFETY: the reference of an entry that was taken out, which every CPU has forgotten now.
+            // SAFETY: the reference of an entry that was taken out, which every CPU has forgotten
+            // now.
             unsafe { Folio::of(pfn).put() };
         }
         self.nr = 0;
@@ -290,8 +296,8 @@ impl Drop for Gather<'_> {
         self.mm.touch_gathers(AccessKind::Read);
         // Acquire pairs with the Release below: a gather that is no longer counted has flushed.
         if self.mm.gathers.load(Ordering::Acquire) > 1 && knobs::on(Knob::GatheredPending) {
-            // Another one may have taken entries of the same range out, and not have flushed yet. They are
-            // promised to be gone when this operation is over (Linux commit 99baac21).
+            // Another one may have taken entries of the same range out, and not have flushed yet.
+            // They are promised to be gone when this operation is over (Linux commit 99baac21).
             self.start = 0;
             self.end = USER_TOP;
         }

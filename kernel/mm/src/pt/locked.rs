@@ -1,8 +1,8 @@
 //! A locked PTE table: the only way to change its entries.
 //!
-//! The MMU sets A and D by itself, so a present entry is never stored over: it is taken out, or changed
-//! in place, by one atomic operation. What a CPU may go on using afterwards comes back as an
-//! [`Unhooked`] or a [`Weaker`], which only a flush takes (rules 1 and 3). Never sleeps.
+//! The MMU sets A and D by itself, so a present entry is never stored over: it is taken out, or
+//! changed in place, by one atomic operation. What a CPU may go on using afterwards comes back as
+//! an [`Unhooked`] or a [`Weaker`], which only a flush takes (rules 1 and 3). Never sleeps.
 
 use super::cells::{self, cell};
 use super::unhooked::{Unhooked, Weaker};
@@ -44,7 +44,8 @@ impl PteLocked {
         cells::read(self.cell)
     }
 
-    /// Puts an entry in the place of one that no CPU uses: none, a swap entry, or one without rights.
+    /// Puts an entry in the place of one that no CPU uses: none, a swap entry, or one without
+    /// rights.
     #[inline]
     pub(crate) fn set(&mut self, entry: Entry) {
         debug_assert!(
@@ -54,8 +55,8 @@ impl PteLocked {
         cells::publish(self.cell, entry);
     }
 
-    /// Takes the entry out, with the A and D bits that the MMU had set, and puts `instead` in, in one
-    /// step.
+    /// Takes the entry out, with the A and D bits that the MMU had set, and puts `instead` in, in
+    /// one step.
     #[inline]
     pub(crate) fn unhook(&mut self, instead: Entry) -> Unhooked {
         Unhooked::new(cells::exchange(self.cell, instead))
@@ -73,8 +74,8 @@ impl PteLocked {
         Weaker::new(cells::clear_bits(self.cell, bits))
     }
 
-    /// Gives a present entry the rights `bits` and keeps its frame and its A, D and software bits. It
-    /// comes back if it has lost any.
+    /// Gives a present entry the rights `bits` and keeps its frame and its A, D and software bits.
+    /// It comes back if it has lost any.
     #[inline]
     pub(crate) fn set_rights(&mut self, bits: u64) -> Option<Weaker> {
         let old = cells::replace_bits(self.cell, KEPT, bits);
@@ -82,14 +83,15 @@ impl PteLocked {
         (lost != 0).then(|| Weaker::new(old))
     }
 
-    /// Clears the accessed bit. Nothing to flush: a CPU that still has the translation uses it without
-    /// setting the bit again, and the page only looks less used than it is (rule 3).
+    /// Clears the accessed bit. Nothing to flush: a CPU that still has the translation uses it
+    /// without setting the bit again, and the page only looks less used than it is (rule 3).
     #[inline]
     pub(crate) fn clear_accessed(&mut self) {
         cells::clear_bits(self.cell, pte::ACCESSED);
     }
 
-    /// Gives the entry `bits`. Nothing to flush: a CPU that has the weaker translation faults once more.
+    /// Gives the entry `bits`. Nothing to flush: a CPU that has the weaker translation faults once
+    /// more.
     #[inline]
     pub(crate) fn strengthen(&mut self, bits: u64) {
         cells::set_bits(self.cell, bits);

@@ -1,14 +1,15 @@
 //! Page tables: four levels, a lock per PMD and PTE table, and the ways down.
 //!
-//! - PGD and PUD entries change only none → table, under the mm's `pgt_lock`; tables go away only under
-//!   `mmap_lock` held exclusively, after every area in their range is out of its anon_vma.
-//! - PMD entries change only under the PMD table's lock (`Rank::Pmd`, in the memmap word of that table).
-//! - PTE entries change only under the PTE table's lock (`Rank::Ptl`); the MMU sets A and D by itself, so
-//!   whoever clears or replaces a present entry uses an atomic exchange.
+//! - PGD and PUD entries change only none → table, under the mm's `pgt_lock`; tables go away only
+//!   under `mmap_lock` held exclusively, after every area in their range is out of its anon_vma.
+//! - PMD entries change only under the PMD table's lock (`Rank::Pmd`, in the memmap word of that
+//!   table).
+//! - PTE entries change only under the PTE table's lock (`Rank::Ptl`); the MMU sets A and D by
+//!   itself, so whoever clears or replaces a present entry uses an atomic exchange.
 //!
-//! A read of a PMD yields a [`Pmd`]. Mapping the PTE table that it names can *fail* ([`TableRef::lock`] returns
-//! [`Changed`]): the caller then reads the PMD again. Nothing here sleeps, except that allocating a table may
-//! reclaim: no lock below `mmap_lock` may be held then.
+//! A read of a PMD yields a [`Pmd`]. Mapping the PTE table that it names can *fail*
+//! ([`TableRef::lock`] returns [`Changed`]): the caller then reads the PMD again. Nothing here
+//! sleeps, except that allocating a table may reclaim: no lock below `mmap_lock` may be held then.
 
 #![expect(unsafe_code, reason = "a page table becomes an owned block again")]
 
@@ -86,8 +87,8 @@ pub(crate) fn same(a: Entry, b: Entry) -> bool {
     a.without(MMU) == b.without(MMU)
 }
 
-/// The locked table of `va`, with the cursor on its entry; `None` where there is no table. The caller keeps
-/// tables in place.
+/// The locked table of `va`, with the cursor on its entry; `None` where there is no table. The
+/// caller keeps tables in place.
 pub(crate) fn lock_at(mm: &Mm, va: VirtAddr) -> Option<PteLocked> {
     loop {
         match PmdRef::read_at(mm, va) {

@@ -50,7 +50,8 @@ impl Pmd {
         }
     }
 
-    /// The end of a match on a PMD: nothing puts a huge page there so far. To skip one would lose it.
+    /// The end of a match on a PMD: nothing puts a huge page there so far. To skip one would lose
+    /// it.
     ///
     /// # Panics
     /// Always.
@@ -131,8 +132,8 @@ impl PmdRef {
         Pmd::of(self, cells::look(self.table, self.cell))
     }
 
-    /// As [`PmdRef::read`], where a lock that is held keeps the entry as it is, or tells what it may
-    /// change to.
+    /// As [`PmdRef::read`], where a lock that is held keeps the entry as it is, or tells what it
+    /// may change to.
     #[inline]
     fn locked(self) -> Entry {
         cells::read(self.cell)
@@ -181,8 +182,8 @@ impl PmdRef {
     }
 }
 
-/// A PTE table, and the PMD that names it. The caller keeps the table in place: by `mmap_lock`, a lock of
-/// a reverse map, or interrupts off in a lockless walk.
+/// A PTE table, and the PMD that names it. The caller keeps the table in place: by `mmap_lock`, a
+/// lock of a reverse map, or interrupts off in a lockless walk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TableRef {
     pmd: PmdRef,
@@ -211,8 +212,8 @@ impl TableRef {
         self.lock_by(va, |table| frame(table).ptl().lock(Rank::Ptl))
     }
 
-    /// As [`TableRef::lock`], while the lock of another PTE table is held. The order is the caller's
-    /// to justify.
+    /// As [`TableRef::lock`], while the lock of another PTE table is held. The order is the
+    /// caller's to justify.
     ///
     /// # Errors
     /// [`Changed`].
@@ -253,8 +254,8 @@ impl TableRef {
     }
 }
 
-/// The PTE table that entry `index` of the PMD table `upper` names; it is taken out. The caller holds
-/// `mmap_lock` exclusively, and no area covers the table's range any more.
+/// The PTE table that entry `index` of the PMD table `upper` names; it is taken out. The caller
+/// holds `mmap_lock` exclusively, and no area covers the table's range any more.
 #[inline]
 pub(super) fn detach(upper: Pfn, index: usize) -> Option<Pfn> {
     let cell = cell_at(upper, index);

@@ -1,7 +1,8 @@
-//! A range of addresses, table by table and entry by entry: what every operation on a range goes by.
+//! A range of addresses, table by table and entry by entry: what every operation on a range goes
+//! by.
 //!
-//! The caller holds `mmap_lock` at least shared, or a lock of a reverse map, so that no table goes away.
-//! [`Tables`] takes no lock; [`locked`] takes the PTL of one table at a time. Never sleeps.
+//! The caller holds `mmap_lock` at least shared, or a lock of a reverse map, so that no table goes
+//! away. [`Tables`] takes no lock; [`locked`] takes the PTL of one table at a time. Never sleeps.
 
 use super::{Pmd, PmdRef, PteLocked, TableRef, UpperRef};
 use crate::mm::Mm;
@@ -73,8 +74,8 @@ fn end_of_hole(mm: &Mm, va: u64) -> u64 {
     (va & !(hole - 1)).saturating_add(hole)
 }
 
-/// Calls `each` with each PTE table of `start..end`, locked, and the part of the range that it covers.
-/// It returns how far it came, and is called again from there.
+/// Calls `each` with each PTE table of `start..end`, locked, and the part of the range that it
+/// covers. It returns how far it came, and is called again from there.
 #[inline(always)]
 pub(crate) fn locked(
     mm: &Mm,
@@ -92,8 +93,8 @@ pub(crate) fn locked(
     }
 }
 
-/// Calls `each` with the cursor on each entry of `start..end`, all in one table, that is not empty. Stops
-/// where it breaks, and says at which address.
+/// Calls `each` with the cursor on each entry of `start..end`, all in one table, that is not empty.
+/// Stops where it breaks, and says at which address.
 #[inline(always)]
 pub(crate) fn entries<C: AsMut<PteLocked>, B>(
     cursor: &mut C,

@@ -1,7 +1,9 @@
-//! TLB shootdown on this machine: what [`sync::tlb`], which decides who is asked and what a CPU has missed, does to
-//! real TLBs; and who must flush before relying on an entry that somebody else took out.
+//! TLB shootdown on this machine: what [`sync::tlb`], which decides who is asked and what a CPU has
+//! missed, does to real TLBs; and who must flush before relying on an entry that somebody else took
+//! out.
 //!
-//! Requests run with preemption off and interrupts **on** (rule 6). The IPI handler takes no lock. Nothing sleeps.
+//! Requests run with preemption off and interrupts **on** (rule 6). The IPI handler takes no lock.
+//! Nothing sleeps.
 
 #![expect(unsafe_code, reason = "the root that the MMU walks")]
 
@@ -37,9 +39,9 @@ impl Machine for Here {
     #[inline(always)]
     fn load_root(&self, id: Option<u32>) {
         let root = id.map_or_else(arch::kernel_root, |id| by_id(id).root());
-        // SAFETY: interrupts are off. The kernel's root stays for ever. Of an address space the running
-        // thread has a handle, and no table of it is freed before this CPU, which is in its mask, has
-        // answered a flush.
+        // SAFETY: interrupts are off. The kernel's root stays for ever. Of an address space the
+        // running thread has a handle, and no table of it is freed before this CPU, which is in its
+        // mask, has answered a flush.
         unsafe { arch::switch_root(root) };
     }
     #[inline]
@@ -110,7 +112,8 @@ pub fn cpu_state(cpu: usize) -> CpuState {
     TLB.cpu_state(cpu)
 }
 
-/// This CPU runs `mm`, so that a shootdown of it waits for this CPU's acknowledgement. Interrupts are off.
+/// This CPU runs `mm`, so that a shootdown of it waits for this CPU's acknowledgement. Interrupts
+/// are off.
 pub(super) fn holds_off_shootdown(mm: &Mm) -> bool {
     let CpuState { loaded, lazy, .. } = cpu_state(cpu::id());
     !lazy && loaded.is_some_and(|id| core::ptr::eq(by_id(id), mm))
@@ -136,8 +139,8 @@ pub(crate) fn flush_batch(cpus: CpuMask) {
     TLB.flush_batch(&Here, cpus);
 }
 
-/// Reclaim takes entries out of many address spaces and flushes them all at once, later. Whoever relies on
-/// an entry of this one being gone for good calls this first, under the PTL.
+/// Reclaim takes entries out of many address spaces and flushes them all at once, later. Whoever
+/// relies on an entry of this one being gone for good calls this first, under the PTL.
 #[inline]
 pub(crate) fn flush_batched_pending(mm_id: u32, mm: &Mm) {
     if mm.tlb.has_batched() && knobs::on(Knob::BatchedPending) {
@@ -145,9 +148,9 @@ pub(crate) fn flush_batched_pending(mm_id: u32, mm: &Mm) {
     }
 }
 
-/// Whoever fills an empty entry calls this first, under the PTL: reclaim may have emptied it and not flushed yet,
-/// and no CPU may go on reading the old page after another has written the new one. (An entry that names a
-/// slot needs no such care: the folio is locked until the flush.)
+/// Whoever fills an empty entry calls this first, under the PTL: reclaim may have emptied it and
+/// not flushed yet, and no CPU may go on reading the old page after another has written the new
+/// one. (An entry that names a slot needs no such care: the folio is locked until the flush.)
 #[inline]
 pub(crate) fn flush_emptied_pending(mm_id: u32, mm: &Mm) {
     if mm.tlb.has_emptied() && knobs::on(Knob::BatchedPending) {
@@ -155,9 +158,9 @@ pub(crate) fn flush_emptied_pending(mm_id: u32, mm: &Mm) {
     }
 }
 
-/// Who cuts a file off, or makes a hole in it, takes entries out of address spaces without their `mmap_lock`, and flushes later.
-/// Whoever relies on an empty entry being gone for good, or fills it with another page than the file's, calls this first, under
-/// the PTL.
+/// Who cuts a file off, or makes a hole in it, takes entries out of address spaces without their
+/// `mmap_lock`, and flushes later. Whoever relies on an empty entry being gone for good, or fills
+/// it with another page than the file's, calls this first, under the PTL.
 #[inline]
 pub(crate) fn flush_gathered_pending(mm_id: u32, mm: &Mm) {
     mm.touch_gathers(AccessKind::Read);

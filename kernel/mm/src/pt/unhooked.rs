@@ -1,9 +1,9 @@
 //! What a CPU may still use although its entry is gone, or weaker: rules 1 and 3 as types.
 //!
-//! [`PteLocked::unhook`] is the only way to take a present entry out. The [`Unhooked`] that it gives
-//! goes to a flush: the gather's, the batch's of reclaim, or one made at once under the lock, as a
-//! copy on write does. [`PteLocked::weaken`] gives a [`Weaker`], which goes to
-//! `ops::weakened` or to a flush at once. Debug builds stop where one is dropped. Takes no lock.
+//! [`PteLocked::unhook`] is the only way to take a present entry out. The [`Unhooked`] that it
+//! gives goes to a flush: the gather's, the batch's of reclaim, or one made at once under the lock,
+//! as a copy on write does. [`PteLocked::weaken`] gives a [`Weaker`], which goes to `ops::weakened`
+//! or to a flush at once. Debug builds stop where one is dropped. Takes no lock.
 //!
 //! [`PteLocked::unhook`]: super::PteLocked::unhook
 //! [`PteLocked::weaken`]: super::PteLocked::weaken
@@ -16,8 +16,8 @@ use arch::addr::PAGE_SIZE;
 use arch::pte::Entry;
 use core::mem;
 
-/// An entry that was taken out of its table. Holds the reference that the entry had on its folio. If it
-/// was present, a CPU may still translate by it.
+/// An entry that was taken out of its table. Holds the reference that the entry had on its folio.
+/// If it was present, a CPU may still translate by it.
 #[must_use = "what was taken out must be flushed"]
 pub(crate) struct Unhooked {
     entry: Entry,
@@ -62,15 +62,16 @@ impl Unhooked {
         self.noted()
     }
 
-    /// Makes every CPU forget the translation of `va`, under the PTL. The flush belongs to `rule`, which
-    /// a test may break.
+    /// Makes every CPU forget the translation of `va`, under the PTL. The flush belongs to `rule`,
+    /// which a test may break.
     pub(crate) fn flush_at_once(self, mm_id: u32, mm: &Mm, va: VirtAddr, rule: Knob) -> Entry {
         flush(mm_id, mm, va, self.size(), rule);
         self.noted()
     }
 }
 
-/// A present entry as it was before it lost rights, or its dirty bit, in place: a CPU may still use it so.
+/// A present entry as it was before it lost rights, or its dirty bit, in place: a CPU may still use
+/// it so.
 #[must_use = "what lost a right must be flushed"]
 pub(crate) struct Weaker {
     before: Entry,

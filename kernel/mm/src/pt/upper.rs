@@ -1,8 +1,8 @@
 //! Entries that name tables, above the PTE tables, and how a table is taken out of one.
 //!
-//! PGD and PUD entries change none → table under the mm's `pgt_lock`. Every table goes away only under
-//! `mmap_lock` held exclusively, after every area in its range is out of its anon_vma and its file's
-//! tree. Never sleeps, but that [`install`] may reclaim.
+//! PGD and PUD entries change none → table under the mm's `pgt_lock`. Every table goes away only
+//! under `mmap_lock` held exclusively, after every area in its range is out of its anon_vma and its
+//! file's tree. Never sleeps, but that [`install`] may reclaim.
 
 use super::cells::{self, cell, cell_at};
 use super::{TABLE_BITS, alloc_table, free_table, pmd};
@@ -49,8 +49,8 @@ impl UpperRef {
         self.index += 1;
     }
 
-    /// The level of the first missing entry on the way to the PMD entry of `va` (3 or 2; 1 when all are
-    /// there).
+    /// The level of the first missing entry on the way to the PMD entry of `va` (3 or 2; 1 when all
+    /// are there).
     pub(crate) fn missing_level(mm: &Mm, va: VirtAddr) -> u32 {
         match Self::lookup(mm, va, PMD_LEVEL) {
             Ok(_) => PMD_LEVEL,
@@ -58,8 +58,8 @@ impl UpperRef {
         }
     }
 
-    /// Empties the entry and returns the table it named. The caller holds `mmap_lock` exclusively and no
-    /// area covers the range any more.
+    /// Empties the entry and returns the table it named. The caller holds `mmap_lock` exclusively
+    /// and no area covers the range any more.
     #[inline]
     pub(crate) fn detach(&self, mm: &Mm) -> Option<Pfn> {
         if self.level == PMD_LEVEL {

@@ -1,10 +1,11 @@
 //! The lockless walk: from an address to a referenced folio without any lock (Linux's fast GUP).
 //!
-//! Interrupts stay off for the whole walk, in the address space that the running thread has adopted: page
-//! tables are freed only after a shootdown IPI that this CPU would have to acknowledge (rule 5), so no table
-//! goes away underneath. (A CPU that does not run the address space gets no such IPI and must not walk it
-//! this way.) A reference is taken only if the count was not zero, and kept only if the entry is still the
-//! same: the frame may have been freed and reused in between. Never sleeps, never allocates.
+//! Interrupts stay off for the whole walk, in the address space that the running thread has
+//! adopted: page tables are freed only after a shootdown IPI that this CPU would have to
+//! acknowledge (rule 5), so no table goes away underneath. (A CPU that does not run the address
+//! space gets no such IPI and must not walk it this way.) A reference is taken only if the count
+//! was not zero, and kept only if the entry is still the same: the frame may have been freed and
+//! reused in between. Never sleeps, never allocates.
 //!
 //! A reference keeps the frame, not the page where it is: reclaim, fork and a copy on write may put
 //! another frame, or another address space, in the entry's place. Who reads has the page as it was

@@ -3,8 +3,9 @@
 //!
 //! A batch goes through in steps, so that one TLB shootdown and few disk requests serve many
 //! folios:
-//! 1. lock each folio that is free to lock; used ones go back (twice used: to the active list); of the others anonymous ones
-//!    get a slot and enter the swap cache; then they lose their entries, all or some;
+//! 1. lock each folio that is free to lock; used ones go back (twice used: to the active list); of
+//!    the others anonymous ones get a slot and enter the swap cache; then they lose their entries,
+//!    all or some;
 //! 2. one flush for all of them (rule 1), until which each stays locked and in hand (rule 13);
 //! 3. `dispose` frees them, writes them or puts them back.
 //!

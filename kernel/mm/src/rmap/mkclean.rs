@@ -1,12 +1,14 @@
-//! Taking the right to write from every entry of a file folio, before its content goes to the disk (Linux: `folio_mkclean`).
+//! Taking the right to write from every entry of a file folio, before its content goes to the disk
+//! (Linux: `folio_mkclean`).
 //!
-//! The folio is locked, so no fault makes an entry for it, or one writable, meanwhile. Takes the file's `Rank::IMmap` lock
-//! shared (nobody waits for a write to the disk who holds that), PTLs inside, and flushes under them. Sleeps; allocates
-//! nothing.
+//! The folio is locked, so no fault makes an entry for it, or one writable, meanwhile. Takes the
+//! file's `Rank::IMmap` lock shared (nobody waits for a write to the disk who holds that), PTLs
+//! inside, and flushes under them. Sleeps; allocates nothing.
 //!
-//! Rule 2: afterwards nobody can store to the folio without a fault, and it is dirty if anybody did before. An entry that
-//! is gone already still counts, for as long as some CPU may store through it: who took it out keeps the folio mapped
-//! under the PTL until the flush, and here that lock is taken whatever a look without it says.
+//! Rule 2: afterwards nobody can store to the folio without a fault, and it is dirty if anybody did
+//! before. An entry that is gone already still counts, for as long as some CPU may store through
+//! it: who took it out keeps the folio mapped under the PTL until the flush, and here that lock is
+//! taken whatever a look without it says.
 
 use super::walk::{Areas, Sync};
 use crate::folio::{Folio, FolioGuard};
@@ -24,8 +26,8 @@ pub(crate) fn mkclean(folio: &FolioGuard) {
         return;
     };
     if folio.mapcount() == 0 {
-        // Pairs with the Release of `map_dec`: every CPU was flushed before the last entry stopped counting. (Reclaim
-        // flushes after that, but before it unlocks the folio.)
+        // Pairs with the Release of `map_dec`: every CPU was flushed before the last entry stopped
+        // counting. (Reclaim flushes after that, but before it unlocks the folio.)
         fence(Ordering::Acquire);
         return;
     }

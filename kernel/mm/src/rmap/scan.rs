@@ -1,8 +1,8 @@
 //! Has a folio been used? Test and clear the accessed bit of every entry that maps it.
 //!
-//! The folio is locked. Takes the reverse map's lock if it is free, and PTLs inside; never sleeps. No flush follows
-//! (rule 3): a CPU that keeps the translation does not set the bit again until it forgets it, so a page
-//! in use may look unused for a while, which costs a fault and no data.
+//! The folio is locked. Takes the reverse map's lock if it is free, and PTLs inside; never sleeps.
+//! No flush follows (rule 3): a CPU that keeps the translation does not set the bit again until it
+//! forgets it, so a page in use may look unused for a while, which costs a fault and no data.
 
 use super::walk::{Areas, Sync};
 use crate::folio::FolioGuard;

@@ -15,9 +15,9 @@ use crate::frame::flag;
 use crate::knobs::{self, Knob};
 use core::sync::atomic::{Ordering, fence};
 
-/// Nobody has a reference on the anonymous folio but `entries` page-table entries and `held` holders, all
-/// of which the caller accounts for, the swap cache, and the laundry, which looks at nothing while the
-/// folio is locked.
+/// Nobody has a reference on the anonymous folio but `entries` page-table entries and `held`
+/// holders, all of which the caller accounts for, the swap cache, and the laundry, which looks at
+/// nothing while the folio is locked.
 #[inline]
 pub(crate) fn is_ours(folio: &FolioGuard, entries: u32, held: u32) -> bool {
     if !knobs::on(Knob::SoleByRefs) {

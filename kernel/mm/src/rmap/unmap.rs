@@ -1,11 +1,12 @@
 //! Taking every entry of a folio out, for reclaim (Linux: `try_to_unmap`).
 //!
-//! The folio is locked and the caller holds a reference. Takes the reverse map's lock if it is free, PTLs inside,
-//! and under those the swap map's lock. Never sleeps, never allocates. Entries taken out are noted in the
-//! batch, and the folio's lock goes with them: it comes back when the batch was flushed (rule 13).
+//! The folio is locked and the caller holds a reference. Takes the reverse map's lock if it is
+//! free, PTLs inside, and under those the swap map's lock. Never sleeps, never allocates. Entries
+//! taken out are noted in the batch, and the folio's lock goes with them: it comes back when the
+//! batch was flushed (rule 13).
 //!
-//! Rule 7: an entry names a slot only after the folio is in the swap cache for it and the slot's count
-//! includes the entry. Rule 2: a dirty entry makes the folio dirty before the PTL is dropped.
+//! Rule 7: an entry names a slot only after the folio is in the swap cache for it and the slot's
+//! count includes the entry. Rule 2: a dirty entry makes the folio dirty before the PTL is dropped.
 
 use super::batch::{Batch, Owing};
 use super::sole;
@@ -26,8 +27,8 @@ pub(crate) enum Replace {
     Slot(u32),
     /// Nothing: the content may be forgotten (MADV_FREE), provided that nobody has written since.
     Nothing,
-    /// Nothing: the next access finds the page in its file, which makes up for written ones as well. The folio stays locked
-    /// until the batch was flushed, whatever is left of its entries.
+    /// Nothing: the next access finds the page in its file, which makes up for written ones as
+    /// well. The folio stays locked until the batch was flushed, whatever is left of its entries.
     Cached,
 }
 
@@ -55,9 +56,9 @@ pub(crate) fn try_to_unmap<T: Copy>(
     Owing::new(folio, is_gone)
 }
 
-/// Accounts for an entry that was taken out. The batch must know of it before the PTL goes, also where the MMU
-/// could not use it any more: an mprotect that took the rights away may still owe the flush, and keeps no
-/// reverse walk out meanwhile.
+/// Accounts for an entry that was taken out. The batch must know of it before the PTL goes, also
+/// where the MMU could not use it any more: an mprotect that took the rights away may still owe the
+/// flush, and keeps no reverse walk out meanwhile.
 fn account(folio: &FolioGuard, mm: &Mm, old: Entry) {
     if old.is_dirty() {
         match folio.usage() {
@@ -98,8 +99,8 @@ fn empty<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut 
     true
 }
 
-/// Takes the entry of a lazily freed folio out if it was not written since. False, and the folio is an
-/// ordinary one again, if it was, or if somebody else refers to it and may be about to write.
+/// Takes the entry of a lazily freed folio out if it was not written since. False, and the folio is
+/// an ordinary one again, if it was, or if somebody else refers to it and may be about to write.
 fn forget<T: Copy>(folio: &FolioGuard, mm: &Mm, pte: &mut PteLocked, batch: &mut Batch<T>) -> bool {
     let old = pte.unhook(Entry::NONE);
     // The entry is gone before the counts are read: a lockless walker that took a reference through

@@ -1,12 +1,12 @@
-//! From a locked folio to the areas that may map it, and to each entry that does (Linux: `rmap_walk`,
-//! `page_vma_mapped_walk`).
+//! From a locked folio to the areas that may map it, and to each entry that does (Linux:
+//! `rmap_walk`, `page_vma_mapped_walk`).
 //!
-//! Takes the lock of the folio's reverse map, the anon_vma's or the file's, shared, and PTLs inside, which it hands out with
-//! the entries. Sleeps in [`Areas::of_file`] only.
+//! Takes the lock of the folio's reverse map, the anon_vma's or the file's, shared, and PTLs
+//! inside, which it hands out with the entries. Sleeps in [`Areas::of_file`] only.
 //!
-//! Without [`Sync::Always`] the entry is first looked at without the lock, and a miss is believed. That look
-//! may fall between "cleared" and "set again" of another CPU's change: whoever must not miss an entry for that
-//! reason asks for the lock always.
+//! Without [`Sync::Always`] the entry is first looked at without the lock, and a miss is believed.
+//! That look may fall between "cleared" and "set again" of another CPU's change: whoever must not
+//! miss an entry for that reason asks for the lock always.
 
 use crate::folio::FolioGuard;
 use crate::mm::{Mm, by_id};
@@ -59,7 +59,8 @@ impl Areas {
         Self::File(imap::read(file))
     }
 
-    /// Calls `f` with each entry that maps `folio`, locked, its area and its address, until it returns false.
+    /// Calls `f` with each entry that maps `folio`, locked, its area and its address, until it
+    /// returns false.
     #[inline(always)]
     pub(crate) fn for_each_entry(
         &self,

@@ -1,10 +1,11 @@
 //! The swap cache: from a slot to the folio that holds, or will hold, its content.
 //!
 //! The cache holds one reference on each folio in it. Who may change what:
-//! - adding needs the slot's HAS_CACHE mark, which one CPU at a time can set (`area::set_cache`) or which a
-//!   fresh slot comes with: so of two faults on one slot, one reads and the other finds its folio;
-//! - removing needs the folio lock, with no I/O of the folio in flight: its slot could be given to somebody
-//!   else meanwhile. The table entry goes first, the mark after it.
+//! - adding needs the slot's HAS_CACHE mark, which one CPU at a time can set (`area::set_cache`) or
+//!   which a fresh slot comes with: so of two faults on one slot, one reads and the other finds its
+//!   folio;
+//! - removing needs the folio lock, with no I/O of the folio in flight: its slot could be given to
+//!   somebody else meanwhile. The table entry goes first, the mark after it.
 //!
 //! Where a slot has no folio, its cell holds what `workingset` remembers of the one that was
 //! evicted.

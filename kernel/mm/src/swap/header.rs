@@ -1,9 +1,9 @@
-//! The header of a swap area: the first page of the disk, in the format that `mkswap` writes and `swapon`
-//! reads on Linux (version 1, magic `SWAPSPACE2`). Pure; takes no lock, never sleeps.
+//! The header of a swap area: the first page of the disk, in the format that `mkswap` writes and
+//! `swapon` reads on Linux (version 1, magic `SWAPSPACE2`). Pure; takes no lock, never sleeps.
 //!
-//! All numbers are little-endian `u32`: version at byte 1024, last page, number of bad pages; then a UUID
-//! and a label of 16 bytes each; from byte 1536 the bad page numbers; the magic ends the page. (Format:
-//! swapon(8), mkswap(8) and Linux's description of `union swap_header`.)
+//! All numbers are little-endian `u32`: version at byte 1024, last page, number of bad pages; then
+//! a UUID and a label of 16 bytes each; from byte 1536 the bad page numbers; the magic ends the
+//! page. (Format: swapon(8), mkswap(8) and Linux's description of `union swap_header`.)
 
 use crate::pagecache;
 use algo::swapmap::MAX_SLOTS;

@@ -1,9 +1,10 @@
 //! Swap: anonymous pages on disk.
 //!
-//! A page on disk is named by its slot; page-table entries that name it are counted in the area's map, and
-//! the swap cache finds its folio while it is in memory too. Rule 7: the slot is allocated and the folio in
-//! the cache before any entry names the slot; the frame is freed only after the write has succeeded; a failed
-//! write leaves the folio dirty, in memory, and its slot is not used again. See each file for its locks.
+//! A page on disk is named by its slot; page-table entries that name it are counted in the area's
+//! map, and the swap cache finds its folio while it is in memory too. Rule 7: the slot is allocated
+//! and the folio in the cache before any entry names the slot; the frame is freed only after the
+//! write has succeeded; a failed write leaves the folio dirty, in memory, and its slot is not used
+//! again. See each file for its locks.
 
 pub(crate) mod area;
 pub mod cache;
@@ -27,8 +28,8 @@ pub fn enabled() -> bool {
     total_slots() > 0
 }
 
-/// A page-table entry that named `slot` is gone. When it was the last one, the cached folio goes too, unless
-/// somebody is busy with it (reclaim finds it then). May be called under a PTL.
+/// A page-table entry that named `slot` is gone. When it was the last one, the cached folio goes
+/// too, unless somebody is busy with it (reclaim finds it then). May be called under a PTL.
 pub(crate) fn free_entry(slot: u32) {
     if area::put(slot) == Left::CacheOnly {
         cache::drop_unused(slot);
@@ -71,7 +72,8 @@ pub fn stats() -> Stats {
     }
 }
 
-/// `n` more entries of `mm` name slots; `n` is negative for fewer. The slots' counts know of them already.
+/// `n` more entries of `mm` name slots; `n` is negative for fewer. The slots' counts know of them
+/// already.
 #[inline]
 pub(crate) fn add_entries(mm: &Mm, n: i64) {
     mm.swap_entries.add(n);

@@ -1,7 +1,7 @@
 //! mkswap and swapon. (swapoff needs the layers above: `ops::swapoff`.)
 //!
-//! Locks: the swapon mutex (`Rank::SwapOn`), outside everything else. Sleeps; allocates the area's tables
-//! from the heap.
+//! Locks: the swapon mutex (`Rank::SwapOn`), outside everything else. Sleeps; allocates the area's
+//! tables from the heap.
 
 use super::header::{self, Header, HeaderError};
 use super::{area, cache, io};
@@ -163,7 +163,8 @@ impl HeaderPage {
 /// Writes a swap header for the whole of `dev`, with `bad` pages listed.
 ///
 /// # Errors
-/// [`SwapOpError::InUse`] while any area is in use; the disk too small or failing; a bad page outside.
+/// [`SwapOpError::InUse`] while any area is in use; the disk too small or failing; a bad page
+/// outside.
 pub fn mkswap(dev: &'static dyn BlockDevice, label: &str, bad: &[u32]) -> Result<(), SwapOpError> {
     let _one = SWAPON.lock();
     if area::device().is_some() {
@@ -189,7 +190,8 @@ pub fn mkswap(dev: &'static dyn BlockDevice, label: &str, bad: &[u32]) -> Result
     page.write(dev)
 }
 
-/// A random-looking identity in the form of a version 4 UUID (RFC 9562); unique enough for one machine.
+/// A random-looking identity in the form of a version 4 UUID (RFC 9562); unique enough for one
+/// machine.
 fn uuid() -> [u8; 16] {
     let (a, b) = (
         arch::now_ns(),
@@ -242,7 +244,8 @@ fn begin(dev: &'static dyn BlockDevice, _one: &MutexGuard<'_, ()>) -> Result<Hea
     Ok(header)
 }
 
-/// Takes the area away if it is closed and empty; false when it is not. The caller holds [`SWAPON`].
+/// Takes the area away if it is closed and empty; false when it is not. The caller holds
+/// [`SWAPON`].
 pub(crate) fn close() -> bool {
     let old = area::take_away();
     if old.is_some() {

@@ -1,9 +1,9 @@
 //! Bringing pages in from swap: the one that is wanted, and its neighbours on disk.
 //!
-//! A page is read into a fresh folio that is in the swap cache from the start, marked READING; whoever needs
-//! its content waits for that. No folio lock is held over the read. How far to read ahead follows from how
-//! many pages read ahead were used ([`algo::readahead`]). Allocates frames (may reclaim with that `gfp`) and
-//! sleeps for requests: no lock inside `mmap_lock` may be held.
+//! A page is read into a fresh folio that is in the swap cache from the start, marked READING;
+//! whoever needs its content waits for that. No folio lock is held over the read. How far to read
+//! ahead follows from how many pages read ahead were used ([`algo::readahead`]). Allocates frames
+//! (may reclaim with that `gfp`) and sleeps for requests: no lock inside `mmap_lock` may be held.
 
 #![expect(unsafe_code, reason = "the reference of a page becomes a folio's")]
 
@@ -115,8 +115,9 @@ pub(crate) enum Neighbours {
     Never,
 }
 
-/// The folio of `slot`, possibly still being read (see `Folio::wait_read`), and whether this call began the
-/// read. `None` when nothing uses the slot any more. The caller's entry named the slot a moment ago.
+/// The folio of `slot`, possibly still being read (see `Folio::wait_read`), and whether this call
+/// began the read. `None` when nothing uses the slot any more. The caller's entry named the slot a
+/// moment ago.
 ///
 /// # Errors
 /// [`Oom`] when there is no frame to read into.
@@ -133,7 +134,8 @@ pub(crate) fn bring_in(
         }
         match prepare(slot, gfp, 0)? {
             Prepared::Fresh(folio) => break folio,
-            // The other is between the mark and the table, or between the table and the mark: soon done.
+            // The other is between the mark and the table, or between the table and the mark: soon
+            // done.
             Prepared::Busy => cache::wait_settled(slot),
             Prepared::Gone => return Ok(None),
         }
@@ -168,8 +170,8 @@ fn read_ahead(slot: u32, reads: &mut Reads) {
     }
 }
 
-/// Starts reading the pages of `slots` that are not in memory (MADV_WILLNEED); stops when memory is short.
-/// Does not wait for them.
+/// Starts reading the pages of `slots` that are not in memory (MADV_WILLNEED); stops when memory is
+/// short. Does not wait for them.
 pub(crate) fn will_need(slots: impl Iterator<Item = u32>) {
     let mut reads = Reads::new();
     for slot in slots {

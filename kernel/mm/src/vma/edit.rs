@@ -1,12 +1,13 @@
 //! Cutting areas in two, joining them, moving the boundary between them.
 //!
-//! Everything here needs `mmap_lock` held exclusively (the `&mut VmaSet` proves it) and takes the locks of the area's
-//! reverse maps. Sleeps. Only [`create`] and [`cut`] allocate, so an operation that makes its cuts first
-//! cannot fail later; [`heal`] undoes a cut.
+//! Everything here needs `mmap_lock` held exclusively (the `&mut VmaSet` proves it) and takes the
+//! locks of the area's reverse maps. Sleeps. Only [`create`] and [`cut`] allocate, so an operation
+//! that makes its cuts first cannot fail later; [`heal`] undoes a cut.
 //!
-//! At every moment each mapped page lies in at least one area of its reverse map's tree: reverse walks may
-//! find a page in two areas for a moment, never in none. (Anonymous pages that [`trim`] leaves outside are about to be
-//! unmapped: a walk that misses them finds that the folio is still mapped, and gives up. Pages of files are unmapped before.)
+//! At every moment each mapped page lies in at least one area of its reverse map's tree: reverse
+//! walks may find a page in two areas for a moment, never in none. (Anonymous pages that [`trim`]
+//! leaves outside are about to be unmapped: a walk that misses them finds that the folio is still
+//! mapped, and gives up. Pages of files are unmapped before.)
 
 use super::set::{MAX_AREAS, VmaSet};
 use super::{anon, imap, links, pool, vma};
@@ -99,8 +100,8 @@ pub(crate) fn cut_all(set: &mut VmaSet, points: &[u64]) -> Result<(), MmError> {
     Ok(())
 }
 
-/// Joins the two areas that touch at `at`, if they are alike: same flags, same anon_vma and open file, and page indexes
-/// that go on.
+/// Joins the two areas that touch at `at`, if they are alike: same flags, same anon_vma and open
+/// file, and page indexes that go on.
 pub(crate) fn heal(set: &mut VmaSet, at: u64) {
     let (Some(below), Some(above)) = set.neighbours(at) else {
         return;
@@ -121,8 +122,8 @@ pub(crate) fn heal(set: &mut VmaSet, at: u64) {
     }
 }
 
-/// The two areas touch, share their anon_vma and open file, and the page indexes go on: but for their flags they could be
-/// one.
+/// The two areas touch, share their anon_vma and open file, and the page indexes go on: but for
+/// their flags they could be one.
 pub(crate) fn continues(below: u32, above: u32) -> bool {
     let (b, a) = (vma(below), vma(above));
     b.end() == a.start()
@@ -137,7 +138,8 @@ fn alike(below: u32, flags: u32, pgoff: u32) -> bool {
     b.flags() == flags && u64::from(b.pgoff()) + b.pages() == u64::from(pgoff)
 }
 
-/// Moves the boundary between two areas that touch and whose page indexes go on. Neither becomes empty.
+/// Moves the boundary between two areas that touch and whose page indexes go on. Neither becomes
+/// empty.
 pub(crate) fn shift(set: &mut VmaSet, below: u32, above: u32, at: u64) {
     let (b, a) = (vma(below), vma(above));
     let pgoff = b.pgoff() + pages(at - b.start());
@@ -173,8 +175,9 @@ pub(crate) fn grow(set: &mut VmaSet, id: u32, end: u64) {
     heal(set, end);
 }
 
-/// Lets a neighbour take in the free range `start..end` of an anonymous mapping that was never touched. True when
-/// one did. As in Linux, an area that may share folios with a parent's does not grow this way.
+/// Lets a neighbour take in the free range `start..end` of an anonymous mapping that was never
+/// touched. True when one did. As in Linux, an area that may share folios with a parent's does not
+/// grow this way.
 pub(crate) fn absorb(set: &mut VmaSet, start: u64, end: u64, pgoff: u32, flags: u32) -> bool {
     let (below, above) = set.neighbours(start);
     if let Some(id) = below
@@ -203,8 +206,9 @@ pub(crate) fn absorb(set: &mut VmaSet, start: u64, end: u64, pgoff: u32, flags: 
     false
 }
 
-/// Gives the new anonymous area `id`, which is not in the set yet, its anon_vma: that of a neighbour from which it
-/// differs in protection only, so that the two can be joined later, or a fresh one.
+/// Gives the new anonymous area `id`, which is not in the set yet, its anon_vma: that of a
+/// neighbour from which it differs in protection only, so that the two can be joined later, or a
+/// fresh one.
 ///
 /// # Errors
 /// [`MmError::NoMemory`].
@@ -228,7 +232,8 @@ pub(crate) fn attach(set: &VmaSet, id: u32) -> Result<(), MmError> {
     }
 }
 
-/// Gives the area `id`, which is to show a file, an anon_vma for its private copies, if it makes any. [`attach_file`] follows.
+/// Gives the area `id`, which is to show a file, an anon_vma for its private copies, if it makes
+/// any. [`attach_file`] follows.
 ///
 /// # Errors
 /// [`MmError::NoMemory`].
@@ -240,8 +245,8 @@ pub(crate) fn prepare_file(id: u32) -> Result<(), MmError> {
     }
 }
 
-/// Gives the new area `id`, which is not in the set yet, its file. Its range is free: whoever cuts the file off zaps what he
-/// finds there.
+/// Gives the new area `id`, which is not in the set yet, its file. Its range is free: whoever cuts
+/// the file off zaps what he finds there.
 pub(crate) fn attach_file(id: u32, opened: OpenFile) {
     imap::link(id, opened);
 }
@@ -264,7 +269,8 @@ impl Taken {
         self.head = id;
     }
 
-    /// Takes the areas out of their anon_vmas and gives them back. Nothing of theirs is mapped any more.
+    /// Takes the areas out of their anon_vmas and gives them back. Nothing of theirs is mapped any
+    /// more.
     pub(crate) fn discard(self) {
         let mut at = self.head;
         while at != NIL {

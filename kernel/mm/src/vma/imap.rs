@@ -1,11 +1,12 @@
 //! i_mmap: from a page of a file to every area that may map it.
 //!
-//! Each file has an interval tree, by page index, of the areas that map it, shared and private ones. An area is in it from
-//! [`link`] to [`unlink`]; `file` and `open_file` in its record are set exactly then.
+//! Each file has an interval tree, by page index, of the areas that map it, shared and private
+//! ones. An area is in it from [`link`] to [`unlink`]; `file` and `open_file` in its record are set
+//! exactly then.
 //!
-//! Locks: the file's reader-writer semaphore (`Rank::IMmap`) guards the tree, and with `mmap_lock` the bounds of the
-//! areas in it; reverse walks take it shared. An area that has an anon_vma as well takes that lock inside. Sleeps;
-//! allocates nothing.
+//! Locks: the file's reader-writer semaphore (`Rank::IMmap`) guards the tree, and with `mmap_lock`
+//! the bounds of the areas in it; reverse walks take it shared. An area that has an anon_vma as
+//! well takes that lock inside. Sleeps; allocates nothing.
 
 use super::{Vma, vma};
 #[cfg(feature = "lab")]
@@ -58,7 +59,8 @@ pub struct IMapGuard {
 }
 
 impl IMapGuard {
-    /// Calls `f` with each area that maps some of the pages `first` to `last`, until it returns false.
+    /// Calls `f` with each area that maps some of the pages `first` to `last`, until it returns
+    /// false.
     pub(crate) fn for_each_vma(
         &self,
         first: u32,
@@ -88,7 +90,8 @@ pub(crate) fn try_read(id: u32) -> Option<IMapGuard> {
     Some(IMapGuard { id, _lock: lock })
 }
 
-/// For the explorer: as [`IMapGuard::for_each_vma`] for the areas that may map a folio of the page cache, while nobody runs.
+/// For the explorer: as [`IMapGuard::for_each_vma`] for the areas that may map a folio of the page
+/// cache, while nobody runs.
 #[cfg(feature = "lab")]
 pub(crate) fn peek_folio(folio: Folio, mut f: impl FnMut(&'static Vma)) {
     if let Some(id) = folio.mapping().checked_sub(1) {
@@ -99,7 +102,8 @@ pub(crate) fn peek_folio(folio: Folio, mut f: impl FnMut(&'static Vma)) {
     }
 }
 
-/// The area, which maps no file yet, maps the one that was opened, from page `pgoff` of its record on.
+/// The area, which maps no file yet, maps the one that was opened, from page `pgoff` of its record
+/// on.
 pub(crate) fn link(vma_id: u32, opened: OpenFile) {
     let id = opened.file_id();
     let area = vma(vma_id);
@@ -116,7 +120,8 @@ pub(crate) fn clone(dst: u32, src: u32) {
     }
 }
 
-/// Takes an area out of its file's tree, if it maps one. Afterwards no reverse walk from the file finds it.
+/// Takes an area out of its file's tree, if it maps one. Afterwards no reverse walk from the file
+/// finds it.
 pub(crate) fn unlink(vma_id: u32) {
     let area = vma(vma_id);
     let id = area.file();
@@ -133,8 +138,8 @@ pub(crate) fn unlink(vma_id: u32) {
     drop(OpenFile::from_id(opened));
 }
 
-/// Runs `change`, which alters `start`, `end` or `pgoff` of the given areas of one file, with those areas out of its
-/// tree, and puts them back: reverse walks see before or after.
+/// Runs `change`, which alters `start`, `end` or `pgoff` of the given areas of one file, with those
+/// areas out of its tree, and puts them back: reverse walks see before or after.
 pub(super) fn adjust(areas: &[u32], change: impl FnOnce()) {
     let id = areas.first().map_or(NIL, |&area| vma(area).file());
     if id == NIL {

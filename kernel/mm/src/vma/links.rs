@@ -1,14 +1,14 @@
 //! An area in the reverse maps that lead to it: its file's and its anon_vmas'.
 //!
-//! Takes the file's `Rank::IMmap` lock, then the family's `Rank::AnonVma`, exclusively. The owner's `mmap_lock` is held
-//! exclusively. Sleeps; [`clone`] allocates.
+//! Takes the file's `Rank::IMmap` lock, then the family's `Rank::AnonVma`, exclusively. The owner's
+//! `mmap_lock` is held exclusively. Sleeps; [`clone`] allocates.
 
 use super::{anon, imap};
 use crate::error::MmError;
 use crate::knobs::{self, Knob};
 
-/// Runs `change`, which alters `start`, `end` or `pgoff` of the given areas of one family and file: reverse walks see
-/// before or after.
+/// Runs `change`, which alters `start`, `end` or `pgoff` of the given areas of one family and file:
+/// reverse walks see before or after.
 pub(crate) fn adjust(areas: &[u32], change: impl FnOnce()) {
     imap::adjust(areas, || anon::adjust(areas, change));
 }
@@ -40,9 +40,9 @@ pub(crate) fn fork(child: u32, parent: u32) -> Result<(), MmError> {
     Ok(())
 }
 
-/// The file's half of [`fork`]: the child's area comes after the parent's in the tree. A fork copies from one to the other
-/// while a truncation goes through both: what it takes from the parent's area last was copied before, and is taken from
-/// the child's after that.
+/// The file's half of [`fork`]: the child's area comes after the parent's in the tree. A fork
+/// copies from one to the other while a truncation goes through both: what it takes from the
+/// parent's area last was copied before, and is taken from the child's after that.
 pub(crate) fn link_file(child: u32, parent: u32) {
     imap::clone(child, parent);
     if !knobs::on(Knob::ChildAfter) {

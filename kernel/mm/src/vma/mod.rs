@@ -1,9 +1,9 @@
 //! Virtual memory areas: one record per mapped range, in a pool, named by id.
 //!
-//! Fields are written under the owner's `mmap_lock` held exclusively, and `start`, `end` and `pgoff`
-//! also under the locks of the reverse maps that lead to the area (the anon_vma's, the file's `IMmap`); reading needs
-//! either. Tree links belong to the [`set::VmaSet`], the chain head to `mmap_lock` plus the anon_vma lock, the `imap`
-//! links to the file's lock.
+//! Fields are written under the owner's `mmap_lock` held exclusively, and `start`, `end` and
+//! `pgoff` also under the locks of the reverse maps that lead to the area (the anon_vma's, the
+//! file's `IMmap`); reading needs either. Tree links belong to the [`set::VmaSet`], the chain head
+//! to `mmap_lock` plus the anon_vma lock, the `imap` links to the file's lock.
 
 /// Cells of a record as the links of a tree: `links!(i, record of i; get set cell, …)`.
 macro_rules! links {
@@ -41,7 +41,8 @@ pub mod vm {
     pub const EXEC: u32 = 1 << 2;
     /// Grows downwards on a fault just below it.
     pub const GROWSDOWN: u32 = 1 << 3;
-    /// Stores go to the file, and whoever else maps it sees them. Without it, to a copy of the page.
+    /// Stores go to the file, and whoever else maps it sees them. Without it, to a copy of the
+    /// page.
     pub const SHARED: u32 = 1 << 4;
     /// Every protection bit.
     pub const PROT: u32 = READ | WRITE | EXEC;
@@ -175,7 +176,8 @@ impl Vma {
         (id != NIL).then(|| OpenFile::share_id(id))
     }
 
-    /// The area after this one in an [`edit::Taken`]: outside of a set, a tree link is free for that.
+    /// The area after this one in an [`edit::Taken`]: outside of a set, a tree link is free for
+    /// that.
     fn next_taken(&self) -> u32 {
         self.right.load(Ordering::Relaxed)
     }
@@ -209,8 +211,8 @@ impl Vma {
         let va = self.start() + ((pages as u64) << arch::PAGE_SHIFT);
         (va < self.end()).then_some(VirtAddr(va))
     }
-    /// The bits of an entry in this area, without the write bit. An area without any permission keeps
-    /// its frames mapped to the rmap, but not to the MMU.
+    /// The bits of an entry in this area, without the write bit. An area without any permission
+    /// keeps its frames mapped to the rmap, but not to the MMU.
     #[inline]
     pub fn entry_bits(&self) -> u64 {
         use arch::pte::{NX, PRESENT, PROT_NONE, USER};

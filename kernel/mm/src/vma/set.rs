@@ -1,8 +1,8 @@
 //! The areas of one address space, by address: what `mmap_lock` guards.
 //!
-//! A gap tree ([`algo::gap`]) over the records of the pool; the links lie in the records. Every method
-//! that takes `&mut self` needs `mmap_lock` held exclusively, the others at least shared: the lock hands
-//! the set out. Never sleeps, never allocates.
+//! A gap tree ([`algo::gap`]) over the records of the pool; the links lie in the records. Every
+//! method that takes `&mut self` needs `mmap_lock` held exclusively, the others at least shared:
+//! the lock hands the set out. Never sleeps, never allocates.
 
 use super::{Vma, vma};
 use algo::gap::{Direction, Summary, VmaNodes, VmaTree};
@@ -18,8 +18,8 @@ pub const STACK_GUARD_GAP: u64 = 256 * PAGE_SIZE;
 /// pages, so the OOM killer could not tell whose they are.
 pub const MAX_AREAS: usize = 65_530;
 
-/// Highest address that a request without a hint gets: room above for a stack that somebody places at
-/// the top (Linux: `mmap_base`, at least 128 MiB below the top).
+/// Highest address that a request without a hint gets: room above for a stack that somebody places
+/// at the top (Linux: `mmap_base`, at least 128 MiB below the top).
 pub const MMAP_TOP: u64 = USER_TOP - (128 << 20);
 
 /// How the tree sees the records.
@@ -156,8 +156,8 @@ impl VmaSet {
         self.tree.update(&Areas, id);
     }
 
-    /// The highest free range of `len` bytes in `low..high` with nothing nearer than the stack guard gap
-    /// below an area that grows downwards. Sizes and bounds are page aligned.
+    /// The highest free range of `len` bytes in `low..high` with nothing nearer than the stack
+    /// guard gap below an area that grows downwards. Sizes and bounds are page aligned.
     pub(crate) fn find_gap(&self, len: u64, low: u64, high: u64) -> Option<u64> {
         let mut high = high;
         loop {
@@ -173,7 +173,8 @@ impl VmaSet {
         }
     }
 
-    /// The lowest address of the guard gap of the area that follows `end`; [`USER_TOP`] when none follows.
+    /// The lowest address of the guard gap of the area that follows `end`; [`USER_TOP`] when none
+    /// follows.
     fn guarded_start(&self, end: u64) -> u64 {
         self.find(VirtAddr(end)).map_or(USER_TOP, guarded)
     }

@@ -1,5 +1,5 @@
-//! What one CPU's TLB may hold: which address space's root is loaded, up to which generation, and whether the CPU is
-//! lazy about it.
+//! What one CPU's TLB may hold: which address space's root is loaded, up to which generation, and
+//! whether the CPU is lazy about it.
 //!
 //! Interrupts are off wherever a CPU changes its own record; no other CPU does. Takes no lock.
 
@@ -57,7 +57,8 @@ impl Holder {
         self.lazy.load(Ordering::Relaxed)
     }
 
-    /// For another CPU, which spares this one then. Acquire pairs with the Release in [`Shootdown::switch`].
+    /// For another CPU, which spares this one then. Acquire pairs with the Release in
+    /// [`Shootdown::switch`].
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         self.lazy
@@ -77,7 +78,8 @@ impl Holder {
         space.leave(me);
     }
 
-    /// Brings this CPU's TLB up to the current generation of `space`, which it has loaded, for a request for `change`.
+    /// Brings this CPU's TLB up to the current generation of `space`, which it has loaded, for a
+    /// request for `change`.
     #[inline]
     pub(super) fn catch_up(&self, machine: &impl Machine, space: &Space, change: &Change) {
         let local = self.generation.load(Ordering::Relaxed);
@@ -98,8 +100,8 @@ impl Holder {
         self.generation.store(now, Ordering::Relaxed);
     }
 
-    /// Brings this CPU up to the current generation of the address space it has loaded, unless it is lazy: it
-    /// catches up by itself when it stops being so.
+    /// Brings this CPU up to the current generation of the address space it has loaded, unless it
+    /// is lazy: it catches up by itself when it stops being so.
     pub(super) fn catch_up_loaded(&self, machine: &impl Machine) {
         if let Some(id) = self.loaded()
             && !self.is_lazy()
@@ -128,8 +130,9 @@ impl Shootdown {
         }
     }
 
-    /// The running thread changes its address space: `next` is an id, or `None` for a kernel thread, which
-    /// stays on the loaded root and turns lazy. Called by the scheduler with interrupts off.
+    /// The running thread changes its address space: `next` is an id, or `None` for a kernel
+    /// thread, which stays on the loaded root and turns lazy. Called by the scheduler with
+    /// interrupts off.
     pub fn switch(&self, machine: &impl Machine, _irq: &IrqGuard, next: Option<u32>) {
         let me = machine.cpu();
         point::at(PointKind::Space, AccessKind::Write, || {
@@ -138,8 +141,8 @@ impl Shootdown {
         let holder = &self.holders[me];
         let loaded = holder.loaded();
         let Some(id) = next else {
-            // Release pairs with the Acquire in `Holder::is_idle`: the user accesses before are over for whoever spares
-            // this CPU.
+            // Release pairs with the Acquire in `Holder::is_idle`: the user accesses before are
+            // over for whoever spares this CPU.
             let order = order_of(Twin::LazyRelaxed, Ordering::Release);
             holder.lazy.store(loaded.is_some(), order);
             return;
@@ -155,9 +158,9 @@ impl Shootdown {
             }
             return;
         }
-        // In the mask and not lazy before the root is loaded: a flusher either sends an IPI here (served once
-        // interrupts are on again) or was seen. From the root load on the CPU may walk the new tables ahead of
-        // any access, so it must not be spared as lazy any more.
+        // In the mask and not lazy before the root is loaded: a flusher either sends an IPI here
+        // (served once interrupts are on again) or was seen. From the root load on the CPU may walk
+        // the new tables ahead of any access, so it must not be spared as lazy any more.
         holder.loaded.store(NO_SPACE, Ordering::Relaxed);
         holder.lazy.store(false, Ordering::Relaxed);
         let late = broken(Twin::EnterLate);

@@ -1,18 +1,20 @@
 //! TLB shootdown: who may hold a translation, and how they are made to forget it.
 //!
-//! Every address space has a generation, bumped by each flush request *after* the entries were changed
-//! ([`Space`]). Every CPU knows which address space's root it has loaded and which generation it has caught up
-//! with (`holder`). A request goes only to CPUs in the space's mask (`request`); a CPU that has already seen the
-//! generation flushes nothing; one that missed more than this request flushes everything. A CPU that runs a
-//! kernel thread keeps the last root loaded but is *lazy*: it is spared, and catches up when it takes the space
-//! again, unless page tables are freed, which even a lazy CPU could walk. (The scheme is Linux's; commits
-//! b0579ade, 94b1b03b, 145f573b explain it.)
+//! Every address space has a generation, bumped by each flush request *after* the entries were
+//! changed ([`Space`]). Every CPU knows which address space's root it has loaded and which
+//! generation it has caught up with (`holder`). A request goes only to CPUs in the space's mask
+//! (`request`); a CPU that has already seen the generation flushes nothing; one that missed more
+//! than this request flushes everything. A CPU that runs a kernel thread keeps the last root loaded
+//! but is *lazy*: it is spared, and catches up when it takes the space again, unless page tables
+//! are freed, which even a lazy CPU could walk. (The scheme is Linux's; commits b0579ade, 94b1b03b,
+//! 145f573b explain it.)
 //!
-//! Here are the words by which CPUs agree, and the order in which they are read and written; what a CPU does to
-//! its own TLB is the [`Machine`]'s. So this code is what `tests/loom` runs under the C++11 memory model.
+//! Here are the words by which CPUs agree, and the order in which they are read and written; what a
+//! CPU does to its own TLB is the [`Machine`]'s. So this code is what `tests/loom` runs under the
+//! C++11 memory model.
 //!
-//! Requests run with preemption off and interrupts **on** (rule 6): two CPUs may wait for each other. The
-//! IPI handler takes no lock. Nothing sleeps.
+//! Requests run with preemption off and interrupts **on** (rule 6): two CPUs may wait for each
+//! other. The IPI handler takes no lock. Nothing sleeps.
 
 mod holder;
 mod request;
@@ -58,14 +60,15 @@ pub enum Counted {
     Received,
 }
 
-/// The CPU that the code runs on, and what address spaces are. Flushing, loading a root and serving are called with
-/// interrupts off.
+/// The CPU that the code runs on, and what address spaces are. Flushing, loading a root and serving
+/// are called with interrupts off.
 pub trait Machine {
     /// The running CPU's number. Preemption is off.
     fn cpu(&self) -> usize;
     /// The words of the address space with this id.
     fn space(&self, id: u32) -> &Space;
-    /// Loads the root of this address space, or the kernel's own. The CPU forgets every translation.
+    /// Loads the root of this address space, or the kernel's own. The CPU forgets every
+    /// translation.
     fn load_root(&self, id: Option<u32>);
     /// The CPU forgets every translation.
     fn flush_all(&self);
@@ -125,11 +128,12 @@ impl Shootdown {
         }
     }
 
-    /// Makes every CPU forget its translations of `addresses` in the space `id`. With `freed_tables`, page-table
-    /// pages of the range are about to be freed, so lazy CPUs must leave the root as well.
+    /// Makes every CPU forget its translations of `addresses` in the space `id`. With
+    /// `freed_tables`, page-table pages of the range are about to be freed, so lazy CPUs must leave
+    /// the root as well.
     ///
-    /// Interrupts must be on; preemption is disabled here. The caller holds no lock that an IPI handler takes
-    /// (there is none). Spin locks such as the PTL may be held.
+    /// Interrupts must be on; preemption is disabled here. The caller holds no lock that an IPI
+    /// handler takes (there is none). Spin locks such as the PTL may be held.
     #[inline]
     pub fn flush(
         &self,
@@ -162,9 +166,9 @@ impl Shootdown {
         space.note_flushed(generation);
     }
 
-    /// Makes every CPU in `cpus` catch up with the address space it has loaded, whichever that is. For reclaim,
-    /// whose batch spans many; each one's generation was bumped by [`Space::note_batched`]. Contract of
-    /// [`Shootdown::flush`].
+    /// Makes every CPU in `cpus` catch up with the address space it has loaded, whichever that is.
+    /// For reclaim, whose batch spans many; each one's generation was bumped by
+    /// [`Space::note_batched`]. Contract of [`Shootdown::flush`].
     pub fn flush_batch(&self, machine: &impl Machine, cpus: CpuMask) {
         machine.count(Counted::Flush, 1);
         let pinned = preempt::disable();

@@ -1,6 +1,8 @@
-//! Asking other CPUs: a request in the sender's slot, a bit in the mailbox of each target, an acknowledgement from each.
+//! Asking other CPUs: a request in the sender's slot, a bit in the mailbox of each target, an
+//! acknowledgement from each.
 //!
-//! The handler runs with interrupts off and takes no lock. A sender has one request under way at a time.
+//! The handler runs with interrupts off and takes no lock. A sender has one request under way at a
+//! time.
 
 use super::{ANY_SPACE, Change, Counted, Machine, Shootdown};
 use crate::CpuMask;
@@ -40,7 +42,8 @@ impl Request {
         point::object_at(class::ACKS, &self.missing)
     }
 
-    /// Every target has done what it was asked for. Acquire pairs with the Release of `Shootdown::serve`.
+    /// Every target has done what it was asked for. Acquire pairs with the Release of
+    /// `Shootdown::serve`.
     #[inline]
     pub fn is_acknowledged(&self) -> bool {
         let order = order_of(Twin::AcknowledgedRelaxed, Ordering::Acquire);
@@ -106,7 +109,8 @@ impl Shootdown {
         machine.send(to);
     }
 
-    /// Serves every request in this CPU's mailbox. The TLB IPI's handler: interrupts off, takes no lock.
+    /// Serves every request in this CPU's mailbox. The TLB IPI's handler: interrupts off, takes no
+    /// lock.
     pub fn on_ipi(&self, machine: &impl Machine) {
         machine.count(Counted::Received, 1);
         let me = machine.cpu();
@@ -128,7 +132,8 @@ impl Shootdown {
             holder.catch_up_loaded(machine);
         } else if holder.has_loaded(id) {
             if holder.is_lazy() {
-                // Lazy CPUs are asked only when tables are freed, or by a flusher that saw an older state.
+                // Lazy CPUs are asked only when tables are freed, or by a flusher that saw an older
+                // state.
                 holder.leave(machine, me, id);
             } else {
                 let change = Change {
@@ -138,7 +143,8 @@ impl Shootdown {
                 holder.catch_up(machine, machine.space(id), &change);
             }
         }
-        // Release pairs with the Acquire of the waiting sender: the flush came before the acknowledgement.
+        // Release pairs with the Acquire of the waiting sender: the flush came before the
+        // acknowledgement.
         let order = order_of(Twin::AcknowledgeRelaxed, Ordering::Release);
         let before = r.missing.fetch_and(!(1 << me), order);
         if before == 1 << me {
@@ -150,8 +156,8 @@ impl Shootdown {
 /// For the explorer, while nobody runs.
 #[cfg(feature = "lab")]
 impl Shootdown {
-    /// A request that is not acknowledged everywhere, as (who sent it, who is missing), or one that waits in the
-    /// mailbox of a CPU, as (`None`, which).
+    /// A request that is not acknowledged everywhere, as (who sent it, who is missing), or one that
+    /// waits in the mailbox of a CPU, as (`None`, which).
     pub fn unserved(&self) -> Option<(Option<usize>, CpuMask)> {
         let asked = (0..MAX_CPUS).find_map(|cpu| {
             let missing = self.requests[cpu].missing.load(Ordering::Acquire);

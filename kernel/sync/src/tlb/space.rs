@@ -1,6 +1,8 @@
-//! What an address space knows of its flushes: which CPUs may hold translations of it, and its generations.
+//! What an address space knows of its flushes: which CPUs may hold translations of it, and its
+//! generations.
 //!
-//! Takes no lock. Every change of a generation comes after the change of the entries that it stands for.
+//! Takes no lock. Every change of a generation comes after the change of the entries that it stands
+//! for.
 
 use crate::atomic::{AtomicU64, fence};
 use crate::point::{self, AccessKind, PointKind, class};
@@ -19,12 +21,14 @@ pub struct Space {
     batched: AtomicU64,
     /// The same for the last entry that it left empty, which a fault may fill before the flush.
     emptied: AtomicU64,
-    /// Every CPU is known to have caught up with this generation; kept only as far as `batched` needs.
+    /// Every CPU is known to have caught up with this generation; kept only as far as `batched`
+    /// needs.
     flushed: AtomicU64,
 }
 
 impl Space {
-    /// For the explorer: the running actor looks at, or changes, the generations and the mask of CPUs.
+    /// For the explorer: the running actor looks at, or changes, the generations and the mask of
+    /// CPUs.
     #[inline(always)]
     pub(super) fn touch(&self, access: AccessKind) {
         point::touch(access, || point::object_at(class::SPACE, self));
@@ -50,7 +54,8 @@ impl Space {
         self.current.load(Ordering::Relaxed)
     }
 
-    /// Entries were changed: the generation that says so. Which CPUs are to be asked is looked at after it.
+    /// Entries were changed: the generation that says so. Which CPUs are to be asked is looked at
+    /// after it.
     #[inline]
     pub(super) fn bump(&self) -> u64 {
         self.point(AccessKind::Write);
@@ -58,8 +63,8 @@ impl Space {
         let before = self
             .current
             .fetch_add(1, order_of(Twin::BumpRelaxed, Ordering::AcqRel));
-        // Either a CPU that takes the space sees what was changed, or we see it in the mask and not lazy. Pairs with the
-        // fences of `enter` and `awake`.
+        // Either a CPU that takes the space sees what was changed, or we see it in the mask and not
+        // lazy. Pairs with the fences of `enter` and `awake`.
         if !broken(Twin::BumpNoFence) {
             fence(Ordering::SeqCst);
         }
@@ -73,21 +78,22 @@ impl Space {
         self.asked().without(me)
     }
 
-    /// Acquire pairs with the Release of `leave`: a CPU that is not in the mask any more is done with its translations.
+    /// Acquire pairs with the Release of `leave`: a CPU that is not in the mask any more is done
+    /// with its translations.
     #[inline]
     fn asked(&self) -> CpuMask {
         self.cpus
             .load(order_of(Twin::MaskRelaxed, Ordering::Acquire))
     }
 
-    /// CPU `cpu` is about to load the root, and is in the mask before it can walk a table. The generation that it begins
-    /// with.
+    /// CPU `cpu` is about to load the root, and is in the mask before it can walk a table. The
+    /// generation that it begins with.
     #[inline]
     pub(super) fn enter(&self, cpu: usize) -> u64 {
         self.point(AccessKind::Write);
         self.cpus.insert(cpu, Ordering::AcqRel);
-        // Either the flusher sees this CPU in the mask, or the walks of this CPU see what the flusher has changed. Pairs with
-        // the fence of `bump`.
+        // Either the flusher sees this CPU in the mask, or the walks of this CPU see what the
+        // flusher has changed. Pairs with the fence of `bump`.
         if !broken(Twin::EnterNoFence) {
             fence(Ordering::SeqCst);
         }
@@ -95,8 +101,8 @@ impl Space {
         self.seen()
     }
 
-    /// The generation for a CPU that walks the tables after this look. Acquire pairs with the Release of `bump`: what was
-    /// changed before it is seen as changed.
+    /// The generation for a CPU that walks the tables after this look. Acquire pairs with the
+    /// Release of `bump`: what was changed before it is seen as changed.
     #[inline]
     fn seen(&self) -> u64 {
         self.current
@@ -106,8 +112,8 @@ impl Space {
     /// As [`Space::enter`], for a CPU that is in the mask and was lazy until a moment ago.
     #[inline]
     pub(super) fn awake(&self) -> u64 {
-        // Either the flusher sees this CPU not lazy, or this CPU sees the flusher's generation. Pairs with the fence of
-        // `bump`.
+        // Either the flusher sees this CPU not lazy, or this CPU sees the flusher's generation.
+        // Pairs with the fence of `bump`.
         if !broken(Twin::AwakeNoFence) {
             fence(Ordering::SeqCst);
         }
@@ -136,8 +142,9 @@ impl Space {
         self.leave(cpu);
     }
 
-    /// Reclaim took an entry out and will flush later, with many others. Adds the CPUs that may cache the entry to `cpus`.
-    /// Under the PTL of the entry, after the change. Returns the generation that covers it.
+    /// Reclaim took an entry out and will flush later, with many others. Adds the CPUs that may
+    /// cache the entry to `cpus`. Under the PTL of the entry, after the change. Returns the
+    /// generation that covers it.
     #[inline]
     pub fn note_batched(&self, cpus: &mut CpuMask) -> u64 {
         let generation = self.bump();
@@ -163,8 +170,8 @@ impl Space {
     pub(super) fn note_flushed(&self, generation: u64) {
         self.point(AccessKind::Write);
         if self.batched.load(Ordering::Relaxed) > self.flushed.load(Ordering::Relaxed) {
-            // A CPU that missed batched changes before this request flushed everything for it. Release: whoever
-            // sees this number skips its flush on the strength of this one.
+            // A CPU that missed batched changes before this request flushed everything for it.
+            // Release: whoever sees this number skips its flush on the strength of this one.
             self.flushed.fetch_max(
                 generation,
                 order_of(Twin::FlushedRelaxed, Ordering::Release),
@@ -199,8 +206,8 @@ impl Space {
 /// For the explorer.
 #[cfg(feature = "lab")]
 impl Space {
-    /// Counts from 0 again, so that runs begin alike. No CPU has the root loaded, so nobody knows a generation of the
-    /// life before.
+    /// Counts from 0 again, so that runs begin alike. No CPU has the root loaded, so nobody knows a
+    /// generation of the life before.
     pub fn forget_generations(&self) {
         for generation in [&self.current, &self.batched, &self.emptied, &self.flushed] {
             generation.store(0, Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! The primitives under loom: small programs, run in every order of their atomic operations and with every value
-//! that the memory model lets a load return. Each property comes with the broken twins that must not have it.
-//! `cargo test -p sync --features loom --test loom`.
+//! The primitives under loom: small programs, run in every order of their atomic operations and
+//! with every value that the memory model lets a load return. Each property comes with the broken
+//! twins that must not have it. `cargo test -p sync --features loom --test loom`.
 
 use std::sync::Arc;
 use sync::model::atomic::{AtomicU32, Ordering};
@@ -34,8 +34,9 @@ impl Word {
 /// Names the twin that is to be broken, in a process of its own.
 const BROKEN: &str = "SYNC_BROKEN_TWIN";
 
-/// `program` is right in every order with at most so many preemptions, and with any of `twins` broken it goes wrong in
-/// one of them, with these words. A wrong run aborts, so each twin has a process, which runs this test alone.
+/// `program` is right in every order with at most so many preemptions, and with any of `twins`
+/// broken it goes wrong in one of them, with these words. A wrong run aborts, so each twin has a
+/// process, which runs this test alone.
 fn property(
     name: &str,
     preemptions: Option<usize>,
@@ -218,7 +219,8 @@ properties! {
         assert!(s.queue.is_empty());
     };
     who_leaves_the_queue_passes_its_wakeup_on, Some(3), [LeaveKeeps: DEADLOCK], || {
-        // Queued already, the first finds its condition true and spends the only wake-up, on itself if it is first.
+        // Queued already, the first finds its condition true and spends the only wake-up, on itself
+        // if it is first.
         let leaver = |s: &Shared| {
             let mut looks = 0;
             s.queue.wait_until(|| {

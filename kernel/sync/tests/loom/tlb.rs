@@ -1,9 +1,10 @@
-//! TLB shootdown under loom: CPUs that take and leave an address space, or are lazy about it, beside others that take its
-//! entries out.
+//! TLB shootdown under loom: CPUs that take and leave an address space, or are lazy about it,
+//! beside others that take its entries out.
 //!
-//! A CPU is a thread. Its TLB forgets nothing by itself, and its MMU walks the tables whenever a root is loaded, with loads
-//! that no fence but the code's own orders. Its interrupts arrive where it polls. What must not happen is that a CPU uses a
-//! frame, or walks a table, while somebody who has flushed takes that for free: a race on a word.
+//! A CPU is a thread. Its TLB forgets nothing by itself, and its MMU walks the tables whenever a
+//! root is loaded, with loads that no fence but the code's own orders. Its interrupts arrive where
+//! it polls. What must not happen is that a CPU uses a frame, or walks a table, while somebody who
+//! has flushed takes that for free: a race on a word.
 
 use super::{RACE, Word, properties};
 use std::cell::Cell;
@@ -112,7 +113,8 @@ impl Cpu {
         TLB.switch(self, &irq, to);
         drop(irq);
     }
-    /// A load of `page` by a thread that has the space: through the TLB, or the tables, or not at all.
+    /// A load of `page` by a thread that has the space: through the TLB, or the tables, or not at
+    /// all.
     fn load(&self, page: usize) {
         self.walk();
         if self.holds[page].get() {
@@ -170,8 +172,8 @@ impl Cpu {
 
 type Part = fn(&Cpu);
 
-/// One CPU runs what `before` says, alone, and then `user` beside the `workers`, who have no address space. `entry` is what
-/// the pages' entries are at first.
+/// One CPU runs what `before` says, alone, and then `user` beside the `workers`, who have no
+/// address space. `entry` is what the pages' entries are at first.
 fn beside<const N: usize>(before: Part, user: Part, workers: [Part; N]) {
     with_entries(MAPPED, before, user, workers);
 }

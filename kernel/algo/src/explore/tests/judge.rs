@@ -194,7 +194,8 @@ fn a_fair_cycle_is_a_livelock_and_an_unfair_one_is_none() {
         verdict,
         Verdict::Livelocked(Livelock::TooLong { limit: 1000 })
     );
-    // The spinner's state comes back, but somebody else could run all the time, and then ends the spin.
+    // The spinner's state comes back, but somebody else could run all the time, and then ends the
+    // spin.
     let ended = vec![spin(0), vec![Op::Set(0, 1)]];
     assert_eq!(
         run(&mut Toy::new(ended, |_| false).with_hashes(), 1000),

@@ -1,4 +1,5 @@
-//! PCT finds a bug of depth d at least as often as it promises; both random searches repeat themselves.
+//! PCT finds a bug of depth d at least as often as it promises; both random searches repeat
+//! themselves.
 
 use super::toy::{Op, Program, State, Toy};
 use crate::explore::{Limits, Pct, RandomWalk, Strategy, explore};

@@ -56,8 +56,8 @@ impl Recorder {
     }
 }
 
-/// The equivalent run that is first in the order of actors: again and again the lowest actor that nothing left over
-/// has to precede.
+/// The equivalent run that is first in the order of actors: again and again the lowest actor that
+/// nothing left over has to precede.
 fn normal_form(run: &[(ActorId, Footprint)]) -> Vec<ActorId> {
     let mut left = run.to_vec();
     let mut form = Vec::new();
@@ -253,8 +253,8 @@ fn independent_threads_need_one_schedule() {
     );
 }
 
-/// B blocks on the lock that A's sleeping step gives back: in the equivalent run B would not block, and A could
-/// not go on without another preemption.
+/// B blocks on the lock that A's sleeping step gives back: in the equivalent run B would not block,
+/// and A could not go on without another preemption.
 #[test]
 fn a_free_switch_that_the_equivalent_run_pays_for_is_not_left_out() {
     let a = vec![
@@ -280,8 +280,8 @@ fn a_free_switch_that_the_equivalent_run_pays_for_is_not_left_out() {
     assert_eq!(found(&p, DepthFirst::sleep(Some(1))).ends, ends);
 }
 
-/// C can go first only before B's store. Where the search gives a run up because A is covered, C's wait has
-/// to count all the same.
+/// C can go first only before B's store. Where the search gives a run up because A is covered, C's
+/// wait has to count all the same.
 #[test]
 fn dpor_counts_the_waits_of_runs_it_gives_up() {
     let p = vec![

@@ -1,4 +1,5 @@
-//! Toy concurrent programs: a world for the search, and an enumeration that knows nothing of the search.
+//! Toy concurrent programs: a world for the search, and an enumeration that knows nothing of the
+//! search.
 
 use crate::explore::{
     Access, AccessKind, ActorId, ActorSet, ActorState, Footprint, ObjectId, Point, PointKind,

@@ -1,4 +1,5 @@
-//! Actors, where they differ from those of the real machine: panics, and other OS threads beside them.
+//! Actors, where they differ from those of the real machine: panics, and other OS threads beside
+//! them.
 
 use super::*;
 use crate::actor::{ActorError, Actors, MAX_ACTORS, Resumed, interrupt, suspend};

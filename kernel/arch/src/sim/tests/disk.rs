@@ -117,7 +117,8 @@ fn the_two_disks_are_two() {
     });
 }
 
-/// Sectors 400 to 407 flushed with 1; then 400 to 415 written with 2, the flush having failed if `fails`.
+/// Sectors 400 to 407 flushed with 1; then 400 to 415 written with 2, the flush having failed if
+/// `fails`.
 fn written_and_cut(seed: u64, fails: bool) -> Vec<u64> {
     let data = data_disk().unwrap();
     let (a, b) = (frame(), frame());

@@ -166,7 +166,8 @@ fn huge_pages_translate_in_pieces_and_go_together() {
         user::store(va(last), 34).unwrap();
         assert_eq!(frame_words(base.add(3))[0].load(Relaxed), 33);
         assert_eq!(cell.load(SeqCst) & (ACCESSED | DIRTY), ACCESSED | DIRTY);
-        // The table that took its place is seen only where nothing was cached, until an INVLPG of any page.
+        // The table that took its place is seen only where nothing was cached, until an INVLPG of
+        // any page.
         s.map(3, frame(), RW);
         s.map(4, frame(), RW);
         cell.store(Entry::new(s.pte, RW).0, SeqCst);
@@ -220,7 +221,8 @@ fn faults_are_resolved_and_retried_or_reported() {
 
 #[test]
 fn dirty_bits_survive_concurrent_clearing() {
-    // Clearing the whole entry atomically either sees the write's dirty bit or makes the write fault.
+    // Clearing the whole entry atomically either sees the write's dirty bit or makes the write
+    // fault.
     alone(|| {
         let s = Space::new();
         let f = frame();

@@ -1,7 +1,7 @@
 //! The machine tested on its own: a tiny "memory manager" of hand-made page tables.
 //!
-//! One machine serves all tests of the process; each test works in RAM and user addresses of its own (its
-//! `Space`), and those that need quiet (violations, the disk) take [`alone`].
+//! One machine serves all tests of the process; each test works in RAM and user addresses of its
+//! own (its `Space`), and those that need quiet (violations, the disk) take [`alone`].
 
 #[cfg(feature = "lab")]
 mod actor;

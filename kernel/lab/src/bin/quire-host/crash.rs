@@ -1,9 +1,10 @@
-//! `quire-host crash`: QEMU is killed at random moments while the guest promises; each time every promise must be on the disk.
-//! `quire-host check IMAGE [OUTPUT]`: the check alone.
+//! `quire-host crash`: QEMU is killed at random moments while the guest promises; each time every
+//! promise must be on the disk. `quire-host check IMAGE [OUTPUT]`: the check alone.
 //!
-//! A run boots the machine by `run-qemu.sh` with a fresh data disk and `stress msync --promises`, and sends SIGKILL to QEMU at a moment
-//! that the seed says, counted from the first promise. What the host has of the image then is what QEMU had written: a
-//! promise that was made before its pages were written is broken there.
+//! A run boots the machine by `run-qemu.sh` with a fresh data disk and `stress msync --promises`,
+//! and sends SIGKILL to QEMU at a moment that the seed says, counted from the first promise. What
+//! the host has of the image then is what QEMU had written: a promise that was made before its
+//! pages were written is broken there.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -35,7 +36,8 @@ Holds a disk image, which was fresh, against the promises in the guest's output 
 const DISK: u64 = 16 << 20;
 const FAT12: u64 = 8 << 20;
 const FAT16: u64 = 24 << 20;
-/// Writes a second of the slow disk that every other run has: what is not waited for is still missing when QEMU dies.
+/// Writes a second of the slow disk that every other run has: what is not waited for is still
+/// missing when QEMU dies.
 const SLOW: &str = "50";
 /// How long it may take until the guest promises something; the first run builds.
 const BOOT: Duration = Duration::from_secs(1200);

@@ -1,5 +1,6 @@
-//! `--data-image`: a file of the host as the data disk. The disk is filled from it before the commands run, and written back
-//! when they have ended; a process that dies leaves the file as it was.
+//! `--data-image`: a file of the host as the data disk. The disk is filled from it before the
+//! commands run, and written back when they have ended; a process that dies leaves the file as it
+//! was.
 
 use std::fs::File;
 use std::io::{Error, Read, Seek, SeekFrom, Write};
@@ -55,7 +56,8 @@ impl Image {
         run().unwrap_or_else(|e| refuse(&self.path, &e));
     }
 
-    /// The file holds what the disk holds. Pages that are the same are not written: holes stay holes.
+    /// The file holds what the disk holds. Pages that are the same are not written: holes stay
+    /// holes.
     pub(crate) fn keep(&self) {
         let run = || {
             let mut file = File::options().read(true).write(true).open(&self.path)?;

@@ -107,7 +107,8 @@ fn commands(options: &Options) -> Status {
     )
 }
 
-/// Standard input through a thread of the host: a simulated CPU must not block outside of the simulation.
+/// Standard input through a thread of the host: a simulated CPU must not block outside of the
+/// simulation.
 fn keyboard() -> Receiver<u8> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {

@@ -1,4 +1,5 @@
-//! What syncs have promised, as `stress NAME --promises` has printed it, against the disk image that the machine left.
+//! What syncs have promised, as `stress NAME --promises` has printed it, against the disk image
+//! that the machine left.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
@@ -11,7 +12,8 @@ use lab::stress::versions::{LAST, PAGE, PROMISED, version, word, wrong_word};
 pub(crate) struct Promises(BTreeMap<usize, u32>);
 
 impl Promises {
-    /// Reads what the guest has printed. A last line without an end was cut off with the machine: it does not count.
+    /// Reads what the guest has printed. A last line without an end was cut off with the machine:
+    /// it does not count.
     ///
     /// # Errors
     /// A line that begins like a promise and is none.
@@ -46,7 +48,8 @@ impl Promises {
         self.0.values().filter(|version| **version > 0).count()
     }
 
-    /// Holds the whole image, which was zeroes at the beginning, against what was promised; what is wrong, a line for each page.
+    /// Holds the whole image, which was zeroes at the beginning, against what was promised; what is
+    /// wrong, a line for each page.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -85,8 +88,9 @@ fn is_begun(bytes: &[u8; PAGE], page: usize) -> bool {
     (first..WORDS).all(|i| word(bytes, i) == 0)
 }
 
-/// Owners write a page's words in ascending order, and a page does not change while it is written to the disk: what is there is a
-/// new version up to some word, and the one before it from there on.
+/// Owners write a page's words in ascending order, and a page does not change while it is written
+/// to the disk: what is there is a new version up to some word, and the one before it from there
+/// on.
 fn torn(bytes: &[u8; PAGE], page: usize) -> Option<String> {
     let versions: Vec<u32> = (0..WORDS)
         .map_while(|i| version(bytes, page, i).ok())
@@ -208,7 +212,8 @@ mod tests {
             image.copy_within(PAGE..2 * PAGE, 0)
         });
         one("page 0x3, word 9", |image| put(image, 3, 9, 7));
-        // A page that is begun has nothing behind, and no hole; and only the first version begins so.
+        // A page that is begun has nothing behind, and no hole; and only the first version begins
+        // so.
         one("page 0x0, word 4", |image| {
             for word in [0, 1, 2, 3, 5] {
                 put(image, 0, word, encode(stamp(0, 1), word));

@@ -1,7 +1,8 @@
-//! What the engine hears of the running actor: where it stops, what it touches, what became of translations and frames.
+//! What the engine hears of the running actor: where it stops, what it touches, what became of
+//! translations and frames.
 //!
-//! Locks: the engine's own. What an actor in a quiet section waits for is done at once, by itself: interrupts are
-//! delivered, the disks work.
+//! Locks: the engine's own. What an actor in a quiet section waits for is done at once, by itself:
+//! interrupts are delivered, the disks work.
 
 use super::disks::ROLES;
 use super::*;
@@ -138,7 +139,8 @@ impl Explorer for Engine {
 
     fn unpark(&self, task: TaskId) -> bool {
         self.touch(AccessKind::Write, object(class::SLEEP, u64::from(task.0)));
-        // Whether it is woken is seen in its queue; a thread that is no actor is waiting somewhere else.
+        // Whether it is woken is seen in its queue; a thread that is no actor is waiting somewhere
+        // else.
         let is = |t: &AtomicU16| t.load(Ordering::Relaxed) == task.0;
         self.tasks.iter().any(is)
     }

@@ -1,9 +1,10 @@
 //! For the coverage report (`.ci/coverage`): whose step it is that reaches something, and whether
 //! others are under way meanwhile. Nothing without `--cfg reach`.
 //!
-//! What an actor reaches in a run counts if another actor had begun before it and ends after it: then two were under way
-//! at each of its steps. (In another run it is the other way round.) Steps of disks and deliveries
-//! count while two actors have begun and not ended. A run that is being brought to its end counts nothing.
+//! What an actor reaches in a run counts if another actor had begun before it and ends after it:
+//! then two were under way at each of its steps. (In another run it is the other way round.) Steps
+//! of disks and deliveries count while two actors have begun and not ended. A run that is being
+//! brought to its end counts nothing.
 
 #[cfg(reach)]
 mod books {

@@ -1,4 +1,5 @@
-//! Where everybody stands between two steps, as the search sees it, and what their CPUs can do then.
+//! Where everybody stands between two steps, as the search sees it, and what their CPUs can do
+//! then.
 //!
 //! Locks: the engine's own; what a stopped actor waits for is asked under it.
 
@@ -55,8 +56,8 @@ impl Engine {
         }
     }
 
-    /// A page of a file that counts as unmapped though a CPU can still write it. Reclaim keeps such a folio locked until it
-    /// has flushed: then nobody takes it for clean.
+    /// A page of a file that counts as unmapped though a CPU can still write it. Reclaim keeps such
+    /// a folio locked until it has flushed: then nobody takes it for clean.
     pub(in crate::race) fn untracked(&self) -> Option<String> {
         let s = self.state();
         let lost = s.shadow.writable().find(|&(cpu, _, pfn)| {
@@ -71,8 +72,9 @@ impl Engine {
         })
     }
 
-    /// The CPU of actor `n`, which stands as `a` says, uses its translations: it has an address space and is not lazy on it. One
-    /// that comes back to the space that it was lazy on uses none before it has looked whether it missed a flush.
+    /// The CPU of actor `n`, which stands as `a` says, uses its translations: it has an address
+    /// space and is not lazy on it. One that comes back to the space that it was lazy on uses none
+    /// before it has looked whether it missed a flush.
     pub(super) fn runs(&self, n: usize, a: &Actor) -> bool {
         let looks = a.kind == PointKind::Space && a.access.kind == AccessKind::Read;
         let comes_back = a.at == Where::Stopped && looks && !a.irq_on;

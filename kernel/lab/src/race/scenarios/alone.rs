@@ -199,8 +199,8 @@ pub(super) static FORK_VS_WALKER: Play = Play {
 /// Pages that leave one slot of the scenarios' swap disk free, its header apart.
 const ALL_BUT_ONE: u64 = DISK_PAGES as u64 - 2;
 
-/// Rule 4 for swap-in: the folio that was found may have left its slot, and another have come to it, while its lock was waited
-/// for; the entry is the same again (Linux commit 31c4a3d3).
+/// Rule 4 for swap-in: the folio that was found may have left its slot, and another have come to
+/// it, while its lock was waited for; the entry is the same again (Linux commit 31c4a3d3).
 pub(super) static SLOT_USED_AGAIN: Play = Play {
     name: "slot-used-again",
     about: "A drops a page that B brings back from the disk, and swaps another one out to the same slot",

@@ -1,5 +1,5 @@
-//! Areas that are cut in two, joined, made shorter or longer, while reverse walks, faults and reclaim come to their pages
-//! (rule 16).
+//! Areas that are cut in two, joined, made shorter or longer, while reverse walks, faults and
+//! reclaim come to their pages (rule 16).
 
 use arch::PAGE_SIZE;
 use arch::upcall::FaultError;
@@ -106,7 +106,8 @@ pub(super) static SHRINK_AND_GROW: Play = Play {
     ..MPROTECT_CUTS
 };
 
-/// Rule 3 for one CPU's right that another takes away while reclaim has unmapped the page and not flushed yet.
+/// Rule 3 for one CPU's right that another takes away while reclaim has unmapped the page and not
+/// flushed yet.
 pub(super) static MPROTECT_VS_TWO: Play = Play {
     name: "mprotect-vs-two",
     about: "A reclaims a page, B takes the right to write it away and tells C, which has it in its TLB and stores",
@@ -138,7 +139,8 @@ pub(super) static MPROTECT_VS_TWO: Play = Play {
     ..Play::NEW
 };
 
-/// What is mapped over a page is what every CPU sees from then on, though reclaim was about to take the page away.
+/// What is mapped over a page is what every CPU sees from then on, though reclaim was about to take
+/// the page away.
 pub(super) static FIXED_VS_TWO: Play = Play {
     name: "mmap-fixed-vs-two",
     about: "A maps fresh memory over a page that was given up, B reclaims and C has in its TLB, and tells C, which reads",

@@ -1,5 +1,5 @@
-//! Damage done on purpose at the end of a run, one kind for each oracle that no missing fix makes speak, and undone
-//! before the next. A does it, B looks on.
+//! Damage done on purpose at the end of a run, one kind for each oracle that no missing fix makes
+//! speak, and undone before the next. A does it, B looks on.
 
 #[cfg(debug_assertions)]
 use sync::Rank;
@@ -25,7 +25,8 @@ pub(super) static LEAK: Play = Play {
     ..Play::NEW
 };
 
-/// A lock that an actor ends with, taken as a bit lock outside of `sync` is. Only checked builds know of it.
+/// A lock that an actor ends with, taken as a bit lock outside of `sync` is. Only checked builds
+/// know of it.
 #[cfg(debug_assertions)]
 pub(super) static LOCK: Play = Play {
     name: "planted-lock",

@@ -1,4 +1,5 @@
-//! Families: forks, forks of forks, and the end of a space, while others use, reclaim or cut off what they share.
+//! Families: forks, forks of forks, and the end of a space, while others use, reclaim or cut off
+//! what they share.
 
 use alloc::format;
 use alloc::string::String;
@@ -17,8 +18,8 @@ use super::play::{
 use crate::race::stage::Stage;
 use crate::shown::Maybe;
 
-/// An actor forks space `parent`, which others store to meanwhile; what the child, at place `child`, holds then is kept in
-/// the scenario's own word 1.
+/// An actor forks space `parent`, which others store to meanwhile; what the child, at place
+/// `child`, holds then is kept in the scenario's own word 1.
 fn fork_amid_stores(stage: &Stage, parent: usize, child: usize) {
     match stage.forking(&stage.space(parent)) {
         Some(space) => stage.put(child, space),
@@ -37,8 +38,8 @@ fn holds_still(stage: &Stage, child: usize) -> Result<(), String> {
     Err(format!("the child held {then} after the fork, now {now}"))
 }
 
-/// Rule 7: the parent's first store to a page with a copy on the disk makes the child's entry dirty too, if the child has what
-/// was stored: it may be the only one that is left.
+/// Rule 7: the parent's first store to a page with a copy on the disk makes the child's entry dirty
+/// too, if the child has what was stored: it may be the only one that is left.
 pub(super) static FORK_VS_FIRST_STORE: Play = Play {
     name: "fork-vs-first-store",
     about: "A forks while B stores for the first time to a page that came back from the disk; A stores, too, and reclaims the child's",
@@ -136,7 +137,8 @@ pub(super) static LAZY_VS_ZAP: Play = Play {
     ..Play::NEW
 };
 
-/// Rules 1 and 13 for a page that was given up, shared, and is unmapped by reclaim in one space and by its owner in the other.
+/// Rules 1 and 13 for a page that was given up, shared, and is unmapped by reclaim in one space and
+/// by its owner in the other.
 pub(super) static LAZY_VS_RECLAIM: Play = Play {
     name: "lazy-shared-vs-reclaim",
     about: "A unmaps a page that was given up, in the child, while B reclaims it and C, the parent, which has it in its TLB, stores",
@@ -187,7 +189,8 @@ pub(super) static GRANDCHILD: Play = Play {
     ..Play::NEW
 };
 
-/// Rules 1 and 3 for a fork of a fork: what the child had copied, or not yet, is the grandchild's as it was.
+/// Rules 1 and 3 for a fork of a fork: what the child had copied, or not yet, is the grandchild's
+/// as it was.
 pub(super) static FORK_OF_FORK: Play = Play {
     name: "fork-of-fork-vs-writes",
     about: "A forks the child, whose page B writes twice, and which C, the parent, writes too",
@@ -261,7 +264,8 @@ pub(super) static TRUNCATE_VS_FORK: Play = Play {
     ..Play::NEW
 };
 
-/// As [`TRUNCATE_VS_FORK`], where the copy is made while the page is cut off, and copied again by the fork.
+/// As [`TRUNCATE_VS_FORK`], where the copy is made while the page is cut off, and copied again by
+/// the fork.
 pub(super) static TRUNCATE_VS_FORK_VS_COPY: Play = Play {
     name: "truncate-vs-fork-vs-copy",
     about: "A cuts a page of a file off that C makes a private copy of, while B forks their space",
@@ -335,7 +339,8 @@ pub(super) static EXIT_VS_TRUNCATE: Play = Play {
     ..EXIT_VS_RECLAIM
 };
 
-/// Rule 5 for the end of a space that a CPU is still lazy on, and for handles: the last one, whoever has it, ends the space.
+/// Rule 5 for the end of a space that a CPU is still lazy on, and for handles: the last one,
+/// whoever has it, ends the space.
 pub(super) static EXIT_VS_LAZY: Play = Play {
     name: "exit-vs-lazy",
     about: "A gives up a handle of a space whose tables C's CPU still has, B takes one by number and looks, C takes another space",
@@ -371,7 +376,8 @@ pub(super) static EXIT_VS_LAZY: Play = Play {
     ..Play::NEW
 };
 
-/// Rule 5 for those who look from outside: from a folio to its entries, and from an address to them.
+/// Rule 5 for those who look from outside: from a folio to its entries, and from an address to
+/// them.
 pub(super) static LOOKS_VS_MUNMAP: Play = Play {
     name: "looks-vs-munmap",
     about: "A unmaps a page and its table while B looks who maps the page, and C what is mapped there",

@@ -11,7 +11,8 @@ use super::play::{
 };
 use crate::race::stage::Stage;
 
-/// One page of a file, mapped in the space at place 0. A second one keeps the table, whose end would be a flush of its own.
+/// One page of a file, mapped in the space at place 0. A second one keeps the table, whose end
+/// would be a flush of its own.
 fn one_mapped_page(stage: &Stage) -> Result<(), MmError> {
     stage.open_file(0, 2)?;
     stage.on_disk(0, 0, 1);
@@ -78,7 +79,8 @@ pub(super) static SYNC_VS_SYNC: Play = Play {
     ..WRITE_VS_SYNC
 };
 
-/// What a sync promises, of stores: a page is made read-only everywhere before it is written to the disk.
+/// What a sync promises, of stores: a page is made read-only everywhere before it is written to the
+/// disk.
 pub(super) static MKWRITE_VS_WRITEBACK: Play = Play {
     name: "mkwrite-vs-writeback",
     about: "A stores to a mapped page of a file, twice, while B makes the file durable, twice",
@@ -257,8 +259,8 @@ pub(super) static TRUNCATE_VS_COPY: Play = Play {
     ..TRUNCATE_VS_FAULT
 };
 
-/// Rule 3: a right that was taken away is gone, also where a truncation has emptied the entry and not flushed yet (the kind of
-/// Linux commits 3ea27719 and 99baac21).
+/// Rule 3: a right that was taken away is gone, also where a truncation has emptied the entry and
+/// not flushed yet (the kind of Linux commits 3ea27719 and 99baac21).
 pub(super) static TRUNCATE_VS_MPROTECT: Play = Play {
     name: "truncate-vs-mprotect",
     about: "A cuts a page of a file off while B, which has its private copy in its TLB, takes its right to write it away and stores",
@@ -289,7 +291,8 @@ pub(super) static TRUNCATE_VS_MPROTECT: Play = Play {
     ..TRUNCATE_VS_FAULT
 };
 
-/// The same where the space's own advice took the page (99baac21): the second advice is over only when the first one's flush is.
+/// The same where the space's own advice took the page (99baac21): the second advice is over only
+/// when the first one's flush is.
 pub(super) static DROP_VS_DROP: Play = Play {
     name: "drop-vs-drop",
     about: "A drops a page that B has in its TLB; B drops it as well and looks",
@@ -333,8 +336,8 @@ pub(super) static TRUNCATE_VS_MREMAP: Play = Play {
     ..TRUNCATE_VS_MPROTECT
 };
 
-/// No fault that is under way puts the file's page in the place of a copy that was taken from a killed space, nor one that maps
-/// what is around it.
+/// No fault that is under way puts the file's page in the place of a copy that was taken from a
+/// killed space, nor one that maps what is around it.
 pub(super) static REAP_VS_AROUND: Play = Play {
     name: "reap-vs-around",
     about: "A kills an address space and takes its private copy of a file's page away while B reads the page beside it, and it",
@@ -367,8 +370,8 @@ pub(super) static REAP_VS_AROUND: Play = Play {
     ..TRUNCATE_VS_FAULT
 };
 
-/// Rules 1 and 2 where the entry goes to another place: who cleans the page there must find every CPU flushed of the old one (Linux
-/// commits 5d190420 and eb66ae03).
+/// Rules 1 and 2 where the entry goes to another place: who cleans the page there must find every
+/// CPU flushed of the old one (Linux commits 5d190420 and eb66ae03).
 pub(super) static MREMAP_VS_MKCLEAN: Play = Play {
     name: "mremap-vs-mkclean",
     about: "A moves a page of a file that C stores to, where it was, while it can; B makes the file durable",
@@ -384,7 +387,8 @@ pub(super) static MREMAP_VS_MKCLEAN: Play = Play {
     ..ZAP_VS_MKCLEAN
 };
 
-/// A private copy is what every thread of the space reads from then on, whoever takes the page of the file away meanwhile.
+/// A private copy is what every thread of the space reads from then on, whoever takes the page of
+/// the file away meanwhile.
 pub(super) static PUNCH_VS_COPY: Play = Play {
     name: "punch-vs-copy",
     about: "A makes a hole of a page that C has in its TLB; B makes its private copy of it, stores and tells C, which reads",

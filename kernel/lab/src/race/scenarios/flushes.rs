@@ -1,4 +1,5 @@
-//! Flushes beside flushes: what one operation leaves out because another has done it, or is about to.
+//! Flushes beside flushes: what one operation leaves out because another has done it, or is about
+//! to.
 
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
@@ -12,7 +13,8 @@ use super::play::{
 use crate::race::scenario::Kinds;
 use crate::race::stage::Stage;
 
-/// Rule 1: reclaim's flush is still owed, a copy on write flushes the same space for its own page, and a third relies on both.
+/// Rule 1: reclaim's flush is still owed, a copy on write flushes the same space for its own page,
+/// and a third relies on both.
 pub(super) static FLUSH_BESIDE_BATCH: Play = Play {
     name: "flush-beside-batch",
     about: "A reclaims a page that was given up, B makes its copy of another, and C, which has the first in its TLB, drops that and looks",
@@ -55,8 +57,8 @@ fn drop_and_look(stage: &Stage) {
     }
 }
 
-/// As [`FLUSH_BESIDE_BATCH`], where the CPU that flushes for its own page is the one that still has reclaim's: it has missed a
-/// request, so its own does not say enough.
+/// As [`FLUSH_BESIDE_BATCH`], where the CPU that flushes for its own page is the one that still has
+/// reclaim's: it has missed a request, so its own does not say enough.
 pub(super) static FLUSH_AFTER_BATCH: Play = Play {
     name: "flush-after-batch",
     about: "A reclaims a page that was given up; B, which has it in its TLB, makes its copy of another, drops the first and looks",
@@ -78,7 +80,8 @@ pub(super) static FLUSH_AFTER_BATCH: Play = Play {
     ..FLUSH_BESIDE_BATCH
 };
 
-/// At locks, and where they are given back: between that of an entry and the flush that is owed for it.
+/// At locks, and where they are given back: between that of an entry and the flush that is owed for
+/// it.
 const BEFORE_FLUSH: Kinds = Kinds::ALL
     .without(PointKind::CellRead)
     .without(PointKind::CellWrite)
@@ -114,7 +117,8 @@ fn advise(stage: &Stage, advice: Advice) {
     );
 }
 
-/// Rule 3: advice that takes the accessed bit away, and no more, beside reclaim that relies on what it takes away.
+/// Rule 3: advice that takes the accessed bit away, and no more, beside reclaim that relies on what
+/// it takes away.
 pub(super) static COLD_VS_RECLAIM: Play = Play {
     name: "cold-vs-reclaim",
     about: "A calls a page cold that B reclaims as kswapd does, while C, which has it in its TLB, stores to it",

@@ -1,4 +1,5 @@
-//! Looks from outside, as the console makes them, at what others change meanwhile; and the allocator's own lists.
+//! Looks from outside, as the console makes them, at what others change meanwhile; and the
+//! allocator's own lists.
 
 use alloc::format;
 use arch::pte::Entry;

@@ -86,7 +86,8 @@ pub(super) static SHMEM_OUT_VS_PUNCH: Play = Play {
     ..Play::NEW
 };
 
-/// A page that a private area shows goes to swap, and is no page of a file there, while the area gets its copy.
+/// A page that a private area shows goes to swap, and is no page of a file there, while the area
+/// gets its copy.
 pub(super) static SHMEM_OUT_VS_COPY: Play = Play {
     name: "shmem-out-vs-copy",
     about: "A swaps a page of a file in memory out while B makes its private copy of it",

@@ -164,7 +164,8 @@ pub static ALL: &[&dyn Scenario] = &[
     &disks::SWAPIN_FAILING,
 ];
 
-/// Those that want more CPUs than the usual machine has (`--cpus 5`), or more time than the others: by name only.
+/// Those that want more CPUs than the usual machine has (`--cpus 5`), or more time than the others:
+/// by name only.
 pub static WIDE: &[&dyn Scenario] = &[
     &alone::TWO_RECLAIMERS,
     &family::FORK_VS_STORE_VS_RECLAIM,
@@ -173,8 +174,8 @@ pub static WIDE: &[&dyn Scenario] = &[
     &disks::SWAPOUT_OVERTAKING,
 ];
 
-/// Of [`ALL`], those whose fixes are missed only after thousands of runs. A hand-over costs far more in the kernel, where
-/// they are by name only.
+/// Of [`ALL`], those whose fixes are missed only after thousands of runs. A hand-over costs far
+/// more in the kernel, where they are by name only.
 const LONG: [&str; 4] = [
     "mremap-vs-mkclean",
     "mremap-table-vs-mkclean",
@@ -188,7 +189,8 @@ pub fn all() -> impl Iterator<Item = &'static dyn Scenario> {
     ALL.iter().copied().filter(fits)
 }
 
-/// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict must say of them.
+/// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict
+/// must say of them.
 pub static PLANTED: &[(&dyn Scenario, &str)] = &[
     (&planted::LOST_UPDATE, "an update was lost"),
     (&planted::DEADLOCK, "cycle A -> B -> A"),

@@ -1,4 +1,5 @@
-//! Areas that move, and areas that show the same pages twice, while their pages are cleaned, cut off or looked at.
+//! Areas that move, and areas that show the same pages twice, while their pages are cleaned, cut
+//! off or looked at.
 
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr};
@@ -68,7 +69,8 @@ pub(super) static MREMAP_TWICE: Play = Play {
     ..Play::NEW
 };
 
-/// Rule 1: a page that was moved is nowhere else, on any CPU, though reclaim had unmapped it and not flushed yet.
+/// Rule 1: a page that was moved is nowhere else, on any CPU, though reclaim had unmapped it and
+/// not flushed yet.
 pub(super) static MREMAP_VS_TWO: Play = Play {
     name: "mremap-vs-two",
     about: "A reclaims a page, B moves it and tells C, which has it in its TLB and looks where it was",

@@ -42,7 +42,8 @@ pub(super) static MSYNC_VS_STORE: Play = Play {
     ..Play::NEW
 };
 
-/// Rule 2 by address: what was stored through an entry that is going is written by who comes for it meanwhile.
+/// Rule 2 by address: what was stored through an entry that is going is written by who comes for it
+/// meanwhile.
 pub(super) static MSYNC_VS_ZAP: Play = Play {
     name: "msync-vs-zap",
     about: "A drops a page of a file that C stores to while it can; B makes it durable by its address",

@@ -1,4 +1,5 @@
-//! Which files there are and where they lie: opening, growing by extents, forgetting what is in memory, while others read.
+//! Which files there are and where they lie: opening, growing by extents, forgetting what is in
+//! memory, while others read.
 
 use arch::PAGE_SIZE;
 use mm::file::Extent;

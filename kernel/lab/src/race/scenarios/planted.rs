@@ -1,5 +1,6 @@
-//! Bugs that are there on purpose, so that the explorer can be seen to find each kind: a wrong result, a deadlock, a
-//! livelock, an actor that is starved. They use no memory management, only words of the stage and two locks.
+//! Bugs that are there on purpose, so that the explorer can be seen to find each kind: a wrong
+//! result, a deadlock, a livelock, an actor that is starved. They use no memory management, only
+//! words of the stage and two locks.
 
 use alloc::format;
 use core::sync::atomic::Ordering::Relaxed;
@@ -45,8 +46,8 @@ pub(super) static LOST_UPDATE: Play = Play {
 static LEFT: RawSpin = RawSpin::new();
 static RIGHT: RawSpin = RawSpin::new();
 
-/// Two locks in either order. They are of one rank, whose order is left to the callers, so only a run in which
-/// the two meet shows it.
+/// Two locks in either order. They are of one rank, whose order is left to the callers, so only a
+/// run in which the two meet shows it.
 pub(super) static DEADLOCK: Play = Play {
     name: "planted-deadlock",
     about: "A takes two locks of one rank, B takes them in the other order",
@@ -80,8 +81,8 @@ pub(super) static LIVELOCK: Play = Play {
     ..BARE
 };
 
-/// A polls until B has set a word, however long B is not let on. It does not ask whether the run is given up: the explorer has
-/// to let B on then.
+/// A polls until B has set a word, however long B is not let on. It does not ask whether the run is
+/// given up: the explorer has to let B on then.
 pub(super) static STARVED: Play = Play {
     name: "planted-starvation",
     about: "A polls a word that B sets, and never sleeps",

@@ -38,7 +38,8 @@ pub(super) const WALK_STOPS: Kinds = Kinds::USUAL
     .without(PointKind::Space)
     .without(PointKind::IpiSend);
 
-/// The fixes of a scenario. In the kernel, those without which nothing panics: that ends the machine.
+/// The fixes of a scenario. In the kernel, those without which nothing panics: that ends the
+/// machine.
 pub(super) const fn unless_kernel(
     fixes: &'static [Knob],
     in_kernel: &'static [Knob],
@@ -203,7 +204,8 @@ pub(super) fn family(stage: &Stage, parent: usize, child: usize) -> Result<(), M
     Ok(())
 }
 
-/// The frame of the page at `va` in the space at place 0 is what [`remembered`] says: in the scenario's own word 0.
+/// The frame of the page at `va` in the space at place 0 is what [`remembered`] says: in the
+/// scenario's own word 0.
 pub(super) fn remember_frame(stage: &Stage, va: VirtAddr) {
     let pfn = stage.frame_of(0, va);
     stage.set(0, pfn.map_or(0, |p| u64::from(p.0)));
@@ -233,7 +235,8 @@ pub(super) fn page_in_both(stage: &Stage) -> Result<(), MmError> {
     faulted.map_err(|_| MmError::NotMapped)
 }
 
-/// One page at [`HOME`] in the space at place 0 that was filled, and given up to whoever reclaims it first.
+/// One page at [`HOME`] in the space at place 0 that was filled, and given up to whoever reclaims
+/// it first.
 pub(super) fn lazy_page(stage: &Stage) -> Result<(), MmError> {
     one_space(stage, 1)?;
     stage.fill(0, HOME, 1)?;
@@ -241,7 +244,8 @@ pub(super) fn lazy_page(stage: &Stage) -> Result<(), MmError> {
     Ok(())
 }
 
-/// The file at place 0, of `pages` pages that hold 1 on the disk, mapped shared at [`HOME`] in the space at place 0.
+/// The file at place 0, of `pages` pages that hold 1 on the disk, mapped shared at [`HOME`] in the
+/// space at place 0.
 pub(super) fn mapped_file(stage: &Stage, pages: u32) -> Result<(), MmError> {
     stage.open_file(0, pages)?;
     for i in 0..u64::from(pages) {

@@ -1,4 +1,5 @@
-//! Memory that is short: kswapd, direct reclaim and the OOM killer, while others use the pages that they want.
+//! Memory that is short: kswapd, direct reclaim and the OOM killer, while others use the pages that
+//! they want.
 
 use arch::upcall::{Access, FaultError};
 use arch::{PAGE_SIZE, VirtAddr};
@@ -32,7 +33,8 @@ fn b_wrote(stage: &'static Stage, me: usize) {
     }
 }
 
-/// Rules 1, 5 and 7 where kswapd chooses the pages: it believes a look at an entry without the lock.
+/// Rules 1, 5 and 7 where kswapd chooses the pages: it believes a look at an entry without the
+/// lock.
 pub(super) static KSWAPD_VS_STORE: Play = Play {
     name: "kswapd-vs-store",
     about: "A, kswapd, frees frames while B writes and reads one of the pages that look unused",
@@ -89,7 +91,8 @@ pub(super) static DIRECT_VS_STORE: Play = Play {
     ..KSWAPD_VS_STORE
 };
 
-/// What goes through, unless the space had to end: others may keep all there is in hand for as long as A looks for something.
+/// What goes through, unless the space had to end: others may keep all there is in hand for as long
+/// as A looks for something.
 fn or_killed<T>(stage: &Stage, done: Result<T, FaultError>) {
     match done {
         Err(FaultError::Killed) => {}
@@ -131,7 +134,8 @@ pub(super) static DIRECT_VS_FILE: Play = Play {
     ..DIRECT_VS_STORE
 };
 
-/// The largest space at place 1, another one at place 0; nothing can be swapped out and no frame is free.
+/// The largest space at place 1, another one at place 0; nothing can be swapped out and no frame is
+/// free.
 fn no_way_out(stage: &Stage) -> Result<(), MmError> {
     one_space(stage, 2)?;
     let large = MmRef::new()?;
@@ -143,7 +147,8 @@ fn no_way_out(stage: &Stage) -> Result<(), MmError> {
     mm::explore::swapoff().map_err(|_| MmError::NoMemory)
 }
 
-/// A space that was killed loses its pages under everybody's hands, and never shows zeroes in their place.
+/// A space that was killed loses its pages under everybody's hands, and never shows zeroes in their
+/// place.
 pub(super) static OOM_VS_FAULT: Play = Play {
     name: "oom-vs-fault",
     about: "A needs a frame and there is none, so another space, in which B loads and stores, has to end",
@@ -208,7 +213,8 @@ pub(super) static OOM_VS_OOM: Play = Play {
     ..OOM_VS_FAULT
 };
 
-/// A victim that changes its areas cannot be reaped before that ends: the killer waits, or somebody gives way.
+/// A victim that changes its areas cannot be reaped before that ends: the killer waits, or somebody
+/// gives way.
 pub(super) static OOM_VS_MUNMAP: Play = Play {
     name: "oom-vs-munmap",
     about: "A needs a frame and there is none; B, in the largest space, unmaps a page of it and maps one",

@@ -1,7 +1,9 @@
-//! Programs made up from a seed: what each actor does, to which of a few pages, and how those begin.
+//! Programs made up from a seed: what each actor does, to which of a few pages, and how those
+//! begin.
 //!
-//! Nothing is known of such a program but that it may not break the memory manager: any operation may be refused, and
-//! pages that one was asked to give up may be empty. All oracles watch; what is stored elsewhere must stay.
+//! Nothing is known of such a program but that it may not break the memory manager: any operation
+//! may be refused, and pages that one was asked to give up may be empty. All oracles watch; what is
+//! stored elsewhere must stay.
 
 use fastrand::Rng;
 

@@ -1,6 +1,8 @@
-//! As `random`, with pages of a file: what A, B and C do to a mapping of it, to the file, and to its size.
+//! As `random`, with pages of a file: what A, B and C do to a mapping of it, to the file, and to
+//! its size.
 //!
-//! A word is stored to through mappings, or it is written by one actor; so the order of its values is known.
+//! A word is stored to through mappings, or it is written by one actor; so the order of its values
+//! is known.
 
 use fastrand::Rng;
 

@@ -1,5 +1,6 @@
-//! Memory that is not to be had in the middle of an operation: an allocation of A is refused, and C's progress says which one, so
-//! that the search tries each. The operation fails whole, or is done; B uses the pages meanwhile.
+//! Memory that is not to be had in the middle of an operation: an allocation of A is refused, and
+//! C's progress says which one, so that the search tries each. The operation fails whole, or is
+//! done; B uses the pages meanwhile.
 
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr};
@@ -9,7 +10,8 @@ use super::play::{FEW_STOPS, FEWER_STOPS, HOME, Play, must, one_space, page};
 use crate::race::model::Fresh;
 use crate::race::stage::Stage;
 
-/// Allocations that may be granted before the one that is refused: one fewer than this at most, or all.
+/// Allocations that may be granted before the one that is refused: one fewer than this at most, or
+/// all.
 const MOST: u64 = 10;
 
 /// C goes on counting; how far it is when A begins is how many are granted.

@@ -1,4 +1,5 @@
-//! Translations that outlive their entries: unmapping, write protection and copies against user accesses on other CPUs.
+//! Translations that outlive their entries: unmapping, write protection and copies against user
+//! accesses on other CPUs.
 
 use alloc::format;
 use mm::knobs::Knob;

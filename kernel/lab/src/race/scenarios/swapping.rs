@@ -1,5 +1,5 @@
-//! The swap area as a whole: it is taken away, or comes into use, while others fault, fork and reclaim; and pages that come
-//! back with their neighbours.
+//! The swap area as a whole: it is taken away, or comes into use, while others fault, fork and
+//! reclaim; and pages that come back with their neighbours.
 
 use arch::PAGE_SIZE;
 use mm::knobs::Knob;

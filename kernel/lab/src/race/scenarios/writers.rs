@@ -1,4 +1,5 @@
-//! The page cache of files on a disk: the flusher and those who wait for it, readers with their readahead, files that grow.
+//! The page cache of files on a disk: the flusher and those who wait for it, readers with their
+//! readahead, files that grow.
 
 use arch::PAGE_SIZE;
 use mm::knobs::Knob;
@@ -7,7 +8,8 @@ use mm::{MapFlags, MmError, MmRef, Sync};
 use super::play::{FEW_STOPS, FEWER_STOPS, HOME, Play, must, page, unmap, whatever};
 use crate::race::stage::Stage;
 
-/// A file of `pages` pages at place 0; the first word of each holds its number, plus 1, on the disk.
+/// A file of `pages` pages at place 0; the first word of each holds its number, plus 1, on the
+/// disk.
 fn file(stage: &Stage, pages: u32) -> Result<(), MmError> {
     stage.open_file(0, pages)?;
     for i in 0..u64::from(pages) {
@@ -94,7 +96,8 @@ pub(super) static FLUSHER_VS_TRUNCATE: Play = Play {
     ..FLUSHER_VS_STORE
 };
 
-/// A page that is being read is what everybody waits for, and a write finds what was on the disk around it.
+/// A page that is being read is what everybody waits for, and a write finds what was on the disk
+/// around it.
 pub(super) static READ_VS_WRITE: Play = Play {
     name: "read-vs-write",
     about: "A reads three pages of a file one after the other, with what its readahead brings, while B writes to two of them",

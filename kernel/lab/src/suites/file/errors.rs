@@ -73,7 +73,8 @@ pub(super) fn nothing_is_lost_until_the_disk_recovers(_: &mut TestCtx<'_>) -> Ou
             file.sync()?;
         }
         expect_on_disk(0, &data)?;
-        // One page that the disk does not take spoils none of its neighbours, the second time at the latest.
+        // One page that the disk does not take spoils none of its neighbours, the second time at
+        // the latest.
         let again = bytes(0, 40 * PAGE, 11);
         with_errors(Op::Write, 7..8, u64::MAX, || {
             write(file, 0, &again)?;

@@ -1,5 +1,5 @@
-//! Files on the data disk: what is written is read, by whomever; what is synced is on the disk; and who is told when the
-//! disk fails.
+//! Files on the data disk: what is written is read, by whomever; what is synced is on the disk; and
+//! who is told when the disk fails.
 
 #[cfg(feature = "lab")]
 mod errors;
@@ -75,14 +75,15 @@ pub(super) fn opened(pages: u32) -> Result<Opener, Failure> {
     Ok(file::open(FIRST, pages)?)
 }
 
-/// Drops all that is clean; how many pages. A pass of the flusher has pages in hand: it is waited for by the check.
+/// Drops all that is clean; how many pages. A pass of the flusher has pages in hand: it is waited
+/// for by the check.
 pub(super) fn empty_cache() -> Result<u64, Failure> {
     file::check().map_err(Failure::new)?;
     Ok(file::drop_caches())
 }
 
-/// Runs `f` with an empty cache and `pages` pages of disk from [`FIRST`] on; after it nothing is left in a cache, and nothing
-/// is dirty.
+/// Runs `f` with an empty cache and `pages` pages of disk from [`FIRST`] on; after it nothing is
+/// left in a cache, and nothing is dirty.
 pub(super) fn with_disk(pages: u32, f: impl FnOnce() -> Outcome) -> Outcome {
     empty_cache()?;
     if file::disk_pages() < FIRST + pages {
@@ -319,7 +320,8 @@ fn writers_wait_at_the_limit(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// Who finds the room taken by another when it wakes up waits again: on a disk that works nobody is refused.
+/// Who finds the room taken by another when it wakes up waits again: on a disk that works nobody is
+/// refused.
 fn writers_that_wait_together_all_go_on(_: &mut TestCtx<'_>) -> Outcome {
     const WRITERS: usize = 4;
     with_file(PAGES, |_| {
@@ -357,7 +359,8 @@ fn punching_goes_on_after_an_error(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// Runs `f` while requests of kind `op` to these pages of the file fail, then makes the disk whole again.
+/// Runs `f` while requests of kind `op` to these pages of the file fail, then makes the disk whole
+/// again.
 #[cfg(feature = "lab")]
 pub(super) fn with_errors(
     op: Op,

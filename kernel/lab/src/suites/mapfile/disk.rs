@@ -1,4 +1,5 @@
-//! Mapped files and the disk: what a sync writes, what it tells, what waits for it. Tests of suite `mapfile`.
+//! Mapped files and the disk: what a sync writes, what it tells, what waits for it. Tests of suite
+//! `mapfile`.
 
 use alloc::boxed::Box;
 
@@ -66,8 +67,8 @@ pub(super) fn stores_wait_at_the_limit(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// Threads in address spaces of their own add to the words of a few pages, while one makes them durable again and again: each
-/// time there is on the disk at least what had been added before.
+/// Threads in address spaces of their own add to the words of a few pages, while one makes them
+/// durable again and again: each time there is on the disk at least what had been added before.
 pub(super) fn stores_from_many_spaces_are_not_lost(_: &mut TestCtx<'_>) -> Outcome {
     const WORDS: usize = 6;
     const ADDS: usize = 1500;

@@ -1,4 +1,5 @@
-//! Mapped files: what a load, a store and their errors mean, shared and private; and what is left of it in the counters.
+//! Mapped files: what a load, a store and their errors mean, shared and private; and what is left
+//! of it in the counters.
 
 mod disk;
 mod model;
@@ -97,7 +98,8 @@ pub(super) fn write_words(file: &Opener, pages: usize, round: u64) -> Outcome {
     Ok(())
 }
 
-/// Runs `f` with a file whose first `pages` pages were filled in round 1, and an address space that the thread is in.
+/// Runs `f` with a file whose first `pages` pages were filled in round 1, and an address space that
+/// the thread is in.
 pub(super) fn with_mapping(
     pages: usize,
     flags: MapFlags,
@@ -360,7 +362,8 @@ fn loads_in_a_row_are_read_ahead(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// Copies are anonymous: they go to swap and come back, and the file's pages beside them stay what they are.
+/// Copies are anonymous: they go to swap and come back, and the file's pages beside them stay what
+/// they are.
 fn private_copies_are_swapped(_: &mut TestCtx<'_>) -> Outcome {
     if mm::swap::stats().total < 64 {
         return Err(Failure::Skip("needs swap".into()));
@@ -408,7 +411,8 @@ fn a_lockless_walker_may_only_read(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// Shared memory without a file that anybody opened: zeroes, one memory after a fork, and gone with the last that shows it.
+/// Shared memory without a file that anybody opened: zeroes, one memory after a fork, and gone with
+/// the last that shows it.
 fn shared_zeroes_are_one_memory(_: &mut TestCtx<'_>) -> Outcome {
     without_leak(|| {
         let space = Space::new()?;

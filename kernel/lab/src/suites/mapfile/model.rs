@@ -1,6 +1,7 @@
-//! Random operations on mappings of one file, shared and private, in several address spaces, against a model: what each
-//! load finds, what `read` finds, what a sync has put on the disk, and what is counted. The file is an extent of the disk, or a
-//! list of them that is cut and grows, or lies in memory and swap. Single threaded: the seed replays it.
+//! Random operations on mappings of one file, shared and private, in several address spaces,
+//! against a model: what each load finds, what `read` finds, what a sync has put on the disk, and
+//! what is counted. The file is an extent of the disk, or a list of them that is cut and grows, or
+//! lies in memory and swap. Single threaded: the seed replays it.
 
 mod place;
 

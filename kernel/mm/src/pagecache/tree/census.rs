@@ -15,7 +15,8 @@ pub(crate) struct Census {
     pub(crate) writeback: u32,
 }
 
-/// Counts a cache and holds marks against flags. Under its lock throughout, so for tests and checks only.
+/// Counts a cache and holds marks against flags. Under its lock throughout, so for tests and checks
+/// only.
 ///
 /// # Errors
 /// What does not fit, and the page index.

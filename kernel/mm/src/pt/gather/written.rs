@@ -1,10 +1,11 @@
-//! File folios that were written through an entry that is gone: when they become dirty, and when they stop counting as
-//! mapped.
+//! File folios that were written through an entry that is gone: when they become dirty, and when
+//! they stop counting as mapped.
 //!
-//! Rule 2: dirty at once, under the PTL, so that the mark comes before whoever cleans the folio next; counted as mapped
-//! until every CPU was flushed. The variants make it dirty only then, and then may put flush and mark off until the
-//! lock is dropped: between the two a sync finds the folio clean, unless it waits for the folio's *pending* count. Takes
-//! the file's tree lock; never sleeps.
+//! Rule 2: dirty at once, under the PTL, so that the mark comes before whoever cleans the folio
+//! next; counted as mapped until every CPU was flushed. The variants make it dirty only then, and
+//! then may put flush and mark off until the lock is dropped: between the two a sync finds the
+//! folio clean, unless it waits for the folio's *pending* count. Takes the file's tree lock; never
+//! sleeps.
 
 use crate::folio::Folio;
 use crate::knobs::{self, Knob};

@@ -1,6 +1,8 @@
-//! anon_vma_chain: the link between one area and one anon_vma, and how an anon_vma's interval tree sees it.
+//! anon_vma_chain: the link between one area and one anon_vma, and how an anon_vma's interval tree
+//! sees it.
 //!
-//! A chain belongs to the anon_vma's family lock, and to the owner's `mmap_lock`; see [`super`]. Never sleeps.
+//! A chain belongs to the anon_vma's family lock, and to the owner's `mmap_lock`; see [`super`].
+//! Never sleeps.
 
 use crate::arena::{Arena, Slot};
 use crate::frame::NIL;

@@ -1,16 +1,17 @@
 //! anon_vma: from an anonymous folio to every area that may map it.
 //!
-//! A folio points to the anon_vma of the area it was first mapped in. Each anon_vma keeps an interval
-//! tree, by page index, of the areas that can hold its folios: its own, and those of forked children,
-//! linked through anon_vma_chains (Linux commit 5beb4930, "mm: change anon_vma linking to fix
-//! multi-process server scalability issue").
+//! A folio points to the anon_vma of the area it was first mapped in. Each anon_vma keeps an
+//! interval tree, by page index, of the areas that can hold its folios: its own, and those of
+//! forked children, linked through anon_vma_chains (Linux commit 5beb4930, "mm: change anon_vma
+//! linking to fix multi-process server scalability issue").
 //!
-//! Locks: the *root's* reader-writer semaphore (`Rank::AnonVma`) guards the trees, chains and counters of
-//! every anon_vma below that root; reverse walks take it shared. Chains are also stable under the owner's
-//! `mmap_lock`. Sleeps. Allocation happens in mm operations (mmap, split, fork), never in a fault.
+//! Locks: the *root's* reader-writer semaphore (`Rank::AnonVma`) guards the trees, chains and
+//! counters of every anon_vma below that root; reverse walks take it shared. Chains are also stable
+//! under the owner's `mmap_lock`. Sleeps. Allocation happens in mm operations (mmap, split, fork),
+//! never in a fault.
 //!
-//! An anon_vma lives while a chain or a child refers to it. Its pool is type-stable, so a folio that is
-//! no longer mapped may hold a stale id: [`lock_folio`] finds that out under the lock.
+//! An anon_vma lives while a chain or a child refers to it. Its pool is type-stable, so a folio
+//! that is no longer mapped may hold a stale id: [`lock_folio`] finds that out under the lock.
 
 mod chain;
 
@@ -60,7 +61,8 @@ impl AnonVma {
         point::object_at(class::ANON, self)
     }
 
-    /// For the explorer: the running actor looks at, or changes, what may be read without the family lock.
+    /// For the explorer: the running actor looks at, or changes, what may be read without the
+    /// family lock.
     #[inline(always)]
     fn touch(&self, access: AccessKind) {
         point::touch(access, || self.object());
@@ -125,11 +127,11 @@ fn for_each_area(id: u32, index: u32, mut f: impl FnMut(&'static Vma) -> bool) {
     }
 }
 
-/// The family lock of the anon_vma of a locked anonymous folio, or `None` when the folio is not mapped
-/// (its anon_vma may be gone then). May sleep.
+/// The family lock of the anon_vma of a locked anonymous folio, or `None` when the folio is not
+/// mapped (its anon_vma may be gone then). May sleep.
 ///
-/// The folio lock keeps `mapping` as it is. A mapped folio's anon_vma is live, so seeing it mapped *after*
-/// the lock is held proves that the locked root is the right one.
+/// The folio lock keeps `mapping` as it is. A mapped folio's anon_vma is live, so seeing it mapped
+/// *after* the lock is held proves that the locked root is the right one.
 pub(crate) fn lock_folio(folio: Folio) -> Option<AnonGuard> {
     loop {
         let id = folio.mapping().checked_sub(1)?;
@@ -150,7 +152,8 @@ pub(crate) fn lock_folio(folio: Folio) -> Option<AnonGuard> {
     }
 }
 
-/// For the explorer, while nobody runs: calls `f` with each area that a reverse walk from `folio` comes to.
+/// For the explorer, while nobody runs: calls `f` with each area that a reverse walk from `folio`
+/// comes to.
 #[cfg(feature = "lab")]
 pub(crate) fn peek_folio(folio: Folio, mut f: impl FnMut(&'static Vma)) {
     let id = folio.mapping().checked_sub(1);
@@ -168,7 +171,8 @@ pub(crate) fn pools() -> (&'static Arena<AnonVma>, &'static Arena<Chain>) {
     (&ANON, &CHAINS)
 }
 
-/// For the explorer: makes an anon_vma that still had users a free object. False when its lock is held.
+/// For the explorer: makes an anon_vma that still had users a free object. False when its lock is
+/// held.
 #[cfg(feature = "lab")]
 pub(crate) fn abandon(id: u32) -> bool {
     ANON.get(id).root.store(NIL, Ordering::Release);
@@ -262,8 +266,8 @@ fn link(chain: u32, vma_id: u32, anon: u32) {
     with_tree(anon, |t| t.insert(&ChainNodes, chain));
 }
 
-/// One reference on anon_vma `id` less. What became free goes back to the pool: it, and its ancestors as far
-/// as it was all that kept them.
+/// One reference on anon_vma `id` less. What became free goes back to the pool: it, and its
+/// ancestors as far as it was all that kept them.
 fn put(mut id: u32) {
     while id != NIL {
         let anon = ANON.get(id);
@@ -282,8 +286,8 @@ fn put(mut id: u32) {
     }
 }
 
-/// Gives `dst` (same page indexes as `src`, not yet visible) a link to every anon_vma that `src` has.
-/// For a split or move, `dst` shares `src`'s own anon_vma; for a fork, see [`fork`].
+/// Gives `dst` (same page indexes as `src`, not yet visible) a link to every anon_vma that `src`
+/// has. For a split or move, `dst` shares `src`'s own anon_vma; for a fork, see [`fork`].
 ///
 /// # Errors
 /// [`MmError::NoMemory`]; `dst` has no links then.
@@ -313,9 +317,10 @@ fn clone_chains(dst: u32, src: u32) -> Result<(), MmError> {
     Ok(())
 }
 
-/// Links a forked child's area to all anon_vmas of the parent's, and gives it one of its own: either an
-/// ancestor's that no area owns any more and that has at most one child, or a new child of the parent's.
-/// (The reuse keeps a chain of forks from growing for ever: Linux commit 7a3ef208.)
+/// Links a forked child's area to all anon_vmas of the parent's, and gives it one of its own:
+/// either an ancestor's that no area owns any more and that has at most one child, or a new child
+/// of the parent's. (The reuse keeps a chain of forks from growing for ever: Linux commit
+/// 7a3ef208.)
 ///
 /// # Errors
 /// [`MmError::NoMemory`]; `child` has no links then.
@@ -352,8 +357,8 @@ pub(crate) fn fork(child: u32, parent: u32) -> Result<(), MmError> {
     Ok(())
 }
 
-/// Makes an anon_vma in `vma_id`'s chains its own, if there is one other than `own` that nobody owns and that
-/// has fewer than two children.
+/// Makes an anon_vma in `vma_id`'s chains its own, if there is one other than `own` that nobody
+/// owns and that has fewer than two children.
 fn take_over(vma_id: u32, own: u32) -> Option<u32> {
     let mut cursor = vma(vma_id).chain();
     let _lock = write(own);
@@ -373,7 +378,8 @@ fn take_over(vma_id: u32, own: u32) -> Option<u32> {
     None
 }
 
-/// Takes an area out of every anon_vma. Afterwards no reverse walk finds it: its tables may be freed.
+/// Takes an area out of every anon_vma. Afterwards no reverse walk finds it: its tables may be
+/// freed.
 pub(crate) fn unlink(vma_id: u32) {
     let area = vma(vma_id);
     let own = area.anon();
@@ -407,8 +413,8 @@ pub(crate) fn unlink(vma_id: u32) {
     }
 }
 
-/// Runs `change`, which alters `start`, `end` or `pgoff` of the given areas of one family, with those
-/// areas out of their interval trees, and puts them back: reverse walks see before or after.
+/// Runs `change`, which alters `start`, `end` or `pgoff` of the given areas of one family, with
+/// those areas out of their interval trees, and puts them back: reverse walks see before or after.
 pub(crate) fn adjust(areas: &[u32], change: impl FnOnce()) {
     let own = areas.iter().map(|&v| vma(v).anon()).find(|&a| a != NIL);
     let Some(own) = own else {
@@ -425,7 +431,8 @@ pub(crate) fn adjust(areas: &[u32], change: impl FnOnce()) {
     });
 }
 
-/// Lets an area end elsewhere. Its first page index stays, so its chains keep their places in the trees.
+/// Lets an area end elsewhere. Its first page index stays, so its chains keep their places in the
+/// trees.
 pub(crate) fn set_end(vma_id: u32, end: u64) {
     let own = vma(vma_id).anon();
     let _lock = (own != NIL).then(|| write(own));
