@@ -1,5 +1,5 @@
-//! The host's stand-in for a CPU: a thread-local pointer to a [`CpuLocal`], and parking by
-//! condition variable.
+//! The host's stand-in for a CPU: a thread-local pointer to a [`CpuLocal`](crate::cpu::CpuLocal),
+//! and parking by condition variable.
 //!
 //! "Interrupts off" is a flag in the block; while it is set the simulator delivers nothing to that
 //! CPU.
@@ -23,7 +23,8 @@ use std::{
 /// Makes the calling thread CPU `cpu`, running task `cpu`, from now on.
 ///
 /// # Panics
-/// If `cpu` is not below [`MAX_CPUS`]. The caller sees to it that no other thread is that CPU.
+/// If `cpu` is not below [`MAX_CPUS`](crate::MAX_CPUS). The caller sees to it that no other thread
+/// is that CPU.
 pub fn install(cpu: usize) {
     own::set(cpu);
     CPU_LOCALS[cpu].task.store(cpu as u32, Relaxed);
@@ -47,8 +48,8 @@ pub fn restart() {
 /// plays several CPUs in turn.
 ///
 /// # Panics
-/// If `cpu` is not below [`MAX_CPUS`]. The caller sees to it that no other thread runs as that CPU
-/// meanwhile.
+/// If `cpu` is not below [`MAX_CPUS`](crate::MAX_CPUS). The caller sees to it that no other thread
+/// runs as that CPU meanwhile.
 pub fn become_cpu(cpu: usize) {
     own::set(cpu);
 }
@@ -216,7 +217,7 @@ pub fn parker(t: TaskId) -> &'static Parker {
     &PARKERS[t.index()]
 }
 
-/// What [`threads`] is on the host until a machine registers: plain OS threads.
+/// What [`threads()`](crate::threads()) is on the host until a machine registers: plain OS threads.
 pub(crate) struct StdThreads;
 
 impl crate::Threads for StdThreads {

@@ -2,7 +2,7 @@
 //!
 //! A *world* runs actors one step at a time ([`World`]); a *strategy* chooses who goes next
 //! ([`Strategy`]); [`explore`] brings the two together, judges each run and keeps the first failing
-//! one as [`Choices`], which [`Replay`] repeats and [`shrink`] makes shorter. Nothing here knows
+//! one as [`Choices`], which [`Replay`] repeats and [`shrink()`] makes shorter. Nothing here knows
 //! what a step does: only its [`Footprint`], from which follows which steps commute.
 //!
 //! Pure: no lock, no clock, never sleeps. Allocates from the heap (buffers are kept from run to

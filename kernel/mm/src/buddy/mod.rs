@@ -1,8 +1,8 @@
 //! The page allocator: one zone with a buddy below per-CPU lists, watermarks above.
 //!
-//! Locks: `Rank::PcpLock`, then `Rank::ZoneLock`. [`alloc`] sleeps only with [`Gfp::RECLAIM`], when
-//! it has to reclaim (the slow path that `reclaim` registers); freeing never sleeps. No allocation
-//! from the heap.
+//! Locks: `Rank::PcpLock`, then `Rank::ZoneLock`. [`alloc()`] sleeps only with [`Gfp::RECLAIM`],
+//! when it has to reclaim (the slow path that `reclaim` registers); freeing never sleeps. No
+//! allocation from the heap.
 //!
 //! Watermarks (Linux's formula): below `low` kswapd is woken; ordinary requests stop at `min`; what
 //! lies below is for reclaim itself ([`Gfp::MEMALLOC`]), so that freeing memory never fails for

@@ -1,6 +1,6 @@
 //! Files of the explorer's own, on a disk of its own.
 //!
-//! [`lend`] before the pocket is opened, [`discard`] for each file before it is rewound. Sleeps.
+//! [`lend()`] before the pocket is opened, [`discard`] for each file before it is rewound. Sleeps.
 
 use super::scan::{Content, of_slot};
 use crate::error::MmError;

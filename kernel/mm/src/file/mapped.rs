@@ -68,7 +68,7 @@ pub(crate) fn check(id: u32, index: u32, guard: &FolioGuard) -> Result<(), NoPag
 
 /// The locked page of file `id` is about to be written through an entry (Linux: `page_mkwrite`): it
 /// is dirty before the entry is writable, and not on its way to the disk. Whether it was clean:
-/// then the caller owes a [`balance`] once it holds no lock. (One that is dirty already, as its
+/// then the caller owes a [`balance()`] once it holds no lock. (One that is dirty already, as its
 /// write has failed, adds nothing to what waits to be written.)
 pub(crate) fn make_writable(id: u32, guard: &FolioGuard) -> bool {
     guard.wait_writeback();

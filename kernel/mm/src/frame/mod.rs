@@ -1,8 +1,8 @@
 //! The record of a page frame: 32 bytes, and the words in them.
 //!
 //! Every field is an atomic, so a `&'static Frame` is always safe to hold; what a field *means*
-//! depends on the frame's [`Use`], and who may write it on the lock named at its accessor. No lock
-//! is taken here, nothing sleeps.
+//! depends on the frame's [`Use`](crate::stats::Use), and who may write it on the lock named at its
+//! accessor. No lock is taken here, nothing sleeps.
 //!
 //! For the explorer a record is three objects: each count, and all the rest but the links
 //! (`class::FLAGS`). A change of a count is a point; everything else only touches, because some

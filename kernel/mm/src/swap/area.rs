@@ -51,7 +51,7 @@ impl Pages for Frames {
 }
 
 static AREA: SpinLock<Option<Area>> = SpinLock::new(Rank::SwapMap, None);
-/// Slots that [`alloc`] can hand out; 0 while the area is closed. Readable without the lock.
+/// Slots that [`alloc()`] can hand out; 0 while the area is closed. Readable without the lock.
 static FREE: AtomicU32 = AtomicU32::new(0);
 /// Usable slots of the area.
 static TOTAL: AtomicU32 = AtomicU32::new(0);

@@ -18,7 +18,7 @@ fn file(stage: &Stage, pages: u32) -> Result<(), MmError> {
     Ok(())
 }
 
-/// As [`file`], mapped in the space at place 0.
+/// As [`file()`], mapped in the space at place 0.
 fn mapped(stage: &Stage, pages: u32) -> Result<(), MmError> {
     file(stage, pages)?;
     let space = MmRef::new()?;
