@@ -8,7 +8,7 @@ use arch::simctl::{self, Config};
 use arch::upcall::Access;
 use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::explore::{self, Content, Pocket};
-use mm::frame::frame;
+use mm::frame::{flag, frame};
 use mm::{Advice, MapFlags, MmRef, Prot, file, reclaim, swap};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -445,5 +445,25 @@ fn content_is_found_wherever_it_is() {
             assert_eq!(explore::content(Entry::NONE), None);
         });
         assert_eq!(pocket.rewind(), Ok(()));
+    });
+}
+
+#[test]
+fn a_folio_that_the_laundry_has_is_not_freed() {
+    on_machine(|| {
+        let pocket = explore::open(64).expect("room");
+        as_actor(|| {
+            let mm = space(1);
+            touch(&mm, 0, Access::Write);
+            page_out(&mm, 1);
+            touch(&mm, 0, Access::Read);
+            let pfn = frame_of(&mm, 0);
+            explore::set_flags(pfn, flag::LAUNDRY);
+            explore::reference(pfn);
+            page_out(&mm, 1);
+            assert!(frame(pfn).refcount() > 0);
+        });
+        // The reference that was taken stays: the pocket says so.
+        assert!(pocket.rewind().is_err());
     });
 }
