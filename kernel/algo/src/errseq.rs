@@ -6,8 +6,8 @@
 //! is told to later openers as well. Behaviour as `errseq_t` in Linux.
 //!
 //! Locks: none for the file's word, any context may set an error; an opener's word is guarded by
-//! its owner. Never sleeps. Order: relaxed; whoever records an error before it ends writeback with
-//! a release shows it to everyone who waited for that end with an acquire.
+//! its owner. Never sleeps. Order: relaxed; a path that records an error before it ends writeback
+//! with a release shows it to everyone who waited for that end with an acquire.
 
 use core::num::NonZeroU8;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};

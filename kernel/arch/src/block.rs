@@ -113,7 +113,7 @@ impl Bio {
         self.state.store(IN_FLIGHT, Ordering::Release);
     }
     /// For drivers: the device is done. The Release pairs with the Acquire in [`Bio::result`], so
-    /// that whoever sees the result sees the data. Call [`crate::upcall::upcalls`]`.bio_done` after
+    /// that a reader of the result sees the data. Call [`crate::upcall::upcalls`]`.bio_done` after
     /// it.
     ///
     /// # Safety

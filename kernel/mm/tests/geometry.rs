@@ -1,8 +1,7 @@
 //! How many entries a table has is said in `arch::addr` alone: no source of the memory manager has
 //! the number, or the shift that goes with it, as a literal.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod source;
 
 /// Numbers that are none of the geometry: file, and what its line says.
 const OTHERS: &[(&str, &str)] = &[
@@ -12,17 +11,6 @@ const OTHERS: &[(&str, &str)] = &[
     // A gibibyte.
     ("reclaim/scan_count.rs", "(30 - arch::PAGE_SHIFT)"),
 ];
-
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("the source folder can be read") {
-        let path = entry.expect("an entry of it").path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            found.push(path);
-        }
-    }
-}
 
 /// What looks like entries of a table (512, 511) or like a shift by a level (9, 21, 30, 39).
 fn has_literal(line: &str) -> bool {
@@ -44,14 +32,9 @@ fn has_literal(line: &str) -> bool {
 #[test]
 #[cfg_attr(miri, ignore = "reads the source folder")]
 fn no_literal_of_the_geometry() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
     let mut found = Vec::new();
-    for file in files {
-        let name = file.strip_prefix(&root).expect("below the source folder");
-        let name = name.to_str().expect("a name in ASCII");
-        let text = fs::read_to_string(&file).expect("a source file can be read");
+    for (file, text) in source::all() {
+        let name = file.to_str().expect("a name in ASCII");
         for (n, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or("");
             let is_other = OTHERS.iter().any(|(f, l)| *f == name && line.contains(l));

@@ -1,6 +1,7 @@
 //! The modules of the memory manager point one way: each may name only those below it.
 
-use std::fs;
+mod source;
+
 use std::path::{Path, PathBuf};
 
 /// Top first, as in `src/lib.rs`.
@@ -39,17 +40,6 @@ const ORDER: &[&str] = &[
     "knobs",
 ];
 
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("the source folder can be read") {
-        let path = entry.expect("an entry of it").path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 fn height(module: &str) -> Option<usize> {
     ORDER.iter().rev().position(|m| *m == module)
 }
@@ -79,19 +69,14 @@ fn check(text: &str, of: &str) -> Vec<(usize, String)> {
 #[test]
 #[cfg_attr(miri, ignore = "reads the source folder")]
 fn modules_point_downwards() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
     let mut wrong = Vec::new();
-    for file in files {
-        let inside = file.strip_prefix(&root).expect("below the source folder");
+    for (inside, text) in source::all() {
         let first = inside.components().next().expect("a name");
         let module = Path::new(first.as_os_str()).with_extension("");
         let module = module.to_str().expect("a name in ASCII");
         if module == "lib" {
             continue;
         }
-        let text = fs::read_to_string(&file).expect("a source file can be read");
         for (line, named) in check(&text, module) {
             wrong.push(format!(
                 "{}:{line}: {module} names {named}",
@@ -163,25 +148,19 @@ fn leads(graph: &[(String, Vec<String>)], from: &str, to: &str, seen: &mut Vec<S
 #[test]
 #[cfg_attr(miri, ignore = "reads the source folder")]
 fn files_of_a_folder_point_one_way() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
+    let files = source::all();
     let mut folders: Vec<PathBuf> = files
         .iter()
-        .filter_map(|f| f.parent().map(Into::into))
+        .filter_map(|(f, _)| f.parent().map(Into::into))
         .collect();
     folders.sort();
     folders.dedup();
     let mut wrong = Vec::new();
-    for folder in folders.iter().filter(|f| **f != root) {
-        let name = folder
-            .strip_prefix(&root)
-            .expect("below")
-            .to_str()
-            .expect("ASCII");
-        let here: Vec<&PathBuf> = files
+    for folder in folders.iter().filter(|f| !f.as_os_str().is_empty()) {
+        let name = folder.to_str().expect("ASCII");
+        let here: Vec<&(PathBuf, String)> = files
             .iter()
-            .filter(|f| f.parent() == Some(folder))
+            .filter(|(f, _)| f.parent() == Some(folder))
             .collect();
         let stem = |f: &Path| {
             f.file_stem()
@@ -191,16 +170,15 @@ fn files_of_a_folder_point_one_way() {
         };
         let names: Vec<String> = here
             .iter()
-            .map(|f| stem(f))
+            .map(|(f, _)| stem(f))
             .filter(|n| n != "mod")
             .collect();
         let graph: Vec<(String, Vec<String>)> = here
             .iter()
-            .filter(|f| names.contains(&stem(f)))
-            .map(|f| {
-                let text = fs::read_to_string(f).expect("a source file can be read");
+            .filter(|(f, _)| names.contains(&stem(f)))
+            .map(|(f, text)| {
                 let own = stem(f);
-                let named = siblings(&text, name, &names).into_iter().cloned();
+                let named = siblings(text, name, &names).into_iter().cloned();
                 (own.clone(), named.filter(|n| *n != own).collect())
             })
             .collect();

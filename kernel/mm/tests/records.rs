@@ -1,18 +1,6 @@
 //! The record of a frame is looked up once: no function asks twice for that of the same number.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("the source folder can be read") {
-        let path = entry.expect("an entry of it").path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            found.push(path);
-        }
-    }
-}
+mod source;
 
 /// The argument of a call that begins right after its opening parenthesis.
 fn argument(rest: &str) -> &str {
@@ -63,12 +51,8 @@ fn asked_twice(text: &str) -> Vec<(String, String)> {
 #[test]
 #[cfg_attr(miri, ignore = "reads the source folder")]
 fn no_function_looks_a_record_up_twice() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
     let mut found = Vec::new();
-    for file in files {
-        let text = fs::read_to_string(&file).expect("a source file can be read");
+    for (file, text) in source::all() {
         for (function, of) in asked_twice(&text) {
             found.push(format!(
                 "{}: {function} asks twice for {of}",

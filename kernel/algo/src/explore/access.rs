@@ -1,9 +1,9 @@
 //! What a step touches, and when two steps commute.
 //!
-//! Two steps are dependent if both touch an object and at least one of them changes it. Whoever
-//! writes points owes one rule: *a step that may enable or disable another actor's step must be
-//! dependent with it.* Locks do so by themselves; a mailbox, an interrupt flag or a wait queue is
-//! an object that both sides change.
+//! Two steps are dependent if both touch an object and at least one of them changes it. Points owe
+//! one rule: *a step that may enable or disable another actor's step must be dependent with it.*
+//! Locks do so by themselves; a mailbox, an interrupt flag or a wait queue is an object that both
+//! sides change.
 
 pub use crate::point::{AccessKind, PointKind};
 

@@ -17,6 +17,7 @@ use sync::{Mutex, MutexGuard, Rank};
 const AGE_NS: u64 = 3_000_000_000;
 static RUNNING: AtomicBool = AtomicBool::new(false);
 static PASS: Mutex<()> = Mutex::new(Rank::FilePass, ());
+
 /// Starts the thread, once.
 pub(super) fn start() -> Result<(), SpawnError> {
     if RUNNING.swap(true, Ordering::AcqRel) {
