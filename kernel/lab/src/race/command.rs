@@ -9,6 +9,7 @@ use mm::knobs::Knob;
 
 use super::repeat::{Repeats, repeat};
 use super::run::{Method, Outcome, Plan, Watch, search};
+use super::spent::{RUNS_OF_ONE, Spent};
 use super::subject::{Fixes, Subject, parse, scenario};
 use super::{scenario::Scenario, scenarios};
 use crate::args::{Args, UsageError, number};
@@ -35,7 +36,8 @@ pub const COMMANDS: &[Command] = &[Command {
             --dpor      instead: no bound, only schedules that reverse a race\n\
             --pct N     instead: random priorities, for bugs of depth N, up to --max or --secs\n\
             --random    instead: random schedules, up to --max or --secs\n\
-            --max N     most runs a line (no limit; 10000 with --broken, --pct and --random)\n\
+            --max N     most runs a line (200000; 10000 with --broken, --pct and --random)\n\
+            --full      no limit of runs, and all is every scenario, those too that are left out else\n\
             --secs N    most seconds a line\n\
             --seed S    of --pct, of --random and of the scenario (1)\n\
             replay      runs SCHEDULE and prints its steps; --times N: N times, without steps. Status 1\n\
@@ -56,6 +58,7 @@ pub const COMMANDS: &[Command] = &[Command {
             "--broken",
             "--family",
             "--files",
+            "--full",
             "--fix",
             "--bound",
             "--dpor",
@@ -123,6 +126,7 @@ struct Order {
 /// Parses the words after `race run`; `fixes` are the switches as they are now.
 fn order(mut args: Args, mut fixes: Fixes) -> Result<Order, UsageError> {
     let broken = args.flag("--broken");
+    let full = args.flag("--full");
     let settings = args.values("--fix")?;
     let asked = method(&mut args, broken)?;
     let method = asked.unwrap_or(match broken {
@@ -134,12 +138,16 @@ fn order(mut args: Args, mut fixes: Fixes) -> Result<Order, UsageError> {
         secs => Some(secs),
     };
     let endless = secs.is_none() && matches!(method, Method::Pct(_) | Method::Random);
-    let runs = if broken || endless { RUNS } else { u64::MAX };
-    let plan = Plan {
-        method,
-        runs: args.number("--max", runs, 1..=u64::MAX)?,
-        secs,
+    let most = args.number("--max", 0, 1..=u64::MAX)?;
+    let runs = match (most, full) {
+        (0, true) => u64::MAX,
+        (0, false) if broken || endless => RUNS,
+        (0, false) if secs.is_some() => u64::MAX,
+        (0, false) => RUNS_OF_ONE,
+        (most, false) => most,
+        (_, true) => return Err(UsageError::new("--full and --max exclude each other")),
     };
+    let plan = Plan { method, runs, secs };
     let seed = args.number("--seed", 1, 0..=u64::MAX)?;
     let (more, mut names): (Vec<_>, Vec<_>) =
         core::iter::from_fn(|| args.word()).partition(|w| !settings.is_empty() && w.contains('='));
@@ -155,6 +163,7 @@ fn order(mut args: Args, mut fixes: Fixes) -> Result<Order, UsageError> {
     };
     args.done()?;
     let scenarios = match name.as_str() {
+        "all" if full => scenarios::full().collect(),
         "all" => scenarios::all().collect(),
         name => alloc::vec![scenario(name)?],
     };
@@ -235,48 +244,9 @@ fn run(order: &Order, ctx: &Ctx<'_>) -> Status {
         }
     }
     if order.scenarios.len() > 1 {
-        spent.show(ctx.out);
+        spent.show(order.plan.runs, ctx.out);
     }
     Status::from_success(fine && !ctx.cancel.requested())
-}
-
-/// What a command has spent where.
-#[derive(Default)]
-struct Spent {
-    /// Scenario, milliseconds, runs; one for each search.
-    searches: Vec<(&'static str, u64, u64)>,
-}
-
-impl Spent {
-    fn add(&mut self, outcome: &Outcome) {
-        let p = &outcome.progress;
-        let name = outcome.subject.scenario.name();
-        let runs = p.schedules + p.redundant;
-        match self.searches.iter_mut().find(|s| s.0 == name) {
-            Some(of) => (of.1, of.2) = (of.1 + outcome.ms, of.2 + runs),
-            None => self.searches.push((name, outcome.ms, runs)),
-        }
-    }
-
-    /// Where a hundredth of the time or more has gone, most first.
-    fn show(mut self, out: &dyn Out) {
-        let all: u64 = self.searches.iter().map(|s| s.1).sum();
-        let runs: u64 = self.searches.iter().map(|s| s.2).sum();
-        self.searches
-            .sort_unstable_by_key(|s| core::cmp::Reverse(s.1));
-        let n = self.searches.len();
-        writeln!(
-            out,
-            "# spent: {n} scenarios ms={all} runs={runs}, and of that, where it was 1 % or more:"
-        );
-        for (name, ms, runs) in self.searches.iter().filter(|s| s.1 * 100 >= all.max(1)) {
-            let percent = ms * 100 / all.max(1);
-            writeln!(
-                out,
-                "# spent: {name:<28} ms={ms:<7} {percent:>3} % runs={runs}"
-            );
-        }
-    }
 }
 
 /// One line; true if it is as it should be.

@@ -18,7 +18,7 @@ fn ordered(line: &str) -> Order {
 }
 
 #[test]
-fn a_run_is_bounded_by_two_preemptions_and_nothing_else() {
+fn a_run_is_bounded_by_two_preemptions_and_its_budget() {
     let o = ordered("planted-deadlock");
     assert!(!o.broken && o.fixes == Fixes::ALL && o.seed == 1);
     assert_eq!(o.scenarios[0].name(), "planted-deadlock");
@@ -26,13 +26,20 @@ fn a_run_is_bounded_by_two_preemptions_and_nothing_else() {
         o.plan,
         Plan {
             method: Method::Bound(Some(2)),
-            runs: u64::MAX,
+            runs: 200_000,
             secs: None
         }
     );
     let o = ordered("planted-deadlock --bound none --max 7 --secs 3 --seed 9");
     assert_eq!((o.plan.method, o.seed), (Method::Bound(None), 9));
     assert_eq!((o.plan.runs, o.plan.secs), (7, Some(3)));
+    assert_eq!(ordered("planted-deadlock --full").plan.runs, u64::MAX);
+}
+
+#[test]
+fn all_is_more_in_full() {
+    let names = |line| ordered(line).scenarios.len();
+    assert_eq!(names("all --full"), names("all") + scenarios::WIDE.len());
 }
 
 #[test]
@@ -71,6 +78,7 @@ fn complaints_say_what_is_accepted() {
         ("planted-deadlock --pct 0", "want 1 to 100"),
         ("planted-deadlock --max 0", "--max: 0 is out of range"),
         ("planted-deadlock --pct 2 --random", "exclude each other"),
+        ("planted-deadlock --full --max 2", "exclude each other"),
         ("planted-deadlock --bound 2 --pct 2", "exclude each other"),
         ("planted-deadlock --plain --dpor", "exclude each other"),
         ("planted-deadlock --bogus", "--seed"),

@@ -17,6 +17,7 @@ pub mod run;
 pub mod scenario;
 pub mod scenarios;
 mod shadow;
+mod spent;
 pub mod stage;
 pub mod subject;
 pub mod suite;

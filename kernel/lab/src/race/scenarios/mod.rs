@@ -189,6 +189,11 @@ pub fn all() -> impl Iterator<Item = &'static dyn Scenario> {
     ALL.iter().copied().filter(fits)
 }
 
+/// Those as well that [`all`] leaves out for their time or their CPUs.
+pub fn full() -> impl Iterator<Item = &'static dyn Scenario> {
+    ALL.iter().chain(WIDE).copied()
+}
+
 /// Scenarios with a bug that no fix takes away, for the explorer's own tests, and what the verdict
 /// must say of them.
 pub static PLANTED: &[(&dyn Scenario, &str)] = &[
