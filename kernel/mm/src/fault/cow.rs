@@ -14,11 +14,12 @@ use crate::content::{HasContent, Kept};
 use crate::folio::Folio;
 use crate::frame::flag;
 use crate::knobs::Knob;
-use crate::pt::PteLocked;
+use crate::pt::{Invalidation, PteLocked};
 use crate::rmap::sole;
 use crate::stats::{Event, Use, count};
 use crate::swap;
 use crate::vma::vm;
+use arch::addr::PAGE_SIZE;
 use arch::pte::{self, Entry};
 
 impl Fault<'_> {
@@ -93,13 +94,15 @@ impl Fault<'_> {
             Some(old) => page.copy_from(&unsafe { Kept::new(old.pfn()) }),
             None => page.zero(),
         }
+        let within = Invalidation::begin(self.mm_id, self.mm, self.va, PAGE_SIZE);
         let Some(mut pte) = self.lock_same(seen) else {
             return Ok(Step::Retry);
         };
         // While the entry maps it, as above.
         let of_file = old.is_some_and(|old| old.is_file());
-        self.swap_frames(&mut pte, page);
+        self.swap_frames(&within, &mut pte, page);
         drop(pte);
+        drop(within);
         if of_file {
             self.mm.file_pages.add(-1);
         }
@@ -116,10 +119,10 @@ impl Fault<'_> {
 
     /// Unhooks the old frame, makes every CPU forget it, drops its rmap, then maps the new one: no
     /// CPU may read the old frame after another has written the new.
-    fn swap_frames(&self, pte: &mut PteLocked, page: Page) {
+    fn swap_frames(&self, within: &Invalidation<'_>, pte: &mut PteLocked, page: Page) {
         let old = pte.unhook(Entry::NONE);
         count(Event::TlbFlushPages);
-        let old = old.flush_at_once(self.mm_id, self.mm, self.va, Knob::CowFlush);
+        let old = old.flush_at_once(within, self.va, Knob::CowFlush);
         if !old.is_special() {
             Folio::of(old.pfn()).map_dec();
         }

@@ -6,7 +6,7 @@
 
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
-use crate::pt::{Weaker, tlb};
+use crate::pt::{Weaker, assert_no_table_locked, tlb};
 use crate::stats::{Event, count, count_n};
 use arch::VirtAddr;
 
@@ -23,8 +23,10 @@ pub(crate) struct Weakened<'a> {
 }
 
 impl<'a> Weakened<'a> {
-    /// Nothing yet. The flush belongs to `rule`, which a test may break.
+    /// Nothing yet; no table is locked (rule 12). The flush belongs to `rule`, which a test may
+    /// break.
     pub(crate) fn new(mm_id: u32, mm: &'a Mm, rule: Knob) -> Self {
+        assert_no_table_locked();
         Self {
             mm_id,
             mm,
@@ -54,6 +56,7 @@ impl<'a> Weakened<'a> {
 
 impl Drop for Weakened<'_> {
     fn drop(&mut self) {
+        assert_no_table_locked();
         if self.start < self.end {
             if knobs::on(self.rule) {
                 count_n(Event::TlbFlushPages, self.nr);

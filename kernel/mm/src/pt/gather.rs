@@ -24,7 +24,7 @@ use crate::folio::Folio;
 use crate::frame::{NIL, frame};
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
-use crate::pt::{PteLocked, Unhooked, free_table, tlb};
+use crate::pt::{PteLocked, Unhooked, assert_no_table_locked, free_table, tlb};
 use crate::stats::{Event, count_n};
 use arch::addr::USER_TOP;
 use arch::pte::Entry;
@@ -132,8 +132,9 @@ impl Unhooking<'_, '_> {
 }
 
 impl<'a> Gather<'a> {
-    /// An empty gather for `mm`.
+    /// An empty gather for `mm`. No table is locked, nor when it is dropped (rule 12).
     pub(crate) fn new(mm_id: u32, mm: &'a Mm) -> Self {
+        assert_no_table_locked();
         // Before the first entry is taken out. Whoever finds that one gone had its PTL after us,
         // and so sees it.
         mm.touch_gathers(AccessKind::Write);
@@ -293,6 +294,7 @@ fn broken_window() {
 
 impl Drop for Gather<'_> {
     fn drop(&mut self) {
+        assert_no_table_locked();
         self.mm.touch_gathers(AccessKind::Read);
         // Acquire pairs with the Release below: a gather that is no longer counted has flushed.
         if self.mm.gathers.load(Ordering::Acquire) > 1 && knobs::on(Knob::GatheredPending) {

@@ -15,6 +15,7 @@
 
 mod cells;
 pub mod gather;
+mod invalidation;
 mod locked;
 mod pmd;
 pub(crate) mod range;
@@ -23,6 +24,7 @@ mod unhooked;
 mod upper;
 pub mod walk;
 
+pub(crate) use invalidation::{Invalidation, assert_no_table_locked};
 pub(crate) use pmd::{Changed, Pmd, TableRef};
 pub(crate) use unhooked::{Unhooked, Weaker};
 pub(crate) use upper::UpperRef;

@@ -8,9 +8,8 @@
 //! [`PteLocked::unhook`]: super::PteLocked::unhook
 //! [`PteLocked::weaken`]: super::PteLocked::weaken
 
-use super::tlb;
+use super::Invalidation;
 use crate::knobs::{self, Knob};
-use crate::mm::Mm;
 use arch::VirtAddr;
 use arch::addr::PAGE_SIZE;
 use arch::pte::Entry;
@@ -64,8 +63,13 @@ impl Unhooked {
 
     /// Makes every CPU forget the translation of `va`, under the PTL. The flush belongs to `rule`,
     /// which a test may break.
-    pub(crate) fn flush_at_once(self, mm_id: u32, mm: &Mm, va: VirtAddr, rule: Knob) -> Entry {
-        flush(mm_id, mm, va, self.size(), rule);
+    pub(crate) fn flush_at_once(
+        self,
+        within: &Invalidation<'_>,
+        va: VirtAddr,
+        rule: Knob,
+    ) -> Entry {
+        flush(within, va, self.size(), rule);
         self.noted()
     }
 }
@@ -97,15 +101,15 @@ impl Weaker {
     }
 
     /// As [`Unhooked::flush_at_once`].
-    pub(crate) fn flush_at_once(self, mm_id: u32, mm: &Mm, va: VirtAddr, rule: Knob) {
+    pub(crate) fn flush_at_once(self, within: &Invalidation<'_>, va: VirtAddr, rule: Knob) {
         let size = self.noted();
-        flush(mm_id, mm, va, size, rule);
+        flush(within, va, size, rule);
     }
 }
 
-fn flush(mm_id: u32, mm: &Mm, VirtAddr(start): VirtAddr, size: u64, rule: Knob) {
+fn flush(within: &Invalidation<'_>, va: VirtAddr, size: u64, rule: Knob) {
     if knobs::on(rule) {
-        tlb::flush_range(mm_id, mm, start, start + size, false);
+        within.flush(va, size);
     }
 }
 

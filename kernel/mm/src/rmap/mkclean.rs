@@ -13,9 +13,8 @@
 use super::walk::{Areas, Sync};
 use crate::folio::{Folio, FolioGuard};
 use crate::knobs::{self, Knob};
-use crate::mm::by_id;
 use crate::pagecache;
-use crate::pt::PteLocked;
+use crate::pt::{Invalidation, PteLocked};
 use crate::stats::{Event, count};
 use arch::{VirtAddr, pte};
 use core::sync::atomic::{Ordering, fence};
@@ -36,8 +35,8 @@ pub(crate) fn mkclean(folio: &FolioGuard) {
     } else {
         Sync::Hint
     };
-    Areas::of_file(file).for_each_entry(folio, sync, |area, va, entry| {
-        clean(area.mm(), va, entry, folio.folio());
+    Areas::of_file(file).invalidate_each(folio, sync, |within, va, entry| {
+        clean(within, va, entry, folio.folio());
         true
     });
     if knobs::on(Knob::LateDirtyPending) {
@@ -45,7 +44,7 @@ pub(crate) fn mkclean(folio: &FolioGuard) {
     }
 }
 
-fn clean(mm: u32, va: VirtAddr, entry: &mut PteLocked, folio: Folio) {
+fn clean(within: &Invalidation<'_>, va: VirtAddr, entry: &mut PteLocked, folio: Folio) {
     let old = entry.get();
     if !old.is_write() && !old.is_dirty() {
         return;
@@ -55,6 +54,6 @@ fn clean(mm: u32, va: VirtAddr, entry: &mut PteLocked, folio: Folio) {
         pagecache::set_dirty(folio);
     }
     // Also where the entry was read-only: whoever took the write bit away may still owe the flush.
-    old.flush_at_once(mm, by_id(mm), va, Knob::CleanFlush);
+    old.flush_at_once(within, va, Knob::CleanFlush);
     count(Event::FileCleaned);
 }

@@ -14,7 +14,7 @@ pub(crate) fn referenced(folio: &FolioGuard) -> Option<u32> {
     };
     let mut left = folio.mapcount();
     let mut used = 0;
-    areas.for_each_entry(folio, Sync::Hint, |_, _, entry| {
+    areas.for_each_entry(folio, Sync::Hint, |entry| {
         left = left.saturating_sub(1);
         if entry.get().is_accessed() {
             entry.clear_accessed();

@@ -13,7 +13,7 @@ use super::sole;
 use super::walk::{Areas, Sync};
 use crate::folio::FolioGuard;
 use crate::frame::flag;
-use crate::mm::{Mm, by_id};
+use crate::mm::Mm;
 use crate::pagecache;
 use crate::pt::PteLocked;
 use crate::stats::Use;
@@ -42,8 +42,8 @@ pub(crate) fn try_to_unmap<T: Copy>(
     if folio.mapcount() > 0
         && let Ok(Some(areas)) = Areas::try_of(&folio)
     {
-        areas.for_each_entry(&folio, sync, |area, _, pte| {
-            let mm = by_id(area.mm());
+        areas.invalidate_each(&folio, sync, |within, _, pte| {
+            let mm = within.mm();
             let gone = match with {
                 Replace::Slot(slot) => to_slot(&folio, mm, pte, slot, batch),
                 Replace::Nothing => forget(&folio, mm, pte, batch),

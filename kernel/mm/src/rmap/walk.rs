@@ -10,10 +10,11 @@
 
 use crate::folio::FolioGuard;
 use crate::mm::{Mm, by_id};
-use crate::pt::{Changed, Pmd, PmdRef, PteLocked};
+use crate::pt::{Changed, Invalidation, Pmd, PmdRef, PteLocked};
 use crate::vma::Vma;
 use crate::vma::anon::{self, AnonGuard};
 use crate::vma::imap::{self, IMapGuard};
+use arch::addr::PAGE_SIZE;
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 
@@ -59,25 +60,41 @@ impl Areas {
         Self::File(imap::read(file))
     }
 
-    /// Calls `f` with each entry that maps `folio`, locked, its area and its address, until it
-    /// returns false.
+    /// Calls `f` with each entry that maps `folio`, locked, until it returns false. It takes none
+    /// out and weakens none.
     #[inline(always)]
     pub(crate) fn for_each_entry(
         &self,
         folio: &FolioGuard,
         sync: Sync,
-        mut f: impl FnMut(&'static Vma, VirtAddr, &mut PteLocked) -> bool,
+        mut f: impl FnMut(&mut PteLocked) -> bool,
     ) {
+        self.for_each_place(folio, |mm, va| {
+            find(by_id(mm), va, folio.pfn(), sync).is_none_or(|mut pte| f(&mut pte))
+        });
+    }
+
+    /// Calls `f` with each entry that maps `folio`, locked, and its address, until it returns
+    /// false. It may take the entry out or weaken it, within the invalidation that it is given.
+    #[inline(always)]
+    pub(crate) fn invalidate_each(
+        &self,
+        folio: &FolioGuard,
+        sync: Sync,
+        mut f: impl FnMut(&Invalidation<'_>, VirtAddr, &mut PteLocked) -> bool,
+    ) {
+        self.for_each_place(folio, |id, va| {
+            let mm = by_id(id);
+            let within = Invalidation::begin(id, mm, va, PAGE_SIZE);
+            find(mm, va, folio.pfn(), sync).is_none_or(|mut pte| f(&within, va, &mut pte))
+        });
+    }
+
+    /// Calls `f` with each mm and the address where `folio` may be mapped, until it returns false.
+    #[inline(always)]
+    fn for_each_place(&self, folio: &FolioGuard, mut f: impl FnMut(u32, VirtAddr) -> bool) {
         let index = folio.index();
-        let each = |area: &'static Vma| {
-            let Some(va) = area.address_of(index) else {
-                return true;
-            };
-            match find(by_id(area.mm()), va, folio.pfn(), sync) {
-                Some(mut pte) => f(area, va, &mut pte),
-                None => true,
-            }
-        };
+        let each = |area: &'static Vma| area.address_of(index).is_none_or(|va| f(area.mm(), va));
         match self {
             Self::Anon(family) => family.for_each_vma(index, each),
             Self::File(areas) => areas.for_each_vma(index, index, each),
