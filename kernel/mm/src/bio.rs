@@ -31,9 +31,9 @@ pub(crate) struct Pool {
     waiters: WaitQueue,
 }
 
-/// Whose request it was that completed.
+/// Completed request it was that completed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Whose {
+pub(crate) enum Completed {
     /// The pool's: the owner handles the result and calls [`Pool::give`].
     Ours(usize),
     /// The pool's, and its waiter has been told.
@@ -166,20 +166,24 @@ impl Pool {
 
     /// A request completed. Interrupt context; requests that are not ours only make room in the
     /// disk's queue.
-    pub(crate) fn completed(&self, bio: &'static Bio) -> Whose {
+    pub(crate) fn completed(&self, bio: &'static Bio) -> Completed {
         self.touch(AccessKind::Write);
         self.done.fetch_add(1, Ordering::Release);
         let cookie = bio.cookie.load(Ordering::Relaxed);
         let i = cookie as u32 as usize;
         let ours = self.bios.get(i).is_some_and(|b| core::ptr::eq(b, bio));
         if ours && cookie & WAITED == 0 {
-            return Whose::Ours(i);
+            return Completed::Ours(i);
         }
         if ours {
             bio.cookie.store(cookie | LET_GO, Ordering::Release);
         }
         self.waiters.wake_all();
-        if ours { Whose::Waited } else { Whose::Foreign }
+        if ours {
+            Completed::Waited
+        } else {
+            Completed::Foreign
+        }
     }
 
     /// For the explorer: requests that never completed fail, unknown to whoever waits for them.

@@ -34,11 +34,11 @@ const FRAMES: usize = 256;
 /// Somebody explores.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
-/// Whoever explores stays on one CPU, the same each time: LRU lists, slots and frames go by CPU,
-/// and so does being an actor (see [`Acting`]).
-struct Turn;
+/// The one thread that explores. It stays on one CPU, the same each time: LRU lists, slots and
+/// frames go by CPU, and so does being an actor (see [`Acting`]).
+struct OnlyOne;
 
-impl Turn {
+impl OnlyOne {
     fn take() -> Option<Self> {
         if BUSY.swap(true, Ordering::Acquire) {
             return None;
@@ -48,7 +48,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for OnlyOne {
     fn drop(&mut self) {
         arch::thread::unpin();
         BUSY.store(false, Ordering::Release);
@@ -113,7 +113,7 @@ pub struct Theatre {
     pocket: Pocket,
     _files: explore::Lent,
     _disk: OwnDisk,
-    _turn: Turn,
+    _only: OnlyOne,
 }
 
 impl Theatre {
@@ -126,7 +126,8 @@ impl Theatre {
         scenario: &'static dyn Scenario,
         off_or_on: &[(Knob, bool)],
     ) -> Result<Self, String> {
-        let turn = Turn::take().ok_or_else(|| String::from("another exploration is under way"))?;
+        let only =
+            OnlyOne::take().ok_or_else(|| String::from("another exploration is under way"))?;
         sync::point::set_explorer(&ENGINE);
         let disk = OwnDisk::new()?;
         disk::DATA.prepare();
@@ -149,7 +150,7 @@ impl Theatre {
             pocket,
             _files: files,
             _disk: disk,
-            _turn: turn,
+            _only: only,
         })
     }
 

@@ -13,9 +13,9 @@ use crate::pagecache::File;
 use crate::pagecache::layout::Kind;
 use crate::pagecache::{each, file_of, forget_unused};
 
-/// What reclaim is to do with a folio.
+/// What came of taking a folio out of its cache, and what reclaim is to do with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fate {
+pub(crate) enum Removal {
     /// It is out of the cache and its count is frozen: free it.
     Free,
     /// Its content is not on the disk: the flusher's turn.
@@ -24,25 +24,26 @@ pub(crate) enum Fate {
     Keep,
 }
 
-/// Tries to take a locked folio out of its file's cache; reclaim has one reference on it.
-pub(crate) fn evict(guard: &FolioGuard) -> Fate {
+/// Tries to take a locked folio out of its file's cache (Linux: `remove_mapping`); reclaim has one
+/// reference on it.
+pub(crate) fn remove_mapping(guard: &FolioGuard) -> Removal {
     let folio = guard.folio();
     if writeback::is_unwritten(folio) {
         // What only swap can take is no business of the flusher's.
         return if folio.has(flag::SWAPBACKED) {
-            Fate::Keep
+            Removal::Keep
         } else {
-            Fate::Dirty
+            Removal::Dirty
         };
     }
     // In a cache: nobody but who holds the folio lock takes it out of there.
     let Some(file) = file_of(folio) else {
-        return Fate::Keep;
+        return Removal::Keep;
     };
     if file.tree.remove_frozen(folio, 1) {
-        Fate::Free
+        Removal::Free
     } else {
-        Fate::Keep
+        Removal::Keep
     }
 }
 
@@ -90,7 +91,7 @@ fn drop_one(folio: folio::Ref) -> bool {
         folio.wait_read();
     }
     let guard = folio.lock();
-    if evict(&guard) != Fate::Free {
+    if remove_mapping(&guard) != Removal::Free {
         return false;
     }
     // Frozen: the reference is no more.

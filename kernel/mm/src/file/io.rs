@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "a folio that the cache keeps")]
 
-use crate::bio::{self, Pool, Whose};
+use crate::bio::{self, Completed, Pool};
 use crate::buddy::{self, Gfp};
 use crate::content::Kept;
 use crate::error::MmError;
@@ -132,8 +132,8 @@ pub fn read_raw(page: u32, into: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Mm
 /// A request completed; whether it was one of files'. Interrupt context.
 pub(crate) fn done(bio: &'static Bio) -> bool {
     let i = match REQUESTS.completed(bio) {
-        Whose::Ours(i) => i,
-        other => return other == Whose::Waited,
+        Completed::Ours(i) => i,
+        other => return other == Completed::Waited,
     };
     let result = bio::result(bio);
     let op = bio.op();

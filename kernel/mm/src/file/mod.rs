@@ -39,7 +39,7 @@ pub use check::check;
 #[cfg(feature = "lab")]
 pub(crate) use evict::discard;
 pub use evict::drop_caches;
-pub(crate) use evict::{Fate, evict};
+pub(crate) use evict::{Removal, remove_mapping};
 pub use flusher::{Paused, pause as pause_flusher};
 #[cfg(feature = "lab")]
 pub use flusher::{as_flusher, call as call_flusher};

@@ -3,7 +3,7 @@
 //! The caller collects folios under their PTLs ([`Pages::isolate`] takes the LRU lock inside), then
 //! drops the PTL and evicts them ([`Pages::evict`] sleeps for the disk).
 
-use super::evict::{Mercy, evict_folios};
+use super::evict::{References, evict_folios};
 use super::laundry;
 use super::scan::{By, Scan};
 use crate::folio::Folio;
@@ -52,7 +52,7 @@ impl Pages {
     pub(crate) fn evict(&mut self) {
         let mut scan = Scan::new(By::Direct);
         scan.writes_files = true;
-        evict_folios(&self.0, &mut scan, Mercy::None);
+        evict_folios(&self.0, &mut scan, References::Ignore);
         self.0.clear();
         if laundry::is_full() {
             laundry::wait_one(&mut scan);
@@ -63,7 +63,7 @@ impl Pages {
     #[cfg(feature = "lab")]
     pub(super) fn evict_as_kswapd(&mut self) {
         let mut scan = Scan::new(By::Kswapd);
-        evict_folios(&self.0, &mut scan, Mercy::SecondChance);
+        evict_folios(&self.0, &mut scan, References::Heed);
         self.0.clear();
     }
 }

@@ -8,7 +8,7 @@
 use super::laundry;
 use super::let_go::{activate, free_frozen, leave_file, put_back, put_back_unlocked};
 use super::scan::Scan;
-use crate::file::{self, Fate};
+use crate::file::{self, Removal};
 use crate::folio::{Folio, FolioGuard};
 use crate::frame::flag;
 use crate::knobs::{self, Knob};
@@ -129,22 +129,22 @@ fn anon(guard: FolioGuard, how: Replace, scan: &mut Scan) -> Option<u32> {
 /// A folio of a file: true when it is marked WRITEBACK, and the caller must write it.
 fn file(guard: FolioGuard, scan: &mut Scan) -> bool {
     match leave_file(&guard) {
-        Fate::Free => {
+        Removal::Free => {
             free_frozen(guard);
             scan.freed(1);
         }
         // An entry that is left may be written through.
-        Fate::Dirty if guard.mapcount() == 0 && scan.writes_files => {
+        Removal::Dirty if guard.mapcount() == 0 && scan.writes_files => {
             if file::begin_write(&guard) {
                 return true;
             }
             put_back(guard, false);
         }
-        Fate::Dirty => {
+        Removal::Dirty => {
             file::wake_flusher();
             put_back(guard, false);
         }
-        Fate::Keep => put_back(guard, false),
+        Removal::Keep => put_back(guard, false),
     }
     false
 }

@@ -36,11 +36,11 @@ const BROKEN_NS: u64 = 1_000_000;
 
 /// Whether use counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Mercy {
+pub(super) enum References {
     /// Used folios stay.
-    SecondChance,
-    /// Out with all (MADV_PAGEOUT).
-    None,
+    Heed,
+    /// Out with all (MADV_PAGEOUT; Linux: `ignore_references`).
+    Ignore,
 }
 
 /// What is to become of a locked folio.
@@ -102,7 +102,7 @@ impl Drop for Slots {
 
 /// Evicts what can be evicted of `folios`, each isolated with a reference; the rest goes back to
 /// the LRU.
-pub(super) fn evict_folios(folios: &[Folio], scan: &mut Scan, mercy: Mercy) {
+pub(super) fn evict_folios(folios: &[Folio], scan: &mut Scan, references: References) {
     let mut batch = Batch::new();
     {
         let mut slots = Slots::new();
@@ -113,13 +113,13 @@ pub(super) fn evict_folios(folios: &[Folio], scan: &mut Scan, mercy: Mercy) {
             };
             let left = folios.len() - i;
             let verdict = if guard.is_file() {
-                judge_file(&guard, mercy, scan, &mut slots, left)
+                judge_file(&guard, references, scan, &mut slots, left)
             } else {
-                judge(&guard, mercy, &mut slots, left)
+                judge(&guard, references, &mut slots, left)
             };
             let (owing, then) = match verdict {
-                Verdict::Evict(how) => unmap(guard, how, mercy, &mut batch),
-                Verdict::ToSwap(slot) => to_swap(guard, slot, mercy, &mut slots, &mut batch),
+                Verdict::Evict(how) => unmap(guard, how, references, &mut batch),
+                Verdict::ToSwap(slot) => to_swap(guard, slot, references, &mut slots, &mut batch),
                 Verdict::Keep => {
                     put_back(guard, false);
                     continue;
@@ -146,7 +146,7 @@ pub(super) fn evict_folios(folios: &[Folio], scan: &mut Scan, mercy: Mercy) {
 /// Judges a locked folio of a file.
 fn judge_file(
     guard: &FolioGuard,
-    mercy: Mercy,
+    references: References,
     scan: &mut Scan,
     slots: &mut Slots,
     left: usize,
@@ -156,7 +156,7 @@ fn judge_file(
         return Verdict::Keep;
     }
     let mapped = f.mapcount();
-    if mercy == Mercy::SecondChance {
+    if references == References::Heed {
         match second_chance(guard) {
             Verdict::Evict(_) => {}
             other => return other,
@@ -183,8 +183,13 @@ fn judge_file(
 }
 
 /// Takes a folio's entries out, as many as can be had, and says what is next after the flush.
-fn unmap(guard: FolioGuard, how: Replace, mercy: Mercy, batch: &mut Batch<Then>) -> (Owing, Then) {
-    let owing = try_to_unmap(guard, how, sync_for(mercy), batch);
+fn unmap(
+    guard: FolioGuard,
+    how: Replace,
+    references: References,
+    batch: &mut Batch<Then>,
+) -> (Owing, Then) {
+    let owing = try_to_unmap(guard, how, sync_for(references), batch);
     if let Replace::Slot(slot) = how
         && !knobs::on(Knob::SlotBeforePte)
         && !owing.folio().has(flag::SWAPCACHE)
@@ -207,11 +212,11 @@ fn unmap(guard: FolioGuard, how: Replace, mercy: Mercy, batch: &mut Batch<Then>)
 fn to_swap(
     guard: FolioGuard,
     slot: u32,
-    mercy: Mercy,
+    references: References,
     slots: &mut Slots,
     batch: &mut Batch<Then>,
 ) -> (Owing, Then) {
-    let owing = try_to_unmap(guard, Replace::Cached, sync_for(mercy), batch);
+    let owing = try_to_unmap(guard, Replace::Cached, sync_for(references), batch);
     if owing.is_gone() && memory::swap_out(owing.folio(), slot) {
         return (owing, Then::Out(Replace::Slot(slot)));
     }
@@ -220,16 +225,16 @@ fn to_swap(
 }
 
 /// Reclaim has other folios if it misses an entry; a request for this very folio should not.
-fn sync_for(mercy: Mercy) -> Sync {
-    match mercy {
-        Mercy::None => Sync::Always,
-        Mercy::SecondChance => Sync::Hint,
+fn sync_for(references: References) -> Sync {
+    match references {
+        References::Ignore => Sync::Always,
+        References::Heed => Sync::Hint,
     }
 }
 
 /// Judges a locked anonymous folio; one that is to go to swap has its slot then, and is in the swap
 /// cache.
-fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Verdict {
+fn judge(guard: &FolioGuard, references: References, slots: &mut Slots, left: usize) -> Verdict {
     let f = guard.folio();
     if f.flags() & (flag::WRITEBACK | flag::READING) != 0 {
         return Verdict::Keep;
@@ -248,7 +253,7 @@ fn judge(guard: &FolioGuard, mercy: Mercy, slots: &mut Slots, left: usize) -> Ve
     if !lazy && cached.is_none() && slots.are_none_left() {
         return Verdict::Keep;
     }
-    if mercy == Mercy::SecondChance {
+    if references == References::Heed {
         match second_chance(guard) {
             Verdict::Evict(_) => {}
             other => return other,

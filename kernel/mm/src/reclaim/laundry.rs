@@ -11,7 +11,7 @@
 
 use super::let_go::{free_frozen, leave_file, put_back};
 use super::scan::Scan;
-use crate::file::Fate;
+use crate::file::Removal;
 use crate::folio::{self, Folio, FolioGuard};
 use crate::frame::{FrameLinks, flag};
 use crate::knobs::{self, Knob};
@@ -119,7 +119,7 @@ fn finish(folio: folio::Ref, scan: &mut Scan) {
     // The reference goes over to who frees the frame or keeps it listed.
     let _ = folio.into_folio();
     let gone = if of_file {
-        leave_file(&guard) == Fate::Free
+        leave_file(&guard) == Removal::Free
     } else {
         may_free(&guard) && cache::remove_frozen(&guard, 1)
     };

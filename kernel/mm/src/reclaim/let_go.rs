@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "a folio whose count is frozen is freed")]
 
 use crate::buddy::Page;
-use crate::file::{self, Fate};
+use crate::file::{self, Removal};
 use crate::folio::{Folio, FolioGuard};
 use crate::frame::flag;
 use crate::lru;
@@ -16,14 +16,14 @@ use crate::swap::{area, cache};
 use crate::workingset;
 
 /// Takes a locked folio out of its file's cache if it can go. When it did, the caller frees it.
-pub(super) fn leave_file(guard: &FolioGuard) -> Fate {
+pub(super) fn leave_file(guard: &FolioGuard) -> Removal {
     let f = guard.folio();
     let (mapping, index) = (f.mapping(), f.index());
-    let fate = file::evict(guard);
-    if fate == Fate::Free {
+    let removal = file::remove_mapping(guard);
+    if removal == Removal::Free {
         workingset::file_eviction(mapping - 1, index, f.flags());
     }
-    fate
+    removal
 }
 
 /// Frees the frame of a folio whose references the caller has frozen.

@@ -7,7 +7,7 @@
 
 #![expect(unsafe_code, reason = "the reference of an isolated folio")]
 
-use super::evict::{Mercy, evict_folios};
+use super::evict::{References, evict_folios};
 use super::laundry;
 use super::scan::{By, Scan};
 use super::scan_count::Plan;
@@ -127,7 +127,7 @@ fn shrink_inactive(shard: usize, kind: Kind, scan: &mut Scan, n: u32) -> u32 {
     scan.looked_at(got);
     let before = (scan.reclaimed, scan.written);
     let dirty = scan.dirty;
-    evict_folios(&folios, scan, Mercy::SecondChance);
+    evict_folios(&folios, scan, References::Heed);
     let written = scan.written - before.1;
     // Roughly: some of what was freed meanwhile had been written before.
     let gone = written + (scan.reclaimed - before.0);

@@ -9,7 +9,7 @@
 //! Both flags keep the folio in the swap cache (see `cache`), whose reference keeps the frame.
 
 use super::area;
-use crate::bio::{self, Pool, Whose};
+use crate::bio::{self, Completed, Pool};
 use crate::folio::Folio;
 use crate::frame::flag;
 use crate::knobs::{self, Knob};
@@ -71,8 +71,8 @@ pub(super) fn one_page(dev: &dyn BlockDevice, op: Op, page: u64, pfn: Pfn) -> Re
 /// A request completed; whether it was one of swap's. Interrupt context.
 pub(crate) fn done(bio: &'static Bio) -> bool {
     let i = match REQUESTS.completed(bio) {
-        Whose::Ours(i) => i,
-        other => return other == Whose::Waited,
+        Completed::Ours(i) => i,
+        other => return other == Completed::Waited,
     };
     let result = bio::result(bio);
     let op = bio.op();
