@@ -20,10 +20,10 @@
 //! fn forged(p: arch::Pfn) { drop(mm::folio::Ref::new(mm::folio::Folio::of(p))); }
 //! ```
 //! ```compile_fail,E0624
-//! fn forged(p: arch::Pfn) { mm::frame::frame(p).put_testzero(); }
+//! fn forged(p: arch::Pfn) { mm::inspect::frame(p).put_testzero(); }
 //! ```
 //! ```compile_fail,E0624
-//! fn forged(p: arch::Pfn) { mm::frame::frame(p).set_next(7); }
+//! fn forged(p: arch::Pfn) { mm::inspect::frame(p).set_next(7); }
 //! ```
 //! ```compile_fail,E0603
 //! fn forged(irq: &sync::irq::IrqGuard) { mm::pt::tlb::switch_mm(irq, Some(7)); }
@@ -34,13 +34,13 @@
 //! ```compile_fail,E0616
 //! fn stolen(a: &mm::Mm, b: &mm::Mm) { std::mem::swap(&mut *a.mmap_lock.write(), &mut *b.mmap_lock.write()); }
 //! ```
-//! ```compile_fail,E0624
+//! ```compile_fail,E0603
 //! fn forged(mm: &mm::Mm, va: arch::VirtAddr) { mm::pt::PmdRef::lookup(mm, va); }
 //! ```
 //! ```compile_fail,E0603
 //! fn forged(old: mm::pt::Unhooked) -> arch::pte::Entry { old.noted() }
 //! ```
-//! ```compile_fail,E0624
+//! ```compile_fail,E0603
 //! fn torn_out(pte: &mut mm::pt::PteLocked) { pte.unhook(arch::pte::Entry::NONE); }
 //! ```
 //! ```compile_fail,E0603
@@ -64,16 +64,17 @@ pub mod explore;
 pub mod fault;
 pub mod file;
 pub mod folio;
-pub mod frame;
+pub(crate) mod frame;
 pub mod handle;
 pub mod heap;
 mod init;
+pub mod inspect;
 pub mod knobs;
-pub mod lru;
+pub(crate) mod lru;
 pub mod mm;
 pub mod ops;
 pub(crate) mod pagecache;
-pub mod pt;
+pub(crate) mod pt;
 pub mod reclaim;
 pub(crate) mod rmap;
 mod rounds;

@@ -17,11 +17,11 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use sync::{Rank, SpinGuard, SpinLock};
 
 /// Shards; a folio's is in its flags.
-pub const SHARDS: usize = 16;
+pub(crate) const SHARDS: usize = 16;
 
 /// Which pair of lists: what must be written to swap before it can go, or what need not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// SWAPBACKED.
     Anon = 0,
     /// Of files, and lazily freed.
@@ -30,7 +30,7 @@ pub enum Kind {
 
 impl Kind {
     /// Both.
-    pub const ALL: [Self; 2] = [Self::Anon, Self::File];
+    pub(crate) const ALL: [Self; 2] = [Self::Anon, Self::File];
 
     /// The flags of this kind's folios.
     #[inline]
@@ -71,7 +71,7 @@ impl Counts {
 }
 
 /// One shard's lists. New folios go to the front, reclaim looks at the back.
-pub struct Lists([List; 4]);
+pub(crate) struct Lists([List; 4]);
 
 #[repr(align(64))]
 struct Shard(SpinLock<Lists>);
@@ -133,7 +133,7 @@ impl Lists {
         &mut self.0[number(flags)]
     }
     /// Length of a list.
-    pub fn len(&self, kind: Kind, active: bool) -> u32 {
+    pub(crate) fn len(&self, kind: Kind, active: bool) -> u32 {
         self.0[number(kind.flags(active))].len()
     }
     /// Puts a folio of this shard on a list, at the young end.

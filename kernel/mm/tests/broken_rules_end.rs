@@ -8,7 +8,7 @@ use arch::thread::{Spawn, spawn, yield_now};
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
 use mm::file::Opener;
-use mm::frame::{flag, frame};
+use mm::inspect::{flag, frame};
 use mm::knobs::{self, Knob};
 use mm::ops::swapoff::swapoff;
 use mm::swap::SwapOpError;

@@ -8,7 +8,7 @@ use arch::simctl::{self, Config};
 use arch::upcall::Access;
 use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::explore::{self, Content, Pocket};
-use mm::frame::{flag, frame};
+use mm::inspect::{flag, frame};
 use mm::{Advice, MapFlags, MmRef, Prot, file, reclaim, swap};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

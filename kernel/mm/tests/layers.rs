@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&str] = &[
     "explore",
     "init",
+    "inspect",
     "view",
     "ops",
     "reclaim",

@@ -6,7 +6,7 @@ use arch::block::{Bio, BlockDevice, Busy, Op, SECTOR};
 use arch::simctl::{self, Config, DiskFault, FaultKind};
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
-use mm::frame::{flag, frame};
+use mm::inspect::{flag, frame};
 use mm::stats::{Event, Use, total, use_pages};
 use mm::{Advice, MapFlags, MmRef, Prot, buddy, explore, reclaim, swap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -206,7 +206,7 @@ fn failed_writes_lose_nothing_and_retire_the_slots() {
 
 /// The frames of pages that are in the swap cache and that nothing maps.
 fn cached_frames() -> Vec<arch::Pfn> {
-    let all = (0..mm::frame::max_pfn() as u32).map(arch::Pfn);
+    let all = (0..mm::inspect::max_pfn() as u32).map(arch::Pfn);
     all.filter(|&pfn| {
         let f = frame(pfn);
         f.usage() == Use::Anon && f.has(flag::SWAPCACHE) && f.mapcount() == 0

@@ -3,7 +3,7 @@
 use alloc::format;
 
 use arch::Pfn;
-use mm::frame::{self, Frame, flag};
+use mm::inspect::{Frame, flag, frame, max_pfn};
 use mm::stats::Use;
 use mm::view::{self, Mapping};
 
@@ -37,7 +37,7 @@ fn pfn_argument(ctx: &Ctx<'_>) -> Result<Pfn, UsageError> {
     let word = args.want("a frame number")?;
     args.done()?;
     let n = number(&word)?;
-    let max = frame::max_pfn() as u64;
+    let max = max_pfn() as u64;
     if n >= max {
         return Err(UsageError(format!(
             "no frame {n:#x}: want a number below {max:#x}"
@@ -79,14 +79,14 @@ fn print_state(f: &Frame, out: &dyn Out) {
 
 pub(super) fn folio(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let pfn = pfn_argument(ctx)?;
-    print_state(frame::frame(pfn), ctx.out);
+    print_state(frame(pfn), ctx.out);
     Ok(Status::Ok)
 }
 
 pub(super) fn rmap(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let pfn = pfn_argument(ctx)?;
     let Some(folio) = view::lock_folio(pfn) else {
-        let usage = frame::frame(pfn).usage();
+        let usage = frame(pfn).usage();
         let what = match usage {
             Use::Anon | Use::File => "busy: on no list now",
             _ => "no folio",

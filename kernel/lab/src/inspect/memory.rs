@@ -24,10 +24,10 @@ pub(super) fn meminfo(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
 
 /// Prints the table; whether the uses add up to the frames there are (they do when nothing runs).
 fn print_meminfo(out: &dyn Out) -> bool {
-    let frames = mm::frame::max_pfn() as u64 - stats::use_pages(Use::Reserved);
+    let frames = mm::inspect::max_pfn() as u64 - stats::use_pages(Use::Reserved);
     let free = stats::use_pages(Use::Free) + stats::use_pages(Use::Pcp);
     let swap = mm::swap::stats();
-    let [anon, file] = mm::lru::counts();
+    let [anon, file] = mm::inspect::counts();
     line(out, "MemTotal", frames);
     line(out, "MemFree", free);
     line(out, "Cached", mm::file::cached());

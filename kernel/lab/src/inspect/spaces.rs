@@ -8,8 +8,7 @@ use arch::addr;
 use arch::pte::Entry;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::MmRef;
-use mm::frame::{NIL, frame};
-use mm::pt::tlb;
+use mm::inspect::{NIL, cpu_state, frame};
 use mm::stats::{Event, Use, total};
 use mm::view::Areas;
 use mm::vma::{Vma, vm};
@@ -234,7 +233,7 @@ fn print_entry(va: VirtAddr, entry: Entry, out: &dyn Out) {
 pub(super) fn tlb(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     ctx.args().done()?;
     for cpu in arch::online().iter() {
-        let now = tlb::cpu_state(cpu);
+        let now = cpu_state(cpu);
         match now.loaded {
             Some(mm) => {
                 let state = if now.lazy { "lazy on" } else { "running" };

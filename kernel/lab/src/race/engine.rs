@@ -26,7 +26,7 @@ use algo::explore::{
 use arch::actor;
 use arch::upcall::upcalls;
 use arch::{Pfn, VirtAddr};
-use mm::frame::frame;
+use mm::inspect::frame;
 use mm::stats::Use;
 use sync::point::{Aside, Explorer, Go, Note, PointKind, Quiet, Slot, Stop, Until, class, object};
 use sync::{CpuMask, MAX_CPUS, TaskId};

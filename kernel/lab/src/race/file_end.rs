@@ -12,7 +12,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use arch::{PAGE_SIZE, Pfn};
 use mm::explore::{self, Content};
 use mm::file::Opener;
-use mm::frame::{flag, frame};
+use mm::inspect::{flag, frame};
 
 use super::disk::{DATA, SWAP};
 use super::file_words::{FileWord, Files, MOST_PAGES};

@@ -12,7 +12,7 @@ use algo::explore::Violation;
 use arch::pte::Entry;
 use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::explore::{self, Content};
-use mm::frame::{flag, frame};
+use mm::inspect::{flag, frame};
 use mm::stats::Use;
 use mm::{Mm, MmRef};
 

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::upcall::{Access, FaultError};
 use arch::{PAGE_SHIFT, Pfn, VirtAddr};
-use mm::pt::walk::HeldToWrite;
+use mm::inspect::HeldToWrite;
 use mm::{HasContent, MmError, MmRef};
 use sync::point::{self, AccessKind, Aside, PointKind, Quiet, class, object};
 

@@ -17,7 +17,7 @@ use algo::explore::{ActorId, ActorState, Footprint, MAX_ACTORS, Violation, World
 use arch::Pfn;
 use arch::actor::Actors;
 use mm::explore::{self, Pocket};
-use mm::frame::{flag, frame};
+use mm::inspect::{flag, frame};
 use mm::knobs::{self, Knob};
 use mm::stats::Use;
 use sync::TaskId;
@@ -212,7 +212,7 @@ impl Theatre {
         for i in 0..self.n() {
             // Only a space that was lost is still loaded somewhere.
             let cpu = self.actors.cpu(i);
-            if mm::pt::tlb::cpu_state(cpu).loaded.is_some() {
+            if mm::inspect::cpu_state(cpu).loaded.is_some() {
                 arch::actor::interrupt(cpu, explore::leave_root);
             }
         }

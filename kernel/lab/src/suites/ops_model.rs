@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
 use fastrand::Rng;
-use mm::frame::frame;
+use mm::inspect::frame;
 use mm::stats::{Use, use_pages};
 use mm::view::Areas;
 use mm::vma::Vma;

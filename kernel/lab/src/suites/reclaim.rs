@@ -231,7 +231,7 @@ fn a_page_of_many_sharers_is_swapped(_: &mut TestCtx<'_>) -> Outcome {
     many_sharers(|parent| {
         let pfn = entry_at(parent.mm(), 0).pfn();
         let all = forked(parent)?;
-        check_eq!(mm::frame::frame(pfn).mapcount(), SHARERS as u32);
+        check_eq!(mm::inspect::frame(pfn).mapcount(), SHARERS as u32);
         // Its accessed bits count as use once or twice.
         for _ in 0..3 {
             mm::reclaim::one(pfn);
@@ -275,7 +275,7 @@ fn a_fork_that_cannot_count_is_undone(_: &mut TestCtx<'_>) -> Outcome {
         check_eq!(failed, mm::MmError::NoMemory);
         check_eq!(mm::swap::references(slot), all.len() as u64 + 1);
         let first = entry_at(parent.mm(), 0).pfn();
-        check_eq!(mm::frame::frame(first).mapcount(), all.len() as u32 + 1);
+        check_eq!(mm::inspect::frame(first).mapcount(), all.len() as u32 + 1);
         all.push(parent.mm().fork()?);
         check_eq!(mm::swap::references(slot), all.len() as u64 + 1);
         let _adopted = parent.enter();

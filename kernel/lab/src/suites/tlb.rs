@@ -218,7 +218,7 @@ fn a_lockless_walker_keeps_its_table(_: &mut TestCtx<'_>) -> Outcome {
 fn a_lockless_walker_finds_what_is_mapped(_: &mut TestCtx<'_>) -> Outcome {
     use mm::HasContent;
     use mm::adopt::{follow_fast, follow_fast_to_write};
-    use mm::frame::frame;
+    use mm::inspect::frame;
     let space = mapped(3)?;
     let _adopted = space.enter();
     user::store(at(BASE, 0), 7)?;

@@ -56,7 +56,7 @@ pub fn reference(pfn: Pfn) {
 }
 
 /// An empty gather: somebody else unmaps pages of `mm` until it is dropped.
-pub fn gather(mm: &MmRef) -> Gather<'_> {
+pub fn gather(mm: &MmRef) -> impl Sized {
     Gather::new(mm.id(), mm)
 }
 

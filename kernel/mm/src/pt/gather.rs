@@ -41,7 +41,7 @@ const BROKEN_NS: u64 = 5_000_000;
 /// Whether a batch has room for more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub enum Room {
+pub(crate) enum Room {
     /// Go on.
     Left,
     /// Drop the page-table lock and flush.
@@ -49,7 +49,7 @@ pub enum Room {
 }
 
 /// Collects what an unmap operation takes out of `mm`.
-pub struct Gather<'a> {
+pub(crate) struct Gather<'a> {
     mm: &'a Mm,
     mm_id: u32,
     /// What is not flushed yet; empty when `start >= end`.

@@ -14,7 +14,7 @@ use core::sync::atomic::AtomicU64;
 use sync::RawGuard;
 
 /// A locked PTE table with a cursor: the proof that its entries are ours to change.
-pub struct PteLocked {
+pub(crate) struct PteLocked {
     table: Pfn,
     /// The cursor.
     cell: &'static AtomicU64,

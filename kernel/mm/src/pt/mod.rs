@@ -14,21 +14,21 @@
 #![expect(unsafe_code, reason = "a page table becomes an owned block again")]
 
 mod cells;
-pub mod gather;
+pub(crate) mod gather;
 mod invalidation;
 mod locked;
 mod pmd;
 pub(crate) mod range;
-pub mod tlb;
+pub(crate) mod tlb;
 mod unhooked;
 mod upper;
-pub mod walk;
+pub(crate) mod walk;
 
 pub(crate) use invalidation::{Invalidation, assert_no_table_locked};
 pub(crate) use pmd::{Changed, Pmd, TableRef};
 pub(crate) use unhooked::{Unhooked, Weaker};
 pub(crate) use upper::UpperRef;
-pub use {locked::PteLocked, pmd::PmdRef};
+pub(crate) use {locked::PteLocked, pmd::PmdRef};
 
 use crate::buddy::{self, Gfp, Oom, Page};
 use crate::content::HasContent;

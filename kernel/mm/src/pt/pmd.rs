@@ -74,7 +74,7 @@ pub(crate) struct Changed;
 
 /// The place of a PMD entry: its table (whose lock guards it) and its cell.
 #[derive(Clone, Copy)]
-pub struct PmdRef {
+pub(crate) struct PmdRef {
     table: Pfn,
     cell: &'static AtomicU64,
 }

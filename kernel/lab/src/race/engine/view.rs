@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::String;
 
 use algo::explore::{ActorSet, ActorState, ObjectId, Point, PointKind};
-use mm::frame::flag;
+use mm::inspect::flag;
 
 use super::disks::ROLES;
 use super::{AccessKind, Actor, DELIVERY, Engine, Ordering, Use, Wait, Where, frame, id};
@@ -79,7 +79,7 @@ impl Engine {
         let looks = a.kind == PointKind::Space && a.access.kind == AccessKind::Read;
         let comes_back = a.at == Where::Stopped && looks && !a.irq_on;
         let cpu = self.cpu_of[n].load(Ordering::Relaxed);
-        let state = mm::pt::tlb::cpu_state(usize::from(cpu));
+        let state = mm::inspect::cpu_state(usize::from(cpu));
         state.loaded.is_some() && !state.lazy && !comes_back
     }
 }

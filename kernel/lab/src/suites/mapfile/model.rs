@@ -16,7 +16,7 @@ use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
 use fastrand::Rng;
 use mm::file::{self, Opener};
-use mm::frame::frame;
+use mm::inspect::frame;
 use mm::stats::Use;
 use mm::{Advice, MapFlags, MmError, MmRef, Prot, RemapFlags, Sync};
 
@@ -504,7 +504,7 @@ impl Walk {
                 of_file += 1;
                 let writable = entry.is_write() || entry.is_dirty();
                 same("a writable private entry", writable && !page.shared, false)?;
-                let dirty = frame(entry.pfn()).has(mm::frame::flag::DIRTY);
+                let dirty = frame(entry.pfn()).has(mm::inspect::flag::DIRTY);
                 same(
                     "a writable entry of a clean page",
                     writable && !dirty,
