@@ -8,16 +8,18 @@
 //! Locks: the engine's own, a spinning leaf that is never held over a suspend, a resume or an
 //! upcall.
 
+mod acting;
 mod caught;
 mod disks;
+mod ending;
 mod heard;
 mod reach;
+mod state;
 mod view;
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
 use algo::explore::{
@@ -37,81 +39,16 @@ pub use caught::{hide_verdicts, is_verdict};
 use super::disk;
 use super::scenario::{Disks, Kinds, Scenario};
 use super::shadow::{Outcome, Shadow};
-use super::stage::STAGE;
+pub(super) use acting::{Acting, actor_main};
+pub(super) use state::Logged;
+
 use disks::Role;
+use state::{AT_HOME, Actor, Locked, State, Wait, Where};
 
 /// The delivery to the CPU of actor 0; the others follow.
 pub(super) const DELIVERY: usize = 8;
-/// Steps by which everyone who is brought to an end has come there.
-const LONGEST_END: usize = 200_000;
 /// Points that an actor who is brought to its end passes before others have their turn.
 const PATIENCE: u32 = 100;
-
-/// Where an actor is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Where {
-    /// Between two runs.
-    Home,
-    /// At a point.
-    Stopped,
-    /// Past its last step, still in its address space.
-    Ended,
-}
-
-/// What it waits for there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Wait {
-    Nothing,
-    Lock,
-    Acks,
-    Wake,
-}
-
-#[derive(Clone, Copy)]
-struct Actor {
-    at: Where,
-    kind: PointKind,
-    access: Access,
-    wait: Wait,
-    irq_on: bool,
-    /// Its CPU has an interrupt to serve.
-    mail: bool,
-    go: Go,
-    /// Points that it passed since it last stood still, while the run is brought to its end.
-    passed: u32,
-}
-
-const AT_HOME: Actor = Actor {
-    at: Where::Home,
-    kind: PointKind::Start,
-    access: Access::new(AccessKind::Read, 0),
-    wait: Wait::Nothing,
-    irq_on: true,
-    mail: false,
-    go: Go::Free,
-    passed: 0,
-};
-
-/// One step of the last run.
-#[derive(Clone, Copy, Debug)]
-pub struct Logged {
-    /// Who.
-    pub actor: ActorId,
-    /// From which point.
-    pub point: Point,
-}
-
-struct State {
-    actors: [Actor; actor::MAX_ACTORS],
-    stops: Kinds,
-    /// What the step under way touched so far.
-    step: Option<Footprint>,
-    shadow: Shadow,
-    log: Vec<Logged>,
-    violation: Option<Violation>,
-    /// No address space and no frame is watched: everyone is on the way home.
-    ending: bool,
-}
 
 /// See the module text. There is one, because actors find it from where they are.
 pub(super) struct Engine {
@@ -153,59 +90,10 @@ fn serve_tlb() {
     }
 }
 
-/// Until it is dropped the controller is an actor too, in a quiet section: its frames come from the
-/// pocket, the interrupts it sends are served at once, and what it touches is seen.
-pub(super) struct Acting {
-    _quiet: Quiet,
-}
-
-impl Acting {
-    pub(super) fn begin() -> Self {
-        sync::point::make_actor(true);
-        Self {
-            _quiet: Quiet::begin(),
-        }
-    }
-}
-
-impl Drop for Acting {
-    fn drop(&mut self) {
-        sync::point::make_actor(false);
-    }
-}
-
-/// What an actor's thread does: one run after the other.
-pub(super) fn actor_main(me: usize) {
-    sync::point::make_actor(true);
-    while actor::suspend() {
-        ENGINE.play(me);
-    }
-    sync::point::make_actor(false);
-}
-
 /// Who runs.
 fn me() -> Option<usize> {
     let n = ENGINE.on_cpu[sync::cpu::id()].load(Ordering::Relaxed);
     (n != NOBODY).then_some(usize::from(n))
-}
-
-/// The engine's state, locked. While it is, the CPU's actor is at no point.
-struct Locked {
-    state: spin::MutexGuard<'static, State>,
-    _aside: Aside,
-}
-
-impl Deref for Locked {
-    type Target = State;
-    fn deref(&self) -> &State {
-        &self.state
-    }
-}
-
-impl DerefMut for Locked {
-    fn deref_mut(&mut self) -> &mut State {
-        &mut self.state
-    }
 }
 
 impl Engine {
@@ -215,35 +103,6 @@ impl Engine {
             state: ENGINE.state.lock(),
             _aside: aside,
         }
-    }
-
-    /// One run of actor `me`.
-    fn play(&self, me: usize) {
-        let Some(scenario) = *self.scenario.lock() else {
-            return;
-        };
-        let quiet = Quiet::begin();
-        let adopted = scenario.space_of(me).map(|s| STAGE.space(s).adopt());
-        scenario.enter(&STAGE, me);
-        drop(quiet);
-        self.stop(&Stop {
-            kind: PointKind::Start,
-            access: AccessKind::Read,
-            object: object(class::OWN, u64::MAX),
-            until: Until::Now,
-        });
-        scenario.run(&STAGE, me);
-        {
-            let mut s = self.state();
-            s.actors[me].at = Where::Ended;
-            s.actors[me].irq_on = sync::irq::enabled();
-        }
-        // The end is a state like any other: the actor is still in its address space.
-        let _go = actor::suspend();
-        let _quiet = Quiet::begin();
-        scenario.leave(&STAGE, me);
-        drop(adopted);
-        self.state().actors[me].at = Where::Home;
     }
 
     /// Sets up for `scenario`, played by `actors`; `frames` are watched.
@@ -285,17 +144,6 @@ impl Engine {
         s.violation = None;
         s.step = None;
         s.ending = false;
-    }
-
-    /// A run is being brought to its end: actors hardly stop but where they have to wait.
-    pub(super) fn start_end(&self) {
-        self.ending.store(true, Ordering::Relaxed);
-        disk::obey();
-        self.state().ending = true;
-    }
-
-    pub(super) fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Relaxed)
     }
 
     pub(super) fn violated(&self, oracle: &'static str, detail: String) {
@@ -394,14 +242,6 @@ impl Engine {
         }
     }
 
-    /// Actor `n`, which has ended, leaves its address space.
-    pub(super) fn go_home(&self, actors: &actor::Actors, n: usize) {
-        let ended = self.state().actors[n].at == Where::Ended;
-        if ended {
-            self.resume(actors, n);
-        }
-    }
-
     /// The CPU of actor `n` serves its interrupt.
     pub(super) fn deliver(&self, n: usize) {
         self.state().actors[n].mail = false;
@@ -413,65 +253,6 @@ impl Engine {
     fn handle(&self, f: impl FnOnce()) {
         if let Err(message) = caught::catch(f) {
             self.state().note_violation("panic", message);
-        }
-    }
-
-    /// Everyone who has not ended is brought there, in turns; those who wait for what cannot come
-    /// go on without it.
-    ///
-    /// # Panics
-    /// If they do not come there: they have stacks and CPUs that cannot be taken from them, so
-    /// nothing can be explored any more. The message has the steps of the run.
-    pub(super) fn end_run(&self, actors: &actor::Actors, n: usize) {
-        self.start_end();
-        let mut states = [ActorState::Done; algo::explore::MAX_ACTORS];
-        let mut last = 0;
-        for _ in 0..LONGEST_END {
-            self.actor_states(n, &mut states);
-            let view = algo::explore::View::new(&states);
-            // In turn: one may go round in circles until another has done something.
-            let enabled = view.enabled();
-            let next = enabled.iter().find(|a| a.index() > last);
-            if let Some(next) = next.or(enabled.first()) {
-                last = next.index();
-                self.step(actors, next);
-            } else if view.all_ended() {
-                return;
-            } else {
-                self.force(actors, &states[..n]);
-            }
-        }
-        let steps: Choices = self.state().log.iter().map(|l| (l.actor, 1)).collect();
-        panic!("the actors of the run {steps} cannot be brought to an end: {states:?}");
-    }
-
-    fn force(&self, actors: &actor::Actors, states: &[ActorState]) {
-        let masked = {
-            let s = self.state();
-            (0..states.len()).find(|i| s.actors[*i].mail)
-        };
-        if let Some(i) = masked {
-            return self.deliver(i);
-        }
-        let stuck = states.iter().position(|s| !s.may_end());
-        if let Some(i) = stuck {
-            self.state().actors[i].go = Go::Forced;
-            self.resume(actors, i);
-        }
-    }
-}
-
-impl State {
-    /// The step under way, if there is one, touches `object`.
-    fn touch(&mut self, access: AccessKind, object: u32) {
-        if let Some(step) = &mut self.step {
-            step.add(Access::new(access, object));
-        }
-    }
-
-    fn note_violation(&mut self, oracle: &'static str, detail: String) {
-        if !self.ending {
-            self.violation.get_or_insert(Violation { oracle, detail });
         }
     }
 }
