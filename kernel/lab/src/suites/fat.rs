@@ -1,5 +1,5 @@
 //! A FAT volume on the data disk: files and directories are what a model says, also after the next
-//! mount; what is synced is on the disk; and what is no volume, or a damaged one, is refused.
+//! mount.
 
 use alloc::format;
 use alloc::vec;
@@ -17,7 +17,17 @@ use super::fat_cuts::{
     a_root_directory_grows, broken_fat_order_is_noticed, every_cut_leaves_what_was_synced,
     half_an_entry_is_behind_the_end, no_directory_has_half_an_entry, removal_comes_before_freeing,
 };
+use super::fat_damage::{
+    a_damaged_chain_is_refused, damage_is_an_error_and_no_more, what_is_no_volume_is_refused,
+};
+#[cfg(feature = "lab")]
+use super::fat_failing::{a_failed_append_shows_nothing_old, a_failed_write_is_told_once};
 use super::fat_model::Model;
+#[cfg(not(target_os = "none"))]
+use super::fat_power::{
+    a_disk_that_takes_no_writes_is_read_only, others_may_be_at_work_when_the_power_is_cut,
+    what_is_synced_survives_a_power_cut,
+};
 #[cfg(all(feature = "lab", not(target_os = "none")))]
 use super::fat32::free_clusters_are_counted;
 use super::file::{PAGE, bytes, empty_cache, same};
@@ -27,7 +37,7 @@ use crate::out::Buffer;
 use crate::selftest::{Failure, Suite, TestCtx};
 use crate::shell::Status;
 use crate::space::{Prot, Space, at};
-use crate::{check, check_eq, tests};
+use crate::{check_eq, tests};
 
 pub(super) static SUITE: Suite = Suite {
     name: "fat",
@@ -91,7 +101,7 @@ pub(super) fn on_disk(size: u64, f: impl FnOnce() -> Outcome) -> Outcome {
 }
 
 /// Runs `f` with the volume of the disk.
-fn mounted(f: impl FnOnce(&Volume) -> Outcome) -> Outcome {
+pub(super) fn mounted(f: impl FnOnce(&Volume) -> Outcome) -> Outcome {
     let result = f(&fs::mount()?);
     let unmounted = fs::unmount();
     if unmounted.is_err() {
@@ -115,7 +125,7 @@ pub(super) fn expect(file: &File, data: &[u8]) -> Outcome {
     same(&found[..data.len()], 0, data)
 }
 
-fn make(volume: &Volume, path: &str, data: &[u8]) -> Outcome {
+pub(super) fn make(volume: &Volume, path: &str, data: &[u8]) -> Outcome {
     write(&volume.create(path)?, 0, data)
 }
 
@@ -248,131 +258,6 @@ fn clusters_change_sides(_: &mut TestCtx<'_>) -> Outcome {
     })
 }
 
-/// Changes bytes of the disk itself.
-pub(super) fn patch(pos: u64, data: &[u8]) -> Outcome {
-    let disk = file::open(0, file::disk_pages())?;
-    check_eq!(disk.write(pos, data)?, data.len());
-    disk.sync()?;
-    drop(disk);
-    empty_cache()?;
-    Ok(())
-}
-
-fn what_is_no_volume_is_refused(_: &mut TestCtx<'_>) -> Outcome {
-    type Right = fn(FsError) -> bool;
-    let not_fat: Right = |e| matches!(e, FsError::NotFat(_));
-    let small: Right = |e| e == FsError::SmallClusters { bytes: 512 };
-    let truncated: Right = |e| matches!(e, FsError::Truncated { .. });
-    let cases: [(u64, &[u8], Right); 6] = [
-        (0, &[0; 512], not_fat),
-        // The signature, sectors in a cluster, tables.
-        (510, &[0, 0], not_fat),
-        (13, &[3], not_fat),
-        (16, &[0], not_fat),
-        // Bytes in a sector, sectors.
-        (11, &[0, 2], small),
-        (19, &[0xff, 0xff], truncated),
-    ];
-    for (i, (pos, change, right)) in cases.into_iter().enumerate() {
-        on_disk(FAT12, || {
-            patch(pos, change)?;
-            let e = fs::mount().err();
-            check!(e.is_some_and(right), "case {i}: {e:?}");
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-/// The second entry of a file of three clusters leads to where it must not. (Where it only ends,
-/// that is mended.)
-fn a_damaged_chain_is_refused(_: &mut TestCtx<'_>) -> Outcome {
-    let bent = [
-        (2_u16, "a loop"),
-        (0xfff0, "no cluster"),
-        (1, "no number of a cluster"),
-    ];
-    for (next, what) in bent {
-        on_disk(FAT16, || {
-            // As the volume is made: the table begins at page 1, and the file's clusters are the
-            // first, 2 to 4.
-            mounted(|volume| make(volume, "/file", &bytes(0, 3 * PAGE, 1)))?;
-            patch(PAGE_SIZE + 2 * 3, &next.to_le_bytes())?;
-            mounted(|volume| {
-                let e = volume.open("/file").err();
-                check!(matches!(e, Some(FsError::Corrupt(_))), "{what}: {e:?}");
-                Ok(())
-            })
-        })?;
-    }
-    Ok(())
-}
-
-/// Random bytes of the tables, the root directory and the first clusters are changed: whatever
-/// comes of it, operations end.
-fn damage_is_an_error_and_no_more(ctx: &mut TestCtx<'_>) -> Outcome {
-    let mut rng = Rng::with_seed(ctx.seed);
-    for round in 0..20 {
-        let size = [FAT12, FAT16][round % 2];
-        on_disk(size, || {
-            mounted(|volume| {
-                volume.make_directory("/dir")?;
-                volume.make_directory("/dir/within")?;
-                for name in ["/A", "/dir/a long name", "/dir/within/b"] {
-                    make(volume, name, &bytes(0, 5 * PAGE, 1))?;
-                }
-                Ok(())
-            })?;
-            for _ in 0..rng.u8(1..30) {
-                let page = [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12][rng.usize(..12)];
-                let near = [64, PAGE_SIZE][rng.usize(..2)];
-                let value = [0, 1, 2, 3, 0xff, rng.u8(..)][rng.usize(..6)];
-                patch(page * PAGE_SIZE + rng.u64(..near), &[value])?;
-            }
-            // A volume that says that it is one; its unmounting may fail as well.
-            let Ok(volume) = fs::mount() else {
-                return Ok(());
-            };
-            let mut done = 0;
-            let _ = use_all(&volume, "", &mut done);
-            drop(volume);
-            while fs::unmount().is_err() && done < 200 {
-                done += 1;
-            }
-            check_eq!(fs::unmount(), Err(FsError::NotMounted));
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-/// Does everything that can be done with what is below `dir`, up to a limit; errors end a file or a
-/// directory.
-fn use_all(volume: &Volume, dir: &str, done: &mut u32) -> Result<(), FsError> {
-    for entry in volume.list(dir)? {
-        *done += 1;
-        if *done > 100 {
-            return Ok(());
-        }
-        let path = format!("{dir}/{}", entry.name);
-        if entry.is_directory {
-            let _ = use_all(volume, &path, done);
-            let _ = volume
-                .create(&format!("{path}/new file"))
-                .map(|f| f.write(0, &[1; 9000]));
-        } else if let Ok(file) = volume.open(&path) {
-            let mut found = vec![0; 3 * PAGE];
-            let _ = file.read(0, &mut found);
-            let _ = file.read(file.size().saturating_sub(9), &mut found);
-            let _ = file.write(PAGE_SIZE, &[1; 2 * PAGE]);
-            let _ = file.truncate(file.size() / 2);
-            let _ = file.truncate(file.size() + 3 * PAGE_SIZE);
-        }
-        let _ = volume.remove(&path);
-    }
-    volume.make_directory(&format!("{dir}/new directory"))
-}
-
 /// What a thread does to a file of its own.
 enum Edit<'a> {
     Write(usize, &'a [u8]),
@@ -476,162 +361,4 @@ fn long_commands_hear_ctrl_c(_: &mut TestCtx<'_>) -> Outcome {
         fs::format(FAT12, || false)?;
         Ok(())
     })
-}
-
-#[cfg(feature = "lab")]
-fn a_failed_write_is_told_once(_: &mut TestCtx<'_>) -> Outcome {
-    use arch::block::Op;
-    let data = bytes(0, 30 * PAGE, 3);
-    on_disk(FAT12, || {
-        mounted(|volume| {
-            let file = volume.create("/file")?;
-            let all = 0..(FAT12 / PAGE_SIZE) as u32;
-            super::file::with_errors(Op::Write, all, 1, || {
-                write(&file, 0, &data)?;
-                check_eq!(file.sync(), Err(FsError::Io));
-                Ok(())
-            })?;
-            file.sync()?;
-            // The volume is one more that has the disk open.
-            told_once(volume)?;
-            expect(&file, &data)
-        })?;
-        mounted(|volume| expect(&volume.open("/file")?, &data))
-    })
-}
-
-/// A sync of the volume fails, and the next one does not.
-#[cfg(feature = "lab")]
-fn told_once(volume: &Volume) -> Outcome {
-    check_eq!(volume.sync(), Err(FsError::Io));
-    Ok(volume.sync()?)
-}
-
-/// The disk takes nothing for a while: a file is as long as what was written to it says, and holds
-/// that.
-#[cfg(feature = "lab")]
-fn a_failed_append_shows_nothing_old(_: &mut TestCtx<'_>) -> Outcome {
-    use arch::block::Op;
-    const LEN: usize = 5000;
-    // Behind the end, at once or over a gap, or by its size alone.
-    for (gap, cut) in [(0, false), (6 * PAGE, false), (0, true)] {
-        let mut wanted = bytes(0, LEN, 1);
-        on_disk(FAT12, || {
-            mounted(|volume| {
-                // What the disk has there.
-                make(volume, "/old", &bytes(0, 100 * PAGE, 9))?;
-                volume.sync()?;
-                volume.remove("/old")?;
-                make(volume, "/file", &wanted)
-            })?;
-            mounted(|volume| {
-                let file = volume.open("/file")?;
-                let all = 0..(FAT12 / PAGE_SIZE) as u32;
-                super::file::with_errors(Op::Write, all, u64::MAX, || {
-                    super::file::with_limit(4, || {
-                        let more = bytes(LEN + gap, 40 * PAGE, 2);
-                        let end = (LEN + gap + more.len()) as u64;
-                        let n = if cut {
-                            file.truncate(end).map(|()| more.len())
-                        } else {
-                            file.write((LEN + gap) as u64, &more)
-                        };
-                        check!(n != Ok(more.len()), "nothing failed");
-                        if let Ok(n) = n {
-                            wanted.resize(LEN + gap, 0);
-                            wanted.extend_from_slice(&more[..n]);
-                        }
-                        Ok(())
-                    })
-                })?;
-                told_once(volume)?;
-                expect(&file, &wanted)
-            })?;
-            mounted(|volume| expect(&volume.open("/file")?, &wanted))
-        })?;
-    }
-    Ok(())
-}
-
-#[cfg(not(target_os = "none"))]
-fn a_disk_that_takes_no_writes_is_read_only(_: &mut TestCtx<'_>) -> Outcome {
-    let data = bytes(0, 3 * PAGE + 5, 1);
-    on_disk(FAT12, || {
-        mounted(|volume| make(volume, "/file", &data))?;
-        arch::simctl::data_disk().set_read_only(true);
-        let read = mounted(|volume| {
-            let refused = volume.info()?.read_only.map(FsError::ReadOnly);
-            check!(refused.is_some(), "it can be written");
-            let file = volume.open("/file")?;
-            let all = [
-                file.write(0, &data).err(),
-                file.write(file.size(), &data).err(),
-                file.truncate(1).err(),
-                volume.create("/new").err(),
-                volume.make_directory("/new").err(),
-            ];
-            check_eq!(all, [refused; 5]);
-            file.sync()?;
-            expect(&file, &data)?;
-            drop(file);
-            check_eq!(volume.remove("/file").err(), refused);
-            Ok(volume.sync()?)
-        });
-        arch::simctl::data_disk().set_read_only(false);
-        read
-    })
-}
-
-#[cfg(not(target_os = "none"))]
-fn what_is_synced_survives_a_power_cut(ctx: &mut TestCtx<'_>) -> Outcome {
-    on_disk(FAT12, || {
-        for turn in 0..4_u8 {
-            let name = format!("/dir {turn}/file");
-            let data = bytes(0, 20 * PAGE + 100, turn);
-            let volume = fs::mount()?;
-            volume.make_directory(&format!("/dir {turn}"))?;
-            let file = volume.create(&name)?;
-            write(&file, 0, &data)?;
-            file.sync()?;
-            drop(file);
-            fs::abandon()?;
-            arch::simctl::power_cut(ctx.seed ^ u64::from(turn));
-            mounted(|volume| expect(&volume.open(&name)?, &data))?;
-        }
-        Ok(())
-    })
-}
-
-/// What was synced stays, whatever was half done then. (The rest can be anything that FAT can be.)
-#[cfg(not(target_os = "none"))]
-fn others_may_be_at_work_when_the_power_is_cut(ctx: &mut TestCtx<'_>) -> Outcome {
-    let mut rng = Rng::with_seed(ctx.seed);
-    for round in 0..6_u8 {
-        on_disk([FAT12, FAT16][usize::from(round % 2)], || {
-            let synced = |i: usize| (format!("/kept {i}"), bytes(0, 7000 * i, round));
-            let volume = fs::mount()?;
-            for (name, data) in (0..8).map(synced) {
-                make(&volume, &name, &data)?;
-            }
-            let mut model = Model::default();
-            (0..30).try_for_each(|_| model.step(&volume, &mut rng))?;
-            volume.sync()?;
-            // Most is written back soon, and nothing of it is flushed.
-            file::set_limits(Some(4));
-            let worked = (0..30).try_for_each(|_| model.change(&volume, &mut rng));
-            file::set_limits(None);
-            drop(volume);
-            fs::abandon()?;
-            worked?;
-            arch::simctl::power_cut(rng.u64(..));
-            let volume = fs::mount()?;
-            let mut all = (0..8).map(synced);
-            let kept = all.try_for_each(|(name, data)| expect(&volume.open(&name)?, &data));
-            let _ = use_all(&volume, "", &mut 0);
-            drop(volume);
-            let _ = fs::abandon()?;
-            kept
-        })?;
-    }
-    Ok(())
 }

@@ -7,8 +7,9 @@ use alloc::vec;
 use arch::PAGE_SIZE;
 
 use super::Outcome;
-use super::fat::{FAT12, on_disk, patch, write};
+use super::fat::{FAT12, on_disk, write};
 use super::fat_cuts::snapshot;
+use super::fat_damage::patch;
 use super::file::{PAGE, bytes};
 use crate::selftest::TestCtx;
 use crate::{check, check_eq};

@@ -26,7 +26,12 @@ mod fat;
 mod fat32;
 #[cfg(all(feature = "lab", not(target_os = "none")))]
 mod fat_cuts;
+mod fat_damage;
+#[cfg(feature = "lab")]
+mod fat_failing;
 mod fat_model;
+#[cfg(not(target_os = "none"))]
+mod fat_power;
 mod fault;
 mod file;
 mod fork;
