@@ -258,10 +258,12 @@ build_host() {
 
 # --- The machine ------------------------------------------------------------------------------------------
 
-# KVM is used only where a guest really runs: /dev/kvm may exist and fail at the first instruction. The
+# KVM is used only where a guest really runs: /dev/kvm may exist and fail at the first instruction. Without
+# VMX or SVM it is KVM for paravirtual guests (kvm-pvm): it passes the probe, and fails in long mode. The
 # probe is a boot sector of three instructions that writes 0x10 to isa-debug-exit: status 2 * 0x10 + 1.
 kvm_works() {
     [[ -r /dev/kvm && -w /dev/kvm && $(uname -m) == x86_64 ]] || return
+    grep -qwE 'vmx|svm' /proc/cpuinfo || return
     { printf '\xb0\x10\xe6\xf4\xf4'; head -c 505 /dev/zero; printf '\x55\xaa'; } >"$run/probe"
     # The group swallows the shell's report of an abort.
     {
