@@ -370,6 +370,29 @@ pub(super) static REAP_VS_AROUND: Play = Play {
     ..TRUNCATE_VS_FAULT
 };
 
+/// A load maps the pages around it that it has found in the cache, if they still are there.
+pub(super) static PUNCH_VS_AROUND: Play = Play {
+    name: "punch-vs-around",
+    about: "A makes a hole in a file in memory, and reads it, while B reads the page beside it, which maps what is around",
+    setup: |stage| {
+        stage.open_shmem(0, 2)?;
+        stage.fill_file(0, 0, 9)?;
+        stage.fill_file(0, PAGE_SIZE, 9)?;
+        let space = MmRef::new()?;
+        stage.map_file(&space, HOME, 2, 0, 0, MapFlags::SHARED)?;
+        stage.put(0, space);
+        Ok(())
+    },
+    run: |stage, me| {
+        if me == 0 {
+            must(stage, "punch", stage.punch_file(0, PAGE_SIZE, PAGE_SIZE));
+            return must(stage, "load", stage.load(page(1)));
+        }
+        must(stage, "load", stage.load(HOME));
+    },
+    ..REAP_VS_AROUND
+};
+
 /// Rules 1 and 2 where the entry goes to another place: who cleans the page there must find every
 /// CPU flushed of the old one (Linux commits 5d190420 and eb66ae03).
 pub(super) static MREMAP_VS_MKCLEAN: Play = Play {

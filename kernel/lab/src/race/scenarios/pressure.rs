@@ -6,7 +6,9 @@ use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
 use mm::{MapFlags, MmError, MmRef};
 
-use super::play::{FEW_STOPS, FEWER_STOPS, HOME, Play, free, must, one_space, page, told};
+use super::play::{
+    FEW_STOPS, FEWER_STOPS, HOME, Play, dont_need, free, must, one_space, page, told,
+};
 use crate::race::model::Fresh;
 use crate::race::stage::Stage;
 
@@ -61,6 +63,22 @@ pub(super) static KSWAPD_VS_STORE: Play = Play {
         must(stage, "load", stage.load(HOME));
     },
     ..Play::NEW
+};
+
+/// As [`KSWAPD_VS_STORE`], where the page is given up: kswapd meets it on its list without a
+/// reference to take.
+pub(super) static KSWAPD_VS_ZAP: Play = Play {
+    name: "kswapd-vs-zap",
+    about: "A, kswapd, frees frames while B gives up one of the pages that look unused, and stores to it",
+    fixes: &[Knob::ReclaimFlush],
+    run: |stage, me| {
+        if me == 0 {
+            return mm::reclaim::as_kswapd();
+        }
+        dont_need(stage, 0, HOME, 1);
+        must(stage, "store", stage.store(HOME, 3));
+    },
+    ..KSWAPD_VS_STORE
 };
 
 /// As [`KSWAPD_VS_STORE`], where the reclaimer is a fault that finds nothing free.

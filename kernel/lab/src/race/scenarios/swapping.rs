@@ -240,6 +240,35 @@ pub(super) static READAHEAD_VS_FAULT: Play = Play {
     ..SWAPOFF_VS_FAULT
 };
 
+/// A page that is read ahead looks unused, and is on its way from the disk.
+pub(super) static READAHEAD_VS_RECLAIM: Play = Play {
+    name: "readahead-vs-reclaim",
+    about: "A reads a page ahead that is on the disk, and loads it, while B, as kswapd, frees what it can and stores to a fresh page",
+    fixes: &[],
+    setup: |stage| {
+        one_space(stage, 2)?;
+        stage.fill(0, HOME, 1)?;
+        stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut)
+    },
+    enter: |_, me| {
+        if me == 1 {
+            mm::explore::leave_frames(4);
+            mm::explore::want_frames(6);
+        }
+    },
+    run: |stage, me| {
+        if me == 0 {
+            let asked = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::WillNeed);
+            must(stage, "madvise", asked);
+            return must(stage, "load", stage.load(HOME));
+        }
+        mm::reclaim::as_kswapd();
+        must(stage, "store", stage.store(page(1), 9));
+        must(stage, "load", stage.load(page(1)));
+    },
+    ..READAHEAD_VS_FAULT
+};
+
 /// What was read ahead and not used is dropped meanwhile.
 pub(super) static READAHEAD_VS_ZAP: Play = Play {
     name: "readahead-vs-zap",
