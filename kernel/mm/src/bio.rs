@@ -31,7 +31,7 @@ pub(crate) struct Pool {
     waiters: WaitQueue,
 }
 
-/// Completed request it was that completed.
+/// Whose request it was that completed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Completed {
     /// The pool's: the owner handles the result and calls [`Pool::give`].

@@ -211,7 +211,7 @@ fn nothing_is_lost_under_pressure() {
         reclaim::oom::set_hook(|kill| {
             println!(
                 "{kill}; lru {:?}, {:?}, {} in the laundry, {} requests, {:?}",
-                mm::inspect::counts(),
+                mm::inspect::lru_counts(),
                 swap::stats(),
                 reclaim::in_laundry(),
                 swap::io::in_flight(),

@@ -27,7 +27,7 @@ fn print_meminfo(out: &dyn Out) -> bool {
     let frames = mm::inspect::max_pfn() as u64 - stats::use_pages(Use::Reserved);
     let free = stats::use_pages(Use::Free) + stats::use_pages(Use::Pcp);
     let swap = mm::swap::stats();
-    let [anon, file] = mm::inspect::counts();
+    let [anon, file] = mm::inspect::lru_counts();
     line(out, "MemTotal", frames);
     line(out, "MemFree", free);
     line(out, "Cached", mm::file::cached());

@@ -140,6 +140,11 @@ fn order(mut args: Args, mut fixes: Fixes) -> Result<Order, UsageError> {
     let endless = secs.is_none() && matches!(method, Method::Pct(_) | Method::Random);
     let most = args.number("--max", 0, 1..=u64::MAX)?;
     let runs = match (most, full) {
+        (0, true) if endless => {
+            return Err(UsageError::new(
+                "--pct and --random with --full want --secs",
+            ));
+        }
         (0, true) => u64::MAX,
         (0, false) if broken || endless => RUNS,
         (0, false) if secs.is_some() => u64::MAX,

@@ -79,6 +79,8 @@ fn complaints_say_what_is_accepted() {
         ("planted-deadlock --max 0", "--max: 0 is out of range"),
         ("planted-deadlock --pct 2 --random", "exclude each other"),
         ("planted-deadlock --full --max 2", "exclude each other"),
+        ("planted-deadlock --full --pct 2", "want --secs"),
+        ("planted-deadlock --full --random", "want --secs"),
         ("planted-deadlock --bound 2 --pct 2", "exclude each other"),
         ("planted-deadlock --plain --dpor", "exclude each other"),
         ("planted-deadlock --bogus", "--seed"),

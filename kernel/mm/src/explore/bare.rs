@@ -7,13 +7,15 @@
 
 use crate::frame::{Folio, frame};
 use crate::handle::MmRef;
+use crate::knobs::Knob;
 use crate::lru;
 use crate::mm::Mm;
 use crate::ops::swapoff::swapoff_at_once;
-use crate::pt::{self, gather::Gather};
+use crate::ops::weakened::Weakened;
+use crate::pt::{self, Invalidation, gather::Gather};
 use crate::swap::{SwapOpError, area, swapon_at_once};
 use crate::vma::set::VmaSet;
-use arch::addr::WORDS;
+use arch::addr::{PAGE_SIZE, WORDS};
 use arch::block::BlockDevice;
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
@@ -58,6 +60,16 @@ pub fn reference(pfn: Pfn) {
 /// An empty gather: somebody else unmaps pages of `mm` until it is dropped.
 pub fn gather(mm: &MmRef) -> impl Sized {
     Gather::new(mm.id(), mm)
+}
+
+/// An invalidation of the page of `va` in `mm` that lasts until it is dropped.
+pub fn invalidation(mm: &MmRef, va: VirtAddr) -> impl Sized {
+    Invalidation::begin(mm.id(), mm, va, PAGE_SIZE)
+}
+
+/// Somebody weakens entries of `mm` until it is dropped: none so far.
+pub fn weakening(mm: &MmRef) -> impl Sized {
+    Weakened::new(mm.id(), mm, Knob::WpFlush)
 }
 
 /// So many entries map `pfn`, says its record from now on.

@@ -20,8 +20,8 @@ mod pocket;
 mod scan;
 
 pub use bare::{
-    gather, look_again, mmap_lock, reference, set_entry, set_flags, set_listed, set_mapcount,
-    set_pmd, swapoff, swapon, words,
+    gather, invalidation, look_again, mmap_lock, reference, set_entry, set_flags, set_listed,
+    set_mapcount, set_pmd, swapoff, swapon, weakening, words,
 };
 pub use files::{Lent, discard, file_id, file_page, forget_closed, lend};
 pub use pocket::{Pocket, leave_frames, leave_root, open, want_frames};

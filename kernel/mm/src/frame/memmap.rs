@@ -42,7 +42,7 @@ impl Frame {
 }
 
 /// Whether the memmap covers `pfn`.
-pub fn valid(pfn: Pfn) -> bool {
+pub(crate) fn valid(pfn: Pfn) -> bool {
     pfn.index() < max_pfn()
 }
 

@@ -29,8 +29,8 @@ mod memmap;
 
 pub use flags::flag;
 pub use folio::Folio;
-pub(crate) use memmap::{FrameLinks, install};
-pub use memmap::{frame, max_pfn, valid};
+pub(crate) use memmap::{FrameLinks, install, valid};
+pub use memmap::{frame, max_pfn};
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use sync::RawSpin;

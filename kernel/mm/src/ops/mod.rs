@@ -15,7 +15,7 @@ mod mremap;
 mod msync;
 mod munmap;
 pub mod swapoff;
-mod weakened;
+pub(crate) mod weakened;
 
 use crate::error::MmError;
 use crate::mm::Mm;

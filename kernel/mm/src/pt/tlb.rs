@@ -20,7 +20,7 @@ use sync::tlb::{Counted, CpuState, Machine, Order, Request, Shootdown, Space};
 use sync::{CpuMask, cpu};
 
 /// Up to this many pages are flushed one by one; above it the whole TLB goes (Linux's default).
-pub const CEILING: u64 = 33;
+pub(crate) const CEILING: u64 = 33;
 
 static TLB: Shootdown = Shootdown::new();
 

@@ -336,6 +336,17 @@ pub(super) static TRUNCATE_VS_MREMAP: Play = Play {
     ..TRUNCATE_VS_MPROTECT
 };
 
+/// A space that maps both pages of a file in memory, which are filled.
+fn two_in_memory(stage: &Stage, how: MapFlags) -> Result<(), MmError> {
+    stage.open_shmem(0, 2)?;
+    stage.fill_file(0, 0, 9)?;
+    stage.fill_file(0, PAGE_SIZE, 9)?;
+    let space = MmRef::new()?;
+    stage.map_file(&space, HOME, 2, 0, 0, how)?;
+    stage.put(0, space);
+    Ok(())
+}
+
 /// No fault that is under way puts the file's page in the place of a copy that was taken from a
 /// killed space, nor one that maps what is around it.
 pub(super) static REAP_VS_AROUND: Play = Play {
@@ -344,12 +355,7 @@ pub(super) static REAP_VS_AROUND: Play = Play {
     fixes: &[],
     spaces: &[Some(0), Some(0)],
     setup: |stage| {
-        stage.open_shmem(0, 2)?;
-        stage.fill_file(0, 0, 9)?;
-        stage.fill_file(0, PAGE_SIZE, 9)?;
-        let space = MmRef::new()?;
-        stage.map_file(&space, HOME, 2, 0, 0, MapFlags::NONE)?;
-        stage.put(0, space);
+        two_in_memory(stage, MapFlags::NONE)?;
         stage.fill(0, page(1), 1)
     },
     enter: |_, _| (),
@@ -374,15 +380,7 @@ pub(super) static REAP_VS_AROUND: Play = Play {
 pub(super) static PUNCH_VS_AROUND: Play = Play {
     name: "punch-vs-around",
     about: "A makes a hole in a file in memory, and reads it, while B reads the page beside it, which maps what is around",
-    setup: |stage| {
-        stage.open_shmem(0, 2)?;
-        stage.fill_file(0, 0, 9)?;
-        stage.fill_file(0, PAGE_SIZE, 9)?;
-        let space = MmRef::new()?;
-        stage.map_file(&space, HOME, 2, 0, 0, MapFlags::SHARED)?;
-        stage.put(0, space);
-        Ok(())
-    },
+    setup: |stage| two_in_memory(stage, MapFlags::SHARED),
     run: |stage, me| {
         if me == 0 {
             must(stage, "punch", stage.punch_file(0, PAGE_SIZE, PAGE_SIZE));

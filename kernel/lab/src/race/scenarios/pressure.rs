@@ -7,7 +7,8 @@ use mm::knobs::Knob;
 use mm::{MapFlags, MmError, MmRef};
 
 use super::play::{
-    FEW_STOPS, FEWER_STOPS, HOME, Play, dont_need, free, must, one_space, page, told,
+    FEW_STOPS, FEWER_STOPS, HOME, Play, dont_need, free, must, one_space, page, short_of_frames,
+    told,
 };
 use crate::race::model::Fresh;
 use crate::race::stage::Stage;
@@ -50,10 +51,7 @@ pub(super) static KSWAPD_VS_STORE: Play = Play {
     setup: two_filled_pages,
     enter: |stage, me| {
         b_wrote(stage, me);
-        if me == 1 {
-            mm::explore::leave_frames(4);
-            mm::explore::want_frames(6);
-        }
+        short_of_frames(stage, me);
     },
     run: |stage, me| {
         if me == 0 {

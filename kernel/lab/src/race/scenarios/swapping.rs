@@ -6,7 +6,9 @@ use mm::knobs::Knob;
 use mm::swap::SwapOpError;
 use mm::{Advice, MapFlags, MmError, MmRef};
 
-use super::play::{FEWER_STOPS, HOME, Play, dont_need, fork, must, one_space, page, unless_kernel};
+use super::play::{
+    FEWER_STOPS, HOME, Play, dont_need, fork, must, one_space, page, short_of_frames, unless_kernel,
+};
 use crate::race::disk::SWAP;
 use crate::race::scenario::Disks;
 use crate::race::stage::Stage;
@@ -250,12 +252,7 @@ pub(super) static READAHEAD_VS_RECLAIM: Play = Play {
         stage.fill(0, HOME, 1)?;
         stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut)
     },
-    enter: |_, me| {
-        if me == 1 {
-            mm::explore::leave_frames(4);
-            mm::explore::want_frames(6);
-        }
-    },
+    enter: short_of_frames,
     run: |stage, me| {
         if me == 0 {
             let asked = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::WillNeed);

@@ -5,7 +5,9 @@ use arch::PAGE_SIZE;
 use mm::knobs::Knob;
 use mm::{MapFlags, MmError, MmRef, Sync};
 
-use super::play::{FEW_STOPS, FEWER_STOPS, HOME, Play, must, page, unmap, whatever};
+use super::play::{
+    FEW_STOPS, FEWER_STOPS, HOME, Play, must, page, short_of_frames, unmap, whatever,
+};
 use crate::race::stage::Stage;
 
 /// A file of `pages` pages at place 0; the first word of each holds its number, plus 1, on the
@@ -200,12 +202,7 @@ pub(super) static RECLAIM_VS_READ: Play = Play {
         stage.read_file(0, PAGE_SIZE)?;
         stage.fill_file(0, 0, 50)
     },
-    enter: |_, me| {
-        if me == 1 {
-            mm::explore::leave_frames(4);
-            mm::explore::want_frames(6);
-        }
-    },
+    enter: short_of_frames,
     run: |stage, me| {
         if me == 0 {
             return mm::reclaim::as_kswapd();

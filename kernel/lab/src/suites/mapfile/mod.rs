@@ -303,7 +303,7 @@ fn what_is_unmapped_was_used(_: &mut TestCtx<'_>) -> Outcome {
     const USED: usize = 32;
     with_file(2 * USED as u32, |file| {
         let space = Space::new()?;
-        let active = || mm::inspect::counts()[1].active;
+        let active = || mm::inspect::lru_counts()[1].active;
         for page in 0..2 * USED {
             write(file, page * PAGE, &[1; PAGE])?;
         }
