@@ -2,8 +2,9 @@
 //! tables).
 //!
 //! Non-present entries that are not zero are ours to define: a swap entry has bit 1 set
-//! ([`SWAP_MARK`]) and the slot in bits 12 and up; an entry of an area without any permission has
-//! bit 8 set ([`PROT_NONE`]), never bit 1, and keeps its frame. At PMD level [`HUGE`] stays set
+//! ([`SWAP_MARK`]) and the slot in bits 12 and up; a migration entry has bit 2 set as well
+//! ([`MIGRATION`]) and keeps the frame of a page that is being moved; an entry of an area without
+//! any permission has bit 8 set ([`PROT_NONE`]), never bit 1, and keeps its frame. At PMD level [`HUGE`] stays set
 //! where a huge page is mapped without a permission ([`PROT_NONE`]) or is being split; without it,
 //! [`SWAP_MARK`] tells that one is being moved. Source: Intel SDM vol. 3, 4.5.
 
@@ -29,8 +30,12 @@ pub const SPECIAL: u64 = 1 << 9;
 pub const NX: u64 = 1 << 63;
 /// In a non-present entry: the frame is mapped, but every access faults.
 pub const PROT_NONE: u64 = 1 << 8;
-/// In a non-present entry: a swap entry.
+/// In a non-present entry: a swap entry, or with [`MIGRATION`] a migration entry.
 pub const SWAP_MARK: u64 = 1 << 1;
+/// Beside [`SWAP_MARK`]: the page in this frame is being moved.
+pub const MIGRATION: u64 = 1 << 2;
+/// In a migration entry: the page belongs to the entry's address space alone.
+pub const MIGRATION_EXCLUSIVE: u64 = 1 << 3;
 /// The frame-number field.
 pub const ADDR_MASK: u64 = 0x000f_ffff_ffff_f000;
 
@@ -78,6 +83,24 @@ impl Entry {
     pub const fn swap(slot: u32) -> Self {
         Self(((slot as u64) << 12) | SWAP_MARK)
     }
+    /// A migration entry: `old`, which maps a page that is to move, as the MMU cannot use it. It
+    /// keeps the frame and the accessed and dirty bits.
+    #[inline]
+    pub const fn migration(old: Self, exclusive: bool) -> Self {
+        let kept = old.0 & (ADDR_MASK | ACCESSED | DIRTY);
+        let exclusive = if exclusive { MIGRATION_EXCLUSIVE } else { 0 };
+        Self(kept | SWAP_MARK | MIGRATION | exclusive)
+    }
+    /// Not present, and remembers the frame of a page that is being moved.
+    #[inline]
+    pub const fn is_migration(self) -> bool {
+        self.0 & (PRESENT | SWAP_MARK | MIGRATION) == SWAP_MARK | MIGRATION
+    }
+    /// Of a migration entry: the page belongs to the entry's address space alone.
+    #[inline]
+    pub const fn is_migration_exclusive(self) -> bool {
+        self.is_migration() && self.0 & MIGRATION_EXCLUSIVE != 0
+    }
     /// Nothing is mapped or remembered here.
     #[inline]
     pub const fn is_none(self) -> bool {
@@ -91,14 +114,14 @@ impl Entry {
     /// Not present, and remembers a swap slot.
     #[inline]
     pub const fn is_swap(self) -> bool {
-        self.0 & (PRESENT | SWAP_MARK) == SWAP_MARK
+        self.0 & (PRESENT | SWAP_MARK | MIGRATION) == SWAP_MARK
     }
     /// The slot of a swap entry.
     #[inline]
     pub const fn swap_slot(self) -> u32 {
         ((self.0 & ADDR_MASK) >> 12) as u32
     }
-    /// The frame of a present entry.
+    /// The frame of an entry that maps one or remembers it.
     #[inline]
     pub const fn pfn(self) -> Pfn {
         Pfn(((self.0 & ADDR_MASK) >> 12) as u32)

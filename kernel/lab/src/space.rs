@@ -4,6 +4,7 @@
 
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::file::Opener;
+pub use mm::ops::move_pages::Moved;
 use mm::{Adopted, MapFlags, MmError, MmRef, RemapFlags, Sync};
 pub use mm::{Advice, Prot};
 
@@ -136,6 +137,13 @@ impl Space {
         self.0
             .mremap(from, len, len, RemapFlags::FIXED, Some(to))
             .map(drop)
+    }
+    /// Moves what is mapped in `pages` pages from `va` on to other frames.
+    ///
+    /// # Errors
+    /// As move_pages.
+    pub fn migrate(&self, va: VirtAddr, pages: usize) -> Result<Moved, MmError> {
+        self.0.move_pages(va, bytes(pages))
     }
     /// A copy-on-write copy.
     ///

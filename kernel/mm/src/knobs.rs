@@ -65,6 +65,11 @@ knobs! {
         ZapFirst = "zap_first", rule 16, "pages of files are unmapped before their area gets shorter";
         ForkLinked = "fork_linked", rule 16, "a child's area is in its file's tree before it gets entries";
         ChildAfter = "child_after", rule 16, "a child's area comes after its parent's in their file's tree";
+        MigrateFlush = "migrate_flush", rule 1, "a page that moves is copied only after every CPU has forgotten its frame";
+        MigrateFreeze = "migrate_freeze", rule 17, "a page moves only if nobody else holds a reference on it";
+        MigrateShared = "migrate_shared", rule 17, "a fork makes a page that is moving one of both address spaces";
+        MigrateCopy = "migrate_copy", rule 17, "a page that moves is copied before an entry leads to its new frame";
+        MigrateWait = "migrate_wait", rule 17, "a fault waits for a page that moves without a reference on it";
         FatOrder = "fat_order", rule 15, "a cluster of a FAT volume is free only once nothing durable leads to it";
     }
     variants {

@@ -1,7 +1,8 @@
 //! L3: the memory manager. Knows no instruction set: it sees the machine through `arch` only.
 //!
 //! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it):
-//! explore, init, view, ops, reclaim, fault, file, adopt, handle, exit, zap, rmap, swap, pt, mm,
+//! explore, init, view, ops, reclaim, fault, file, adopt, handle, exit, zap, migrate, rmap, swap,
+//! pt, mm,
 //! vma, pagecache, heap, folio, buddy, workingset, lru, arena, bio, zero, content, frame, stats,
 //! error, rounds, knobs. See ARCHITECTURE.md for a page on each.
 //!
@@ -71,6 +72,7 @@ mod init;
 pub mod inspect;
 pub mod knobs;
 pub(crate) mod lru;
+pub mod migrate;
 pub mod mm;
 pub mod ops;
 pub(crate) mod pagecache;

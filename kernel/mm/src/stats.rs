@@ -106,6 +106,10 @@ events! {
     PgStealDirect = "pgsteal_direct",
     /// Folios that reclaim itself sent to be written.
     VmscanWrite = "nr_vmscan_write",
+    /// Folios moved to another frame.
+    PgMigrateSuccess = "pgmigrate_success",
+    /// Folios that were to move and stayed.
+    PgMigrateFail = "pgmigrate_fail",
     /// Times an allocation had to reclaim by itself.
     AllocStall = "allocstall",
     /// Address spaces killed for want of memory.

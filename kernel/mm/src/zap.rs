@@ -142,6 +142,12 @@ fn take_other(table: &mut Unhooking<'_, '_>, va: VirtAddr, old: Unhooked, gone: 
             gone.slots += 1;
             return Room::Left;
         }
+        Leaf::Migration => {
+            // Holds nothing; what moves the page finds one entry less.
+            let _ = old.never_used();
+            gone.anon += 1;
+            return Room::Left;
+        }
     };
     let f = Folio::of(pfn);
     if f.is_file() {

@@ -18,6 +18,7 @@ const ORDER: &[&str] = &[
     "handle",
     "exit",
     "zap",
+    "migrate",
     "rmap",
     "swap",
     "pt",

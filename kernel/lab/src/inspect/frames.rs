@@ -118,6 +118,7 @@ fn print_mapping(place: &Mapping, pfn: Pfn, out: &dyn Out) {
         Some(e) if e.is_present() && e.pfn() == pfn => writeln!(out, "mapped, {e:?}"),
         Some(e) if e.is_present() => writeln!(out, "maps {:?} instead", e.pfn()),
         Some(e) if e.is_swap() => writeln!(out, "swap slot {:#x}", e.swap_slot()),
+        Some(e) if e.is_migration() => writeln!(out, "moving from {:?}", e.pfn()),
         _ => writeln!(out, "not mapped"),
     }
 }

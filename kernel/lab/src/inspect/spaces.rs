@@ -140,6 +140,8 @@ impl Sums {
             self.swap += 1;
         } else if entry.is_special() {
             self.zero += 1;
+        } else if entry.is_migration() {
+            self.rss += 1;
         } else if entry.is_present() {
             self.rss += 1;
             self.file += u64::from(frame(entry.pfn()).usage() == Use::File);
@@ -214,6 +216,10 @@ pub(super) fn pagemap(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
 fn print_entry(va: VirtAddr, entry: Entry, out: &dyn Out) {
     if entry.is_swap() {
         writeln!(out, "{:012x} swap slot {:#x}", va.0, entry.swap_slot());
+        return;
+    }
+    if entry.is_migration() {
+        writeln!(out, "{:012x} moving from pfn {:#x}", va.0, entry.pfn().0);
         return;
     }
     let bit = |set, c| if set { c } else { '-' };

@@ -33,9 +33,10 @@ pub(super) struct End<'a> {
 type Oracle = fn(&End<'_>) -> Result<(), String>;
 
 /// All of them, in the order in which they are asked.
-const ORACLES: [(&str, Oracle); 8] = [
+const ORACLES: [(&str, Oracle); 9] = [
     ("locks", locks),
     ("gather", gathers),
+    ("migration", arrived),
     ("mapcount", mapcounts),
     ("accounting", gauges),
     ("lru", listed),
@@ -132,6 +133,20 @@ fn mapcounts(end: &End<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// No page is on its way to another frame: who waits for it would wait for ever.
+fn arrived(_: &End<'_>) -> Result<(), String> {
+    let mut left = Ok(());
+    STAGE.each_space(|mm| {
+        explore::each_entry(mm, &mut |va, entry: Entry| {
+            if entry.is_migration() {
+                let (mm, pfn) = (mm.id(), entry.pfn());
+                left = Err(format!("mm {mm}: {:#x} waits for {pfn:?} to move", va.0));
+            }
+        });
+    });
+    left
+}
+
 /// A page of a file that may be written without a fault counts as dirty.
 fn writable(_: &End<'_>) -> Result<(), String> {
     let mut wrong = Ok(());
@@ -159,6 +174,8 @@ fn gauges(_: &End<'_>) -> Result<(), String> {
         explore::each_entry(mm, &mut |_, entry: Entry| {
             if entry.is_swap() {
                 slots += 1;
+            } else if entry.is_migration() {
+                anon += 1;
             } else if entry.is_mapped() && !entry.is_special() {
                 match frame(entry.pfn()).usage() {
                     Use::File => file += 1,

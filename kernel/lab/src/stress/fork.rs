@@ -92,14 +92,18 @@ pub fn run(env: &Env<'_>) -> Result<(), String> {
 /// # Errors
 /// The first thing that was wrong.
 pub fn families(env: &Env<'_>, team: &Arc<Team>, pages: usize, mix: Mix) -> Result<(), String> {
-    let actors = env.cpus.max(2);
+    team::run(env, team, heads(env.cpus.max(2), pages, mix), false)
+}
+
+/// Those who lead such families, `actors` of them.
+pub fn heads(actors: usize, pages: usize, mix: Mix) -> Vec<Body> {
     let market = Market::new(actors);
     let mut bodies: Vec<Body> = Vec::new();
     for _ in 0..actors {
         let market = market.clone();
         bodies.push(Box::new(move |actor| live(actor, &market, pages, mix)));
     }
-    team::run(env, team, bodies, false)
+    bodies
 }
 
 fn live(actor: &mut Actor, market: &Market, pages: usize, mix: Mix) -> Result<(), Stop> {

@@ -23,6 +23,7 @@ const MIX: Mix = &[
     (Op::PageOut, 1),
     (Op::Cold, 1),
     (Op::WillNeed, 1),
+    (Op::Migrate, 1),
 ];
 
 /// Members of a family that may hold a whole window each.

@@ -26,6 +26,7 @@ pub mod file;
 pub mod fork;
 pub mod mapped;
 pub mod memory;
+pub mod migrate;
 pub mod mixed;
 pub mod page;
 pub mod swap;
@@ -101,6 +102,12 @@ const ALL: &[Stress] = &[
         run: fork::run,
     },
     Stress {
+        name: "migrate",
+        help: "pages move to other frames while families of address spaces use them",
+        takes: &["--pages"],
+        run: migrate::run,
+    },
+    Stress {
         name: "swap",
         help: "a working set larger than memory; without swap the OOM killer ends one actor",
         takes: &["--pages", "--mem", "--bus-ok"],
@@ -158,7 +165,7 @@ pub const COMMANDS: &[Command] = &[Command {
             --secs N    go on for N seconds (10), then check everything once more\n\
             --cpus N    use N CPUs (all)\n\
             --seed S    seed of every actor's choices (1)\n\
-            --pages N   working set (swap), file (file, msync, writeback, truncate), or window (anon, fork, mixed) in pages\n\
+            --pages N   working set (swap), file (file, msync, writeback, truncate), or window (anon, fork, migrate, mixed) in pages\n\
             --mem SIZE  swap, mixed, and those with a file: memory left to the run; the rest is held back meanwhile\n\
             --bus-ok    swap, file, msync, writeback: pages that the disk cannot give back, or take, are no failure\n\
             --promises  msync, fat: print what each sync has promised, for 'quire-host check'\n\

@@ -43,6 +43,8 @@ pub enum Op {
     WillNeed,
     /// mremap to another place in the window.
     Move,
+    /// move_pages: other frames.
+    Migrate,
 }
 
 /// Operations with their weights.
@@ -132,6 +134,7 @@ impl Window {
             Op::Unmap => self.unmap(space, first, count),
             Op::Protect => self.protect(space, team, first, count, rng),
             Op::Move => self.move_pages(space, team, first, count, rng),
+            Op::Migrate => self.migrate(space, first, count),
             Op::DontNeed => self.advise(space, team, first, count, op, Advice::DontNeed),
             Op::Free => self.advise(space, team, first, count, op, Advice::Free),
             Op::Cold => self.advise(space, team, first, count, op, Advice::Cold),
@@ -291,6 +294,14 @@ impl Window {
             state.last = op;
         }
         Ok(())
+    }
+
+    /// Whatever is mapped there: nothing of it changes but the frames.
+    fn migrate(&mut self, space: &Space, first: usize, count: usize) -> Result<(), Stop> {
+        match space.migrate(self.va(first), count) {
+            Ok(_) => Ok(()),
+            Err(e) => refused("move_pages", e),
+        }
     }
 
     fn move_pages(

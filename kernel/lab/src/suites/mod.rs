@@ -38,6 +38,7 @@ mod fork;
 #[cfg(target_os = "none")]
 mod machine;
 mod mapfile;
+mod migrate;
 mod mkfs;
 mod model;
 mod ops_edges;
@@ -62,6 +63,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &fork::SUITE,
     &tlb::SUITE,
     &reclaim::SUITE,
+    &migrate::SUITE,
     #[cfg(feature = "lab")]
     &disk::SUITE,
     &file::SUITE,

@@ -14,6 +14,7 @@ pub(super) static SUITE: Suite = Suite {
         anon,
         tlb,
         fork,
+        migrate,
         swap,
         file,
         msync,
@@ -50,6 +51,10 @@ fn tlb(t: &mut TestCtx<'_>) -> Outcome {
 
 fn fork(t: &mut TestCtx<'_>) -> Outcome {
     run(t, "fork --secs 2")
+}
+
+fn migrate(t: &mut TestCtx<'_>) -> Outcome {
+    run(t, "migrate --secs 2")
 }
 
 fn swap(t: &mut TestCtx<'_>) -> Outcome {

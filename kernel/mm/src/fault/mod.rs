@@ -9,6 +9,7 @@
 mod anon;
 mod cow;
 mod file;
+mod migration;
 pub mod stack;
 pub mod swap;
 
@@ -180,6 +181,8 @@ impl Fault<'_> {
             self.present(entry)
         } else if entry.is_swap() {
             self.swap_in(entry)
+        } else if entry.is_migration() {
+            Ok(self.wait_for_migration(entry))
         } else {
             Err(Stop::Signal(FaultError::Protection))
         }

@@ -47,6 +47,19 @@ impl Folio {
         });
     }
 
+    /// Something waits for the folio's lock to go. Under the PTL of a migration entry that names
+    /// the folio: it is locked, and an unlocking of it is still to come.
+    pub(crate) fn mark_waited_for(self) {
+        self.flags_point();
+        self.set(flag::WAITERS);
+    }
+
+    /// Sleeps until `arrived`, which is asked again after each unlocking of the folio that finds it
+    /// marked by [`Folio::mark_waited_for`]. The caller needs no reference.
+    pub(crate) fn wait_migrated(self, arrived: impl FnMut() -> bool) {
+        queue(self).wait_until(arrived);
+    }
+
     /// Sleeps until no write of the folio is in flight. The caller holds a reference.
     pub(crate) fn wait_writeback(self) {
         self.wait_clear(flag::WRITEBACK);

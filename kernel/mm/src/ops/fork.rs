@@ -180,6 +180,12 @@ impl Copy<'_> {
                 done.swapped += 1;
                 return Ok(entry);
             }
+            Leaf::Migration => {
+                let shared = share_moving(entry);
+                from.set(shared);
+                done.pages += 1;
+                return Ok(shared);
+            }
         };
         let f = Folio::of(pfn);
         if f.has(flag::EXCLUSIVE) {
@@ -215,6 +221,15 @@ impl Copy<'_> {
 struct Full {
     va: u64,
     slot: u32,
+}
+
+/// The migration entry of a page that is no longer one address space's alone.
+fn share_moving(entry: Entry) -> Entry {
+    if knobs::on(Knob::MigrateShared) {
+        entry.without(pte::MIGRATION_EXCLUSIVE)
+    } else {
+        entry
+    }
 }
 
 /// What was copied from one table.

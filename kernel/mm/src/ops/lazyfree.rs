@@ -58,7 +58,7 @@ impl Lazy<'_> {
                 self.mm.swap_entries.add(-1);
             }
             Leaf::Page(pfn) if make_clean(Folio::of(pfn)) => self.clean_entry(pte, va, entry),
-            Leaf::Page(_) | Leaf::Special => {}
+            Leaf::Page(_) | Leaf::Special | Leaf::Migration => {}
         }
     }
 

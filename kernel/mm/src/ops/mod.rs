@@ -10,6 +10,7 @@ mod fork;
 mod lazyfree;
 mod madvise;
 mod mmap;
+pub mod move_pages;
 mod mprotect;
 mod mremap;
 mod msync;

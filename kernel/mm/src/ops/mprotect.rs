@@ -189,8 +189,8 @@ fn change_entry(
     let bits = match Leaf::of(old) {
         Leaf::Page(pfn) => rights.of_page(pfn),
         Leaf::Special => rights.bits,
-        // Carries no rights; the fault that brings the page back asks the area.
-        Leaf::Swap(_) => return,
+        // Carry no rights; what brings the page back asks the area.
+        Leaf::Swap(_) | Leaf::Migration => return,
     };
     if !old.is_present() {
         // No TLB has it, and the MMU leaves it alone.

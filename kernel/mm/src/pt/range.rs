@@ -147,6 +147,8 @@ pub(crate) enum Leaf {
     Special,
     /// The page is in this slot.
     Swap(u32),
+    /// The page is on its way from one frame to another: who needs it waits.
+    Migration,
 }
 
 impl Leaf {
@@ -161,6 +163,8 @@ impl Leaf {
             }
         } else if entry.is_swap() {
             Self::Swap(entry.swap_slot())
+        } else if entry.is_migration() {
+            Self::Migration
         } else {
             unknown(entry)
         }

@@ -55,6 +55,16 @@ impl Areas {
         }
     }
 
+    /// Those of an anonymous one; `None` when nobody maps it. Sleeps.
+    pub(crate) fn of_anon(folio: &FolioGuard) -> Option<Self> {
+        anon::lock_folio(folio.folio()).map(Self::Anon)
+    }
+
+    /// As [`Areas::of_anon`], where migration entries are looked for. Sleeps.
+    pub(crate) fn of_moving(folio: &FolioGuard) -> Option<Self> {
+        anon::lock_moving(folio.folio()).map(Self::Anon)
+    }
+
     /// Those that map `file`. Sleeps.
     pub(crate) fn of_file(file: u32) -> Self {
         Self::File(imap::read(file))
@@ -69,8 +79,9 @@ impl Areas {
         sync: Sync,
         mut f: impl FnMut(&mut PteLocked) -> bool,
     ) {
-        self.for_each_place(folio, |mm, va| {
-            find(by_id(mm), va, folio.pfn(), sync).is_none_or(|mut pte| f(&mut pte))
+        let is_it = |entry| maps(entry, folio.pfn());
+        self.for_each_place(folio.index(), |area, va| {
+            find(by_id(area.mm()), va, is_it, sync).is_none_or(|mut pte| f(&mut pte))
         });
     }
 
@@ -83,18 +94,35 @@ impl Areas {
         sync: Sync,
         mut f: impl FnMut(&Invalidation<'_>, VirtAddr, &mut PteLocked) -> bool,
     ) {
-        self.for_each_place(folio, |id, va| {
-            let mm = by_id(id);
+        let is_it = |entry| maps(entry, folio.pfn());
+        self.for_each_place(folio.index(), |area, va| {
+            let (id, mm) = (area.mm(), by_id(area.mm()));
             let within = Invalidation::begin(id, mm, va, PAGE_SIZE);
-            find(mm, va, folio.pfn(), sync).is_none_or(|mut pte| f(&within, va, &mut pte))
+            find(mm, va, is_it, sync).is_none_or(|mut pte| f(&within, va, &mut pte))
         });
     }
 
-    /// Calls `f` with each mm and the address where `folio` may be mapped, until it returns false.
+    /// Calls `f` with each migration entry that names the frame of `from`, locked, and its area,
+    /// where page `index` may be mapped.
+    pub(crate) fn for_each_migration(
+        &self,
+        from: &FolioGuard,
+        index: u32,
+        mut f: impl FnMut(&Vma, &mut PteLocked),
+    ) {
+        let is_it = |entry: Entry| entry.is_migration() && entry.pfn() == from.pfn();
+        self.for_each_place(index, |area, va| {
+            if let Some(mut pte) = find(by_id(area.mm()), va, is_it, Sync::Always) {
+                f(area, &mut pte);
+            }
+            true
+        });
+    }
+
+    /// Calls `f` with each area that may map page `index`, and the address, until it returns false.
     #[inline(always)]
-    fn for_each_place(&self, folio: &FolioGuard, mut f: impl FnMut(u32, VirtAddr) -> bool) {
-        let index = folio.index();
-        let each = |area: &'static Vma| area.address_of(index).is_none_or(|va| f(area.mm(), va));
+    fn for_each_place(&self, index: u32, mut f: impl FnMut(&'static Vma, VirtAddr) -> bool) {
+        let each = |area: &'static Vma| area.address_of(index).is_none_or(|va| f(area, va));
         match self {
             Self::Anon(family) => family.for_each_vma(index, each),
             Self::File(areas) => areas.for_each_vma(index, index, each),
@@ -104,10 +132,10 @@ impl Areas {
 
 /// One step of the walk.
 enum Step {
-    /// The entry maps something else, or nothing.
-    NotMapped,
-    /// The cursor's entry maps the folio, and its table is locked.
-    Mapped(PteLocked),
+    /// The entry is another one.
+    Other,
+    /// The cursor's entry is the one that is looked for, and its table is locked.
+    Found(PteLocked),
     /// The PMD changed between the look and the lock: look again.
     Again,
 }
@@ -120,29 +148,34 @@ pub(crate) fn maps(entry: Entry, pfn: Pfn) -> bool {
 
 /// One attempt.
 #[inline(always)]
-fn step(mm: &Mm, va: VirtAddr, pfn: Pfn, sync: Sync) -> Step {
+fn step(mm: &Mm, va: VirtAddr, is_it: impl Fn(Entry) -> bool, sync: Sync) -> Step {
     let table = match PmdRef::read_at(mm, va) {
         Pmd::Table(table) => table,
-        Pmd::None => return Step::NotMapped,
+        Pmd::None => return Step::Other,
         huge => huge.unmet(),
     };
-    if sync == Sync::Hint && !maps(table.peek(va), pfn) {
-        return Step::NotMapped;
+    if sync == Sync::Hint && !is_it(table.peek(va)) {
+        return Step::Other;
     }
     match table.lock(va) {
-        Ok(pte) if maps(pte.get(), pfn) => Step::Mapped(pte),
-        Ok(_) => Step::NotMapped,
+        Ok(pte) if is_it(pte.get()) => Step::Found(pte),
+        Ok(_) => Step::Other,
         Err(Changed) => Step::Again,
     }
 }
 
-/// The locked entry of `va` in `mm`, if it maps `pfn`.
+/// The locked entry of `va` in `mm`, if it is the one that is looked for.
 #[inline(always)]
-fn find(mm: &Mm, va: VirtAddr, pfn: Pfn, sync: Sync) -> Option<PteLocked> {
+fn find(
+    mm: &Mm,
+    va: VirtAddr,
+    is_it: impl Fn(Entry) -> bool + Copy,
+    sync: Sync,
+) -> Option<PteLocked> {
     loop {
-        match step(mm, va, pfn, sync) {
-            Step::NotMapped => return None,
-            Step::Mapped(pte) => return Some(pte),
+        match step(mm, va, is_it, sync) {
+            Step::Other => return None,
+            Step::Found(pte) => return Some(pte),
             Step::Again => {}
         }
     }

@@ -19,6 +19,7 @@
 use super::area;
 use crate::folio::{self, Folio, FolioGuard};
 use crate::frame::flag;
+use crate::knobs::{self, Knob};
 use crate::stats::Gauge;
 use crate::workingset;
 use algo::nonresident::Shadow;
@@ -250,6 +251,42 @@ pub(crate) fn remove_frozen(guard: &FolioGuard, ours: u32) -> bool {
         table[i] = workingset::eviction(f.flags()).map_or(NONE, |s| NO_FOLIO | s.to_bits());
     }
     forget(guard, slot);
+    true
+}
+
+/// For a move: from "referenced by the cache, if it is there, and by the caller alone" to "frozen,
+/// and `to` is in its place in the cache", in one step. False, and nothing has changed, when others
+/// refer to it.
+pub(crate) fn replace_frozen(guard: &FolioGuard, to: &FolioGuard) -> bool {
+    let Some(slot) = slot_of(guard) else {
+        return freeze_to_move(guard);
+    };
+    let (lock, i) = shard(slot);
+    {
+        let mut table = lock.lock();
+        if !freeze_to_move(guard) {
+            return false;
+        }
+        to.get();
+        to.set_private(slot + 1);
+        to.set(flag::SWAPCACHE);
+        table[i] = to.pfn().0;
+    }
+    guard.set_private(0);
+    guard.clear(flag::SWAPCACHE);
+    touch_slot(slot);
+    true
+}
+
+/// (With the rule broken others keep their references, and the cache's goes with the slot.)
+fn freeze_to_move(guard: &FolioGuard) -> bool {
+    if knobs::on(Knob::MigrateFreeze) {
+        return guard.freeze_unmapped(1);
+    }
+    if guard.has(flag::SWAPCACHE) {
+        // SAFETY: the cache's reference, which the caller is taking from it.
+        unsafe { guard.put() };
+    }
     true
 }
 

@@ -9,6 +9,7 @@ mod files;
 mod flushes;
 mod looks;
 mod memory;
+mod migration;
 mod moves;
 mod msync;
 mod opening;
@@ -156,6 +157,20 @@ pub static ALL: &[&dyn Scenario] = &[
     &msync::MSYNC_VS_ZAP,
     &msync::MSYNC_VS_TRUNCATE,
     &msync::MSYNC_OVER_HOLE,
+    &migration::MIGRATE_VS_FAULT,
+    &migration::MIGRATE_VS_ZAP,
+    &migration::MIGRATE_VS_FORK,
+    &migration::MIGRATE_VS_COW,
+    &migration::MIGRATE_VS_WALKER,
+    &migration::MIGRATE_VS_HELD,
+    &migration::MIGRATE_VS_RECLAIM,
+    &migration::MIGRATE_VS_SWAPIN,
+    &migration::MIGRATE_VS_MREMAP,
+    &migration::MIGRATE_VS_MPROTECT,
+    &migration::MIGRATE_VS_FREE,
+    &migration::MIGRATE_VS_MIGRATE,
+    &migration::MIGRATE_VS_EXIT,
+    &migration::MIGRATE_REFUSED,
     &disks::SWAPOUT_FAILING,
     &disks::SHMEM_OUT_FAILING,
     &disks::WRITE_FAILING,

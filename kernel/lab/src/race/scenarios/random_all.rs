@@ -258,7 +258,7 @@ impl Actor {
         let Some(space) = self.stage.try_space(self.place) else {
             return;
         };
-        match self.dice.u32(0..42) {
+        match self.dice.u32(0..45) {
             0..=4 => {
                 let (_, va, _) = self.pages();
                 let at = self.word(va);
@@ -280,6 +280,7 @@ impl Actor {
                 self.leave();
             }
             40 | 41 => swap_on_or_off(),
+            42..=44 => self.migrate(&space),
             n if in_file(&self.kinds) => self.use_file(&space, n, value),
             _ => {
                 let (_, va, _) = self.pages();
@@ -422,6 +423,17 @@ impl Actor {
                 let frames: Vec<Pfn> = (0..n).filter_map(frame).collect();
                 mm::reclaim::some_if_unused(&frames);
             }
+        }
+    }
+
+    /// Moves pages to other frames: of a range, or one that is mapped somewhere.
+    fn migrate(&mut self, space: &MmRef) {
+        let (_, va, n) = self.pages();
+        if self.dice.bool() {
+            return whatever(space.move_pages(va, n * PAGE_SIZE));
+        }
+        if let Some(pfn) = self.stage.glance(self.place, va) {
+            whatever(mm::migrate::one(pfn));
         }
     }
 

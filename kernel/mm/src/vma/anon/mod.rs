@@ -152,6 +152,23 @@ pub(crate) fn lock_folio(folio: Folio) -> Option<AnonGuard> {
     }
 }
 
+/// As [`lock_folio`], of a locked folio that migration entries may name: its mapcount says nothing.
+/// `None` when its anon_vma is gone. (What the id names by now may be another family, which has no
+/// such entry.)
+pub(crate) fn lock_moving(folio: Folio) -> Option<AnonGuard> {
+    loop {
+        let id = folio.mapping().checked_sub(1)?;
+        let root = root_of(id);
+        if root == NIL {
+            return None;
+        }
+        let lock = ANON.get(root).lock.read();
+        if root_of(id) == root {
+            return Some(AnonGuard { id, _lock: lock });
+        }
+    }
+}
+
 /// For the explorer, while nobody runs: calls `f` with each area that a reverse walk from `folio`
 /// comes to.
 #[cfg(feature = "lab")]
