@@ -4,9 +4,9 @@
 //! Non-present entries that are not zero are ours to define: a swap entry has bit 1 set
 //! ([`SWAP_MARK`]) and the slot in bits 12 and up; a migration entry has bit 2 set as well
 //! ([`MIGRATION`]) and keeps the frame of a page that is being moved; an entry of an area without
-//! any permission has bit 8 set ([`PROT_NONE`]), never bit 1, and keeps its frame. At PMD level [`HUGE`] stays set
-//! where a huge page is mapped without a permission ([`PROT_NONE`]) or is being split; without it,
-//! [`SWAP_MARK`] tells that one is being moved. Source: Intel SDM vol. 3, 4.5.
+//! any permission has bit 8 set ([`PROT_NONE`]), never bit 1, and keeps its frame. At PMD level
+//! [`HUGE`] stays set where a huge page is mapped without a permission ([`PROT_NONE`]) or is being
+//! split; without it, [`SWAP_MARK`] tells that one is being moved. Source: Intel SDM vol. 3, 4.5.
 
 use crate::addr::Pfn;
 

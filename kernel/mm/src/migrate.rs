@@ -7,7 +7,7 @@
 //!    if somebody else has a reference the move ends here, and step 5 brings the old entries back;
 //! 4. content and state are copied;
 //! 5. the migration entries become entries that map the new folio;
-//! 6. the folios are unlocked, which lets go on who waits; the new one is listed, the old one freed.
+//! 6. the folios are unlocked, so faults that wait go on; the new one is listed, the old one freed.
 //!
 //! Locks: the folio lock, then what `rmap::migrate` takes, then the swap cache's. No lock may be
 //! held but `mmap_lock`. Sleeps for the lock and for writes under way; a frame has to be free, for
@@ -159,7 +159,9 @@ fn move_locked(old: &FolioGuard, page: Page) -> Option<FolioGuard> {
     new.init_flags(0, old.shard() as u32, Use::Anon);
     new.set_mapping(old.mapping());
     new.set_index(old.index());
-    let new = new.lock();
+    let Some(new) = new.try_lock() else {
+        unreachable!("a frame that nobody knows is locked");
+    };
     if !cache::replace_frozen(old, &new) {
         drop(new);
         return None;
@@ -175,6 +177,9 @@ fn move_locked(old: &FolioGuard, page: Page) -> Option<FolioGuard> {
 }
 
 /// For the explorer: moves the folio in this frame, if there is one that can be had.
+///
+/// # Errors
+/// Why it stays.
 #[cfg(feature = "lab")]
 pub fn one(pfn: arch::Pfn) -> Result<(), Stays> {
     let folio = Folio::of(pfn);

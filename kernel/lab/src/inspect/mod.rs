@@ -9,6 +9,7 @@ mod frames;
 #[cfg(feature = "lab")]
 mod inject;
 mod memory;
+mod migrate;
 mod spaces;
 
 pub use control::knob;
@@ -80,6 +81,15 @@ pub const COMMANDS: &[Command] = &[
                 One line for each entry that is not empty: address, frame or swap slot, bits. START is a\n\
                 virtual address; at most PAGES (64) entries are printed.",
         run: spaces::pagemap,
+        words: no_words,
+    },
+    Command {
+        name: "migrate",
+        help: "move pages of address spaces to other frames",
+        usage: "[MM [START [PAGES]]]\n\
+                Moves the anonymous pages that are mapped in the range (without it: everywhere), as\n\
+                move_pages(2) with MPOL_MF_MOVE_ALL, and says how many stayed, and why.",
+        run: migrate::migrate,
         words: no_words,
     },
     Command {

@@ -21,7 +21,7 @@ use crate::shell::{Ctx, Status};
 const CHUNK: usize = 32;
 
 /// The address spaces that the first word names: one, or all.
-fn chosen(args: &mut Args) -> Result<Vec<MmRef>, UsageError> {
+pub(super) fn chosen(args: &mut Args) -> Result<Vec<MmRef>, UsageError> {
     let all = || (0..mm::mm::id_limit()).filter_map(MmRef::by_id_live);
     let Some(word) = args.word() else {
         return Ok(all().collect());
@@ -40,7 +40,7 @@ fn chosen(args: &mut Args) -> Result<Vec<MmRef>, UsageError> {
     Err(UsageError(format!("no address space {id}; {ids}")))
 }
 
-fn none_in_use(spaces: &[MmRef], out: &dyn Out) {
+pub(super) fn none_in_use(spaces: &[MmRef], out: &dyn Out) {
     if spaces.is_empty() {
         writeln!(out, "no address space is in use");
     }

@@ -3,8 +3,8 @@
 //! `mmap_lock` is held shared. The waiter has no reference on the folio: a move ends where somebody
 //! has one, so faults that took one would keep a page that is used much from ever moving (Linux
 //! commit 9a1ea439b16b). What it relies on instead is the PTL: while that is held and the entry is
-//! there, the folio is locked, and its unlocking, which comes after the entry's end, is still to be.
-//! Sleeps.
+//! there, the folio is locked, and its unlocking, which comes after the entry's end, is still to
+//! come. Sleeps.
 
 #![expect(unsafe_code, reason = "with the rule broken, a reference")]
 
