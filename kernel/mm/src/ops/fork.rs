@@ -181,9 +181,9 @@ impl Copy<'_> {
                 return Ok(entry);
             }
             Leaf::Migration => {
+                self.child.anon_pages.add(1);
                 let shared = share_moving(entry);
                 from.set(shared);
-                done.pages += 1;
                 return Ok(shared);
             }
         };
@@ -223,7 +223,9 @@ struct Full {
     slot: u32,
 }
 
-/// The migration entry of a page that is no longer one address space's alone.
+/// The migration entry of a page that is no longer one address space's alone, for both.
+#[cold]
+#[inline(never)]
 fn share_moving(entry: Entry) -> Entry {
     if knobs::on(Knob::MigrateShared) {
         entry.without(pte::MIGRATION_EXCLUSIVE)
