@@ -124,8 +124,12 @@ pub fn check() -> Result<(), alloc::string::String> {
     buddy::pcp::drain();
     buddy::validate().map_err(|(what, pfn)| format!("{what}: {pfn:?}"))?;
     let mut seen = [0u64; Use::ALL.len()];
-    for pfn in 0..frame::max_pfn() {
-        seen[frame(Pfn(pfn as u32)).usage() as usize] += 1;
+    let mut pfn = 0;
+    while pfn < frame::max_pfn() {
+        let head = frame(Pfn(pfn as u32));
+        let pages = 1 << head.order();
+        seen[head.usage() as usize] += pages as u64;
+        pfn += pages;
     }
     for (usage, name) in Use::ALL {
         let (scan, count) = (seen[usage as usize], stats::use_pages(usage));

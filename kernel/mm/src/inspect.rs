@@ -6,7 +6,7 @@
 //! wholes are looked at through [`view`](crate::view), which holds what the look relies on. Takes
 //! no lock but as each item says.
 
-pub use crate::frame::{Frame, NIL, flag, frame, max_pfn};
+pub use crate::frame::{Frame, NIL, block_of, flag, frame, max_pfn};
 pub use crate::lru::{Counts as LruCounts, counts as lru_counts};
 pub use crate::pt::tlb::cpu_state;
 pub use crate::pt::walk::{Held, HeldToWrite};

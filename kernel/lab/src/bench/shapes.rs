@@ -5,8 +5,9 @@ use alloc::string::String;
 
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr, user};
+use mm::buddy::{self, Gfp, HUGE_ORDER};
 use mm::file::Opener;
-use mm::stats::{Event, total};
+use mm::stats::{Event, Use, total};
 use mm::{MapFlags, MmError};
 
 use super::{Meter, Sample};
@@ -224,6 +225,17 @@ pub(super) fn file_cow() -> Result {
     let meter = Meter::start();
     touch(FILE)?;
     Ok(meter.stop(FILE))
+}
+
+pub(super) fn huge_block() -> Result {
+    let meter = Meter::start();
+    for _ in 0..CALLS {
+        let block = buddy::alloc(HUGE_ORDER, Use::Misc, Gfp::NOWAIT);
+        block
+            .map_err(|_| String::from("no block is free"))?
+            .give_back();
+    }
+    Ok(meter.stop(CALLS))
 }
 
 pub(super) fn swapout_page() -> Result {

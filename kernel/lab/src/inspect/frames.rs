@@ -3,7 +3,7 @@
 use alloc::format;
 
 use arch::Pfn;
-use mm::inspect::{Frame, flag, frame, max_pfn};
+use mm::inspect::{Frame, block_of, flag, frame, max_pfn};
 use mm::stats::Use;
 use mm::view::{self, Mapping};
 
@@ -60,7 +60,7 @@ fn print_state(f: &Frame, out: &dyn Out) {
     writeln!(out);
     writeln!(out, "refcount {} mapcount {}", f.refcount(), f.mapcount());
     if f.has(flag::BUDDY) {
-        writeln!(out, "free block of order {}", f.private());
+        writeln!(out, "free block of order {}", f.order());
     } else if f.usage() == Use::File {
         match f.mapping().checked_sub(1) {
             Some(file) => writeln!(out, "file {file} page {:#x}", f.index()),
@@ -79,7 +79,15 @@ fn print_state(f: &Frame, out: &dyn Out) {
 
 pub(super) fn folio(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let pfn = pfn_argument(ctx)?;
-    print_state(frame(pfn), ctx.out);
+    let (head, order) = block_of(pfn);
+    if head != pfn {
+        let at = pfn.0 - head.0;
+        writeln!(
+            ctx.out,
+            "{pfn:?}: page {at} of a block of order {order}, which begins with"
+        );
+    }
+    print_state(frame(head), ctx.out);
     Ok(Status::Ok)
 }
 

@@ -209,18 +209,17 @@ impl Links for BuddyFrames {
 impl algo::buddy::Frames for BuddyFrames {
     #[inline]
     fn free_order(&self, pfn: u32) -> Option<u8> {
-        let f = frame(Pfn(pfn));
-        f.has(flag::BUDDY).then(|| f.private() as u8)
+        let flags = frame(Pfn(pfn)).flags();
+        (flags & flag::BUDDY != 0).then(|| Frame::order_in(flags))
     }
     #[inline]
     fn set_free(&self, pfn: u32, order: u8) {
-        let f = frame(Pfn(pfn));
-        f.set_private(u32::from(order));
-        f.init_flags(flag::BUDDY, 0, Use::Free);
+        frame(Pfn(pfn)).init_head(flag::BUDDY, order, Use::Free);
     }
     #[inline]
     fn clear_free(&self, pfn: u32) {
-        frame(Pfn(pfn)).init_flags(0, 0, Use::Free);
+        // A tail of a larger block now, or about to be a head again.
+        frame(Pfn(pfn)).init_head(0, 0, Use::Free);
     }
 }
 
@@ -244,9 +243,8 @@ fn publish_free(zone: &Buddy) {
 /// # Panics
 /// On a double free.
 fn free_locked(zone: &mut SpinGuard<'_, Buddy>, pfn: Pfn, order: u8) {
-    for i in 0..1 << order {
-        frame(pfn.add(i)).init_flags(0, 0, Use::Free);
-    }
+    // It may become a tail.
+    frame(pfn).init_head(0, 0, Use::Free);
     if let Err(double) = zone.free(&BuddyFrames, pfn.0, order) {
         panic!("double free of {pfn:?}, order {order}: {double:?}");
     }
@@ -255,9 +253,6 @@ fn free_locked(zone: &mut SpinGuard<'_, Buddy>, pfn: Pfn, order: u8) {
 /// Gives boot memory to the zone: `start..end`, all its frames unused. Boot CPU alone.
 pub(crate) fn add_range(start: Pfn, end: Pfn) {
     let pages = end.0 - start.0;
-    for pfn in start.0..end.0 {
-        frame(Pfn(pfn)).init_flags(0, 0, Use::Free);
-    }
     let mut zone = ZONE.lock();
     let added = zone.add_range(&BuddyFrames, start.0, end.0);
     assert!(
@@ -345,11 +340,8 @@ pub fn alloc(order: u8, usage: Use, gfp: Gfp) -> Result<Page, Oom> {
             );
         }
     }
-    f.init_flags(0, 0, usage);
+    f.init_head(0, order, usage);
     f.init_refcount(1);
-    for i in 1..1u32 << order {
-        frame(pfn.add(i)).init_flags(0, 0, usage);
-    }
     count_n(Event::PgAlloc, 1 << order);
     Ok(Page { pfn, order })
 }
@@ -422,10 +414,10 @@ fn release(pfn: Pfn, order: u8, touched: bool) {
     f.init_refcount(0);
     f.set_mapping(0);
     f.set_private(0);
-    for i in 0..1u32 << order {
-        arch::frame_freed(pfn.add(i));
-        frame(pfn.add(i)).init_flags(0, 0, Use::Pcp);
+    for one in pfn.0..pfn.0 + (1 << order) {
+        arch::frame_freed(Pfn(one));
     }
+    f.init_head(0, order, Use::Pcp);
     if touched {
         poison::fill(pfn, order);
     }

@@ -169,6 +169,10 @@ pub(crate) fn open(order: u8) -> Result<Pfn, Oom> {
     assert!(LEN.load(Ordering::Relaxed) == 0, "two pockets");
     let pfn = alloc(order, Use::Pcp, Gfp::NOWAIT)?.into_pfn();
     frame(pfn).init_refcount(0);
+    // Blocks of one frame each from now on.
+    for i in 0..1 << order {
+        frame(pfn.add(i)).init_flags(0, 0, Use::Pcp);
+    }
     poison::fill(pfn, order);
     BASE.store(pfn.0, Ordering::Relaxed);
     OPENER.store(u32::from(task::current().0), Ordering::Relaxed);

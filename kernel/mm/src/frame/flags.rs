@@ -1,4 +1,5 @@
-//! The state bits of a record, with its use and its LRU shard beside them in one word.
+//! The state bits of a record, with its use, its LRU shard and the order of its block beside them in
+//! one word.
 //!
 //! Which lock guards a bit is said where the bit is. No lock is taken here, nothing sleeps.
 
@@ -53,11 +54,13 @@ pub mod flag {
     pub const USED: u32 = 1 << 18;
     /// The signs of use.
     pub const SIGNS: u32 = REFERENCED | USED;
-    /// First of the eight bits that hold the LRU shard (4) and the [`Use`](crate::stats::Use) (4).
+    /// First of the twelve bits that hold the order (4), the LRU shard (4) and the
+    /// [`Use`](crate::stats::Use) (4).
+    pub(in crate::frame) const ORDER_SHIFT: u32 = 20;
     pub(super) const SHARD_SHIFT: u32 = 24;
-    pub(super) const USE_SHIFT: u32 = 28;
-    /// Every state bit, without shard and use.
-    pub const STATE: u32 = (1 << SHARD_SHIFT) - 1;
+    pub(in crate::frame) const USE_SHIFT: u32 = 28;
+    /// Every state bit, without order, shard and use.
+    pub const STATE: u32 = (1 << ORDER_SHIFT) - 1;
 }
 
 impl Frame {
@@ -111,7 +114,7 @@ impl Frame {
         self.touch(AccessKind::Read);
         self.flags.fetch_and(!flag::LOCKED, Ordering::AcqRel)
     }
-    /// Sets state, shard and use at once, of a frame that nobody else can see.
+    /// Sets state, shard and use at once, of a block of one frame that nobody else can see.
     #[inline]
     pub(crate) fn init_flags(&self, state: u32, shard: u32, usage: Use) {
         self.flags.store(

@@ -9,24 +9,26 @@
 //! lock guards it nearly everywhere: where not, [`Frame::flags_point`] comes before. The links
 //! belong to their list's lock.
 //!
-//! `flags` has the state bits, `counts` the references and mapcounts, `memmap` the table of all
+//! `block` has heads and tails, `flags` the state bits, `counts` the references and mapcounts, `memmap` the table of all
 //! records; `folio` is a record that a caller knows to be user data's.
 //!
 //! | word | free block | anonymous folio | file folio | page-table page |
 //! |---|---|---|---|---|
-//! | `flags` | use, order | state bits, use, LRU shard | state bits, use, LRU shard | use |
+//! | `flags` | use, order | state bits, use, order, LRU shard | as anonymous | use |
 //! | `refcount` | 0 | mappings + holders + swap cache | mappings + holders + page cache | 1 |
 //! | `mapcount` | 0 | page-table entries that map it | page-table entries that map it | 0 |
 //! | `next`, `prev` | buddy or per-CPU list | LRU list | LRU list | gather list |
 //! | `mapping` | 0 | anon_vma id + 1 | file id + 1 | 0 |
 //! | `index` | debug: whether it is poisoned | page index in the anon_vma | page index in the file | 0 |
-//! | `private` | order | swap slot + 1 | entries that will make it dirty | the split page-table lock |
+//! | `private` | 0 | swap slot + 1 | entries that will make it dirty | the split page-table lock |
 
+mod block;
 mod counts;
 mod flags;
 mod folio;
 mod memmap;
 
+pub use block::block_of;
 pub use flags::flag;
 pub use folio::Folio;
 pub(crate) use memmap::{FrameLinks, install, valid};
@@ -100,7 +102,7 @@ impl Frame {
         private,
         set_private,
         touch,
-        "Swap slot + 1 (under the folio lock), or the order of a free block."
+        "Swap slot + 1. Under the folio lock."
     );
 
     #[inline(always)]
