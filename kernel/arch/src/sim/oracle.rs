@@ -161,15 +161,16 @@ pub(crate) fn frame_freed(pfn: Pfn) {
     };
     if frame.holds.load(Ordering::Acquire) != 0 {
         for cpu in &m.cpus {
+            // A lazy CPU (its thread has adopted nothing) uses no translation; it must forget them
+            // before it takes an address space again, and a use after that is caught as
+            // `UsedAfterFree`. Asked before its TLB is looked at: who has adopted has switched, so
+            // what is there afterwards is not from the time before.
+            let lazy = super::thread::adopted_on(cpu.id) == 0;
             let (stale, walked) = {
                 let tlb = cpu.tlb();
                 let stale: Vec<_> = tlb.translations_to(pfn).collect();
                 (stale, tlb.walks_through(pfn))
             };
-            // A lazy CPU (its thread has adopted nothing) uses no translation; it must forget them
-            // before it takes an address space again, and a use after that is caught as
-            // `UsedAfterFree`.
-            let lazy = super::thread::adopted_on(cpu.id) == 0;
             for va in stale.into_iter().filter(|_| !lazy) {
                 let cpu = cpu.id;
                 m.oracle

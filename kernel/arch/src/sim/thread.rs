@@ -143,7 +143,8 @@ static ADOPTED: [AtomicU64; MAX_TASKS] = [const { AtomicU64::new(0) }; MAX_TASKS
 /// The address space stays until the word is another, and the caller makes the `switch_mm` upcall
 /// for it before interrupts are on again.
 pub unsafe fn set_adopted(token: u64) {
-    ADOPTED[task::current().index()].store(token, Relaxed);
+    // Pairs with the Acquire in `adopted_on`.
+    ADOPTED[task::current().index()].store(token, Release);
 }
 
 /// The word set by [`set_adopted`].
@@ -153,7 +154,8 @@ pub fn adopted() -> u64 {
 
 /// The word of the thread that `cpu` runs, 0 when it runs none: a thread has its CPU's number.
 pub(super) fn adopted_on(cpu: usize) -> u64 {
-    ADOPTED[cpu].load(Relaxed)
+    // Pairs with the Release in `set_adopted`: who has adopted has switched before.
+    ADOPTED[cpu].load(Acquire)
 }
 
 /// Time in interrupt handlers while the interrupted CPU was idle: not measured here.
