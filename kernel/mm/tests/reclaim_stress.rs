@@ -160,6 +160,9 @@ impl Worker {
                 }
             }
         }
+        // As long as one still makes copies, all keep what they have: otherwise swapoff could
+        // succeed, and memory would not be enough for the copies.
+        DONE.wait();
         (0..PAGES).for_each(|page| self.verify(page));
     }
 }
@@ -189,6 +192,7 @@ impl Gate {
 }
 
 static FILLED: Gate = Gate::new();
+static DONE: Gate = Gate::new();
 
 fn start(name: &'static str, f: impl FnOnce() + Send + 'static) -> JoinHandle {
     spawn(Spawn { name, cpu: None }, Box::new(f)).expect("a thread")
@@ -228,7 +232,7 @@ fn nothing_is_lost_under_pressure() {
                     // Fails for want of memory; half emptied areas are the point.
                     match mm::ops::swapoff::swapoff() {
                         Err(e) => assert_eq!(e, SwapOpError::NoMemory),
-                        // Most workers are done.
+                        // All workers are done.
                         Ok(()) => drop(swap::swapon(disk).expect("swapon")),
                     }
                 }

@@ -38,8 +38,8 @@ pub(super) const WALK_STOPS: Kinds = Kinds::USUAL
     .without(PointKind::Space)
     .without(PointKind::IpiSend);
 
-/// The fixes of a scenario. In the kernel, those without which nothing panics: that ends the
-/// machine.
+/// The fixes of a scenario. In the kernel, those without which nothing panics, which ends the
+/// machine, and that are found within moments.
 pub(super) const fn unless_kernel(
     fixes: &'static [Knob],
     in_kernel: &'static [Knob],
