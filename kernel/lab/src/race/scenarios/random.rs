@@ -117,7 +117,7 @@ fn act(stage: &'static Stage, me: usize, dice: &mut Rng, value: u64) {
     let pages = dice.u64(1..=PAGES - at);
     let (va, len) = (page(at), pages * PAGE_SIZE);
     let space = stage.space(me);
-    match dice.u32(0..16) {
+    match dice.u32(0..15) {
         0 | 1 => whatever(stage.load(va)),
         2..=4 => whatever(stage.store(va, value)),
         5 => {
@@ -144,7 +144,6 @@ fn act(stage: &'static Stage, me: usize, dice: &mut Rng, value: u64) {
         }
         12 => fork(stage, me),
         13 => reclaim(stage, me, va),
-        14 => whatever(space.move_pages(va, len)),
         _ => {
             let to = page(PAGES + at);
             let op = || space.mremap(va, len, len, RemapFlags::FIXED, Some(to));
