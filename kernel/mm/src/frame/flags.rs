@@ -1,5 +1,5 @@
-//! The state bits of a record, with its use, its LRU shard and the order of its block beside them in
-//! one word.
+//! The state bits of a record, with its use, its LRU shard and the order of its block beside them
+//! in one word.
 //!
 //! Which lock guards a bit is said where the bit is. No lock is taken here, nothing sleeps.
 

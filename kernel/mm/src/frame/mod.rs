@@ -9,8 +9,8 @@
 //! lock guards it nearly everywhere: where not, [`Frame::flags_point`] comes before. The links
 //! belong to their list's lock.
 //!
-//! `block` has heads and tails, `flags` the state bits, `counts` the references and mapcounts, `memmap` the table of all
-//! records; `folio` is a record that a caller knows to be user data's.
+//! `block` has heads and tails, `flags` the state bits, `counts` the references and mapcounts,
+//! `memmap` the table of all records; `folio` is a record that a caller knows to be user data's.
 //!
 //! | word | free block | anonymous folio | file folio | page-table page |
 //! |---|---|---|---|---|

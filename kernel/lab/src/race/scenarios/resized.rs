@@ -224,7 +224,7 @@ pub(super) static MREMAP_TABLE_OVER: Play = Play {
 pub(super) static MREMAP_ACROSS: Play = Play {
     name: "mremap-across-vs-mkclean",
     about: "A moves two pages of a file to the end of a table and the next one; C stores to the first, where it was, while it can; B syncs",
-    // Found after six thousand schedules: minutes in the kernel, where `mremap-vs-mkclean` shows it.
+    // Found after six thousand schedules: minutes in the kernel. `mremap-vs-mkclean` is faster.
     fixes: unless_kernel(&[Knob::MoveFlush], &[]),
     setup: |stage| mapped_file(stage, 2),
     run: |stage, me| match me {
