@@ -176,6 +176,17 @@ fn move_locked(old: &FolioGuard, page: Page) -> Option<FolioGuard> {
     Some(new)
 }
 
+/// For the explorer: moves the folio that the swap cache has for this slot, if there is one that
+/// can be had.
+///
+/// # Errors
+/// Why it stays.
+#[cfg(feature = "lab")]
+pub fn one_in_slot(slot: u32) -> Result<(), Stays> {
+    let found = cache::find(slot).map(|folio| folio.pfn());
+    one(found.ok_or(Stays::Busy)?)
+}
+
 /// For the explorer: moves the folio in this frame, if there is one that can be had.
 ///
 /// # Errors

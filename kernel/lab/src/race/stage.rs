@@ -185,6 +185,13 @@ impl Stage {
         entry.is_mapped().then(|| entry.pfn())
     }
 
+    /// The slot that the entry of `va` in the space at place `i` names.
+    pub fn slot_of(&self, i: usize, va: VirtAddr) -> Option<u32> {
+        let space = self.try_space(i)?;
+        let entry = oracles::entry_at(&space, va)?;
+        entry.is_swap().then(|| entry.swap_slot())
+    }
+
     /// As [`Stage::frame_of`], by an actor: a look from outside that belongs to its step.
     pub fn glance(&self, i: usize, va: VirtAddr) -> Option<Pfn> {
         let _quiet = Quiet::begin();

@@ -106,6 +106,11 @@ fn rights_are_the_areas(_: &mut TestCtx<'_>) -> Outcome {
         check_eq!(user::store(at(BASE, 1), 0), Err(Protection));
         space.protect(BASE, 2, Prot::RW)?;
         verify(BASE, 0..PAGES)?;
+        // They are this address space's alone, as before: no fault has to find that out.
+        check!(
+            entry(&space, 0).is_write() && entry(&space, 1).is_write(),
+            "a page that has moved counts as shared"
+        );
         user::store(BASE, 7)?;
         Ok(())
     })

@@ -35,9 +35,8 @@ pub(crate) fn try_to_migrate(folio: &FolioGuard) -> bool {
 fn depart(within: &Invalidation<'_>, va: VirtAddr, pte: &mut PteLocked, folio: Folio) {
     // Under the PTL of the only entry, if it was set.
     let exclusive = folio.clear(flag::EXCLUSIVE) & flag::EXCLUSIVE != 0;
+    // An accessed bit that the MMU sets between look and exchange is lost; a dirty one is not.
     let old = pte.unhook(Entry::migration(pte.get(), exclusive));
-    // The MMU may have set a bit since the look above, and does not touch the entry any more.
-    pte.set(Entry::migration(old.entry(), exclusive));
     if old.entry().is_dirty() {
         folio.set(flag::DIRTY);
     }

@@ -11,7 +11,7 @@ use mm::{Advice, MmError, Prot};
 
 use super::play::{
     FEW_STOPS, HOME, Play, dont_need, family, fork, free, move_to, must, one_space, page,
-    page_on_disk, remember_frame, remembered,
+    page_in_both, page_on_disk, remember_frame, remembered,
 };
 use crate::race::stage::Stage;
 
@@ -123,17 +123,26 @@ pub(super) static MIGRATE_VS_COW: Play = Play {
     ..MIGRATE_VS_FAULT
 };
 
-/// Rule 5: what a walker writes is in the page before the page is copied. (Two lines guard that:
-/// the flush waits for the walker's CPU, and its reference keeps the page where it is.)
+/// Rule 5: what a walker writes is in the page before the page is copied, and goes with it. (Two
+/// lines guard that: the flush waits for the walker's CPU, and its reference keeps the page where
+/// it is.)
 pub(super) static MIGRATE_VS_WALKER: Play = Play {
     name: "migrate-vs-walker",
-    about: "A moves a page and stores to it while B writes it through a reference from the lockless walk",
+    about: "A moves a page, stores to it and swaps it out, while B writes it through a reference from the lockless walk",
     fixes: &[],
     spaces: &[Some(0), Some(0)],
+    // Clean, with its copy on the disk: only the walker knows that it wrote.
+    setup: |stage| {
+        page_in_both(stage)?;
+        remember_frame(stage, HOME);
+        Ok(())
+    },
     enter: |_, _| (),
     run: |stage, me| {
         if me == 0 {
             migrate(stage);
+            let out = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut);
+            must(stage, "madvise", out);
             return must(stage, "store", stage.store(BESIDE, 7));
         }
         let irq = sync::irq::disable();
@@ -165,7 +174,37 @@ pub(super) static MIGRATE_VS_HELD: Play = Play {
             }
         }
     },
-    ..MIGRATE_VS_WALKER
+    spaces: &[Some(0), Some(0)],
+    enter: |_, _| (),
+    ..MIGRATE_VS_FAULT
+};
+
+/// A page that a disk is writing to stays where it is.
+pub(super) static MIGRATE_VS_READAHEAD: Play = Play {
+    name: "migrate-vs-readahead",
+    about: "A moves the second of two pages on the disk, which B reads ahead with the first, and loads",
+    fixes: &[],
+    setup: |stage| {
+        one_space(stage, 2)?;
+        stage.fill(0, HOME, 1)?;
+        stage.fill(0, page(1), 2)?;
+        let out = stage.space(0).madvise(HOME, 2 * PAGE_SIZE, Advice::PageOut);
+        let slot = stage.slot_of(0, page(1));
+        stage.set(0, u64::from(slot.ok_or(MmError::NotMapped)?));
+        out
+    },
+    enter: |_, _| (),
+    run: |stage, me| {
+        if me == 1 {
+            must(stage, "load", stage.load(HOME));
+            return must(stage, "load", stage.load(page(1)));
+        }
+        match mm::migrate::one_in_slot(stage.get(0) as u32) {
+            Ok(()) | Err(Stays::Busy) => {}
+            other => must(stage, "migrate", other),
+        }
+    },
+    ..MIGRATE_VS_FAULT
 };
 
 /// Who reclaims and who moves have the page one after the other.

@@ -165,6 +165,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &migration::MIGRATE_VS_HELD,
     &migration::MIGRATE_VS_RECLAIM,
     &migration::MIGRATE_VS_SWAPIN,
+    &migration::MIGRATE_VS_READAHEAD,
     &migration::MIGRATE_VS_MREMAP,
     &migration::MIGRATE_VS_MPROTECT,
     &migration::MIGRATE_VS_FREE,
