@@ -29,6 +29,7 @@ use sync::point::{self, class, object};
 pub(super) use places::PLACES;
 use places::{Next, Places};
 
+use super::engine::ENGINE;
 use super::scenario::Disks;
 
 /// Pages on it, the header's included.
@@ -345,6 +346,10 @@ impl RaceDisk {
             };
             if share.is_empty() {
                 continue;
+            }
+            if mm::inspect::frame(frame).refcount() == 0 {
+                let text = format!("{frame:?} is nobody's, and the disk moves page {n:#x}");
+                ENGINE.violated("disk", text);
             }
             let (of_memory, of_disk) = match writes {
                 true => (AccessKind::Read, AccessKind::Write),
