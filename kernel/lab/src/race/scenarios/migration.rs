@@ -182,7 +182,7 @@ pub(super) static MIGRATE_VS_HELD: Play = Play {
 /// A page that a disk is writing to stays where it is.
 pub(super) static MIGRATE_VS_READAHEAD: Play = Play {
     name: "migrate-vs-readahead",
-    about: "A moves the second of two pages on the disk, which B reads ahead with the first, and loads",
+    about: "A moves the second of two pages on the disk, which B reads ahead, and loads",
     fixes: &[],
     setup: |stage| {
         one_space(stage, 2)?;
@@ -196,7 +196,9 @@ pub(super) static MIGRATE_VS_READAHEAD: Play = Play {
     enter: |_, _| (),
     run: |stage, me| {
         if me == 1 {
-            must(stage, "load", stage.load(HOME));
+            let space = stage.space(0);
+            let asked = space.madvise(HOME, 2 * PAGE_SIZE, Advice::WillNeed);
+            must(stage, "madvise", asked);
             return must(stage, "load", stage.load(page(1)));
         }
         match mm::migrate::one_in_slot(stage.get(0) as u32) {
