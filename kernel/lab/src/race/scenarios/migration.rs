@@ -167,10 +167,13 @@ pub(super) static MIGRATE_VS_HELD: Play = Play {
         drop(irq);
         if let Some(held) = held {
             stage.tick(1);
-            let now = stage.glance(0, HOME);
-            if now.is_some_and(|now| now != held.pfn()) {
-                let text = format!("{:?} is held, and {now:?} mapped", held.pfn());
-                stage.violated("scenario", text);
+            // On its way it is nowhere.
+            match stage.glance(0, HOME) {
+                Some(now) if now != held.pfn() => {
+                    let text = format!("{:?} is held, and {now:?} is mapped", held.pfn());
+                    stage.violated("scenario", text);
+                }
+                _ => {}
             }
         }
     },
@@ -373,7 +376,8 @@ pub(super) static MIGRATE_REFUSED: Play = Play {
     },
     check: |stage| match stage.frame_of(0, HOME) {
         Some(now) if now == remembered(stage) => Ok(()),
-        now => Err::<(), String>(format!("the page is in {now:?}")),
+        Some(now) => Err(format!("the page is in {now:?}")),
+        None => Err(String::from("the page is nowhere")),
     },
     ..MIGRATE_VS_FAULT
 };
