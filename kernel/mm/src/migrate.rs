@@ -51,6 +51,7 @@ const STATE: u32 = flag::DIRTY
     | flag::WORKINGSET;
 
 /// A folio that was taken off its LRU list, with a reference.
+#[must_use = "it is on no list"]
 pub(crate) struct Isolated {
     folio: folio::Ref,
     active: bool,

@@ -22,6 +22,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use algo::explore::{Access, AccessKind, Footprint, PointKind};
+use arch::Pfn;
 use arch::block::{Bio, BlockDevice, Busy, IoError, Op, SECTOR};
 use arch::upcall::upcalls;
 use sync::point::{self, class, object};
@@ -29,7 +30,6 @@ use sync::point::{self, class, object};
 pub(super) use places::PLACES;
 use places::{Next, Places};
 
-use super::engine::ENGINE;
 use super::scenario::Disks;
 
 /// Pages on it, the header's included.
@@ -63,7 +63,11 @@ pub(super) struct RaceDisk {
     completed: AtomicU64,
     /// One bit per page that was written since the last [`RaceDisk::wipe`].
     written: AtomicU64,
+    /// A page and a frame, which was nobody's, between which data was moved, with [`STRAY`]; or 0.
+    stray: AtomicU64,
 }
+
+const STRAY: u64 = 1 << 63;
 
 /// The disk to swap to. Its first page is the header, which stays.
 pub(super) static SWAP: RaceDisk = RaceDisk::new("race0", 0, 0, 1, None);
@@ -105,6 +109,7 @@ pub(super) fn start_run(disks: Disks) {
     for disk in [&DATA, &SWAP] {
         disk.requests.lock().clear(places);
         disk.failed.lock().clear();
+        disk.stray.store(0, Relaxed);
         disk.wipe();
     }
 }
@@ -180,6 +185,7 @@ impl RaceDisk {
             failed: spin::Mutex::new(Vec::new()),
             completed: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            stray: AtomicU64::new(0),
         }
     }
 
@@ -262,6 +268,13 @@ impl RaceDisk {
         touched.add(Access::new(AccessKind::Write, self.queue()));
         self.requests.lock().take(place);
         self.finish(bio, Ok(()));
+    }
+
+    /// Data was moved from or to a frame that was nobody's: in words. Told once.
+    pub(super) fn stray(&self) -> Option<String> {
+        let at = self.stray.swap(0, Relaxed);
+        let (page, frame) = ((at & !STRAY) >> 32, Pfn(at as u32));
+        (at != 0).then(|| format!("{frame:?} is nobody's, and the disk moves page {page:#x}"))
     }
 
     /// The request at a place fails, as it is. The caller is where an interrupt handler may run.
@@ -348,8 +361,9 @@ impl RaceDisk {
                 continue;
             }
             if mm::inspect::frame(frame).refcount() == 0 {
-                let text = format!("{frame:?} is nobody's, and the disk moves page {n:#x}");
-                ENGINE.violated("disk", text);
+                // In an interrupt: no text is to be had.
+                self.stray
+                    .store(STRAY | n << 32 | u64::from(frame.0), Relaxed);
             }
             let (of_memory, of_disk) = match writes {
                 true => (AccessKind::Read, AccessKind::Write),

@@ -95,7 +95,11 @@ impl Engine {
                 false => role.disk.step(role.place, &mut touched),
             }
         });
+        let stray = role.disk.stray();
         let mut s = self.state();
+        if let Some(text) = stray {
+            s.note_violation("disk", text);
+        }
         if let Some(step) = &mut s.step {
             touched.accesses().iter().for_each(|a| step.add(*a));
         }
