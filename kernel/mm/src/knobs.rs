@@ -64,7 +64,7 @@ knobs! {
         CutOverlap = "cut_overlap", rule 16, "where an area is cut in two or joined, reverse walks find each page in one of them";
         ZapFirst = "zap_first", rule 16, "pages of files are unmapped before their area gets shorter";
         ForkLinked = "fork_linked", rule 16, "a child's area is in its file's tree before it gets entries";
-        ChildAfter = "child_after", rule 16, "a child's area comes after its parent's in their file's tree";
+        ChildAfter = "child_after", rule 16, "a child's area comes after its parent's in the reverse maps";
         MigrateFlush = "migrate_flush", rule 1, "a page that moves is copied only after every CPU has forgotten its frame";
         MigrateFreeze = "migrate_freeze", rule 17, "a page moves only if nobody else holds a reference on it";
         MigrateShared = "migrate_shared", rule 17, "a fork makes a page that is moving one of both address spaces";

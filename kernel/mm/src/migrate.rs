@@ -2,9 +2,9 @@
 //!
 //! Anonymous folios, in the swap cache or not. In this order (rule 17):
 //! 1. the folio, off the LRU and referenced, is locked, and writes of it are over;
-//! 2. its entries become migration entries, each flushed under its PTL: who touches the page waits;
+//! 2. its entries become migration entries, each flushed under its PTL: a fault on the page waits;
 //! 3. the references are frozen, and in the swap cache the new folio takes its place, in one step;
-//!    if somebody else has a reference the move ends here, and step 5 brings the old entries back;
+//!    if there is another reference the move ends here, and step 5 brings the old entries back;
 //! 4. content and state are copied;
 //! 5. the migration entries become entries that map the new folio;
 //! 6. the folios are unlocked, so faults that wait go on; the new one is listed, the old one freed.
@@ -33,7 +33,7 @@ use crate::swap::cache;
 pub enum Stays {
     /// There is no frame for it.
     NoMemory,
-    /// Somebody has it in hand: reclaim, a reader from disk, a holder of a reference.
+    /// It is in use: by reclaim, a reader from disk, a holder of a reference.
     Busy,
     /// A page of a file.
     File,
@@ -59,7 +59,7 @@ pub(crate) struct Isolated {
 
 impl Isolated {
     /// Takes a folio off its list that something keeps: an entry under its PTL, or a reference.
-    /// `None` when it is on none: somebody else has it in hand.
+    /// `None` when it is on none: it is in use elsewhere.
     pub(crate) fn take(folio: Folio) -> Option<Self> {
         if !lru::remove(folio) {
             return None;
@@ -129,7 +129,7 @@ impl Isolated {
         lru::add(folio, active);
         // SAFETY: the one reference that the fresh page came with.
         unsafe { folio.put() };
-        // Who waits for an entry that named the old frame finds the new one.
+        // A fault that waits for an entry that named the old frame finds the new one.
         drop(old);
         if knobs::on(Knob::MigrateFreeze) {
             let old = self.folio.into_folio();
@@ -151,7 +151,7 @@ fn may_move(guard: &FolioGuard) -> Result<(), Stays> {
 }
 
 /// Steps 2 to 4: the new folio, locked and with the reference of its page, and the old one frozen.
-/// `None` when somebody has a reference on it; it may have migration entries then.
+/// `None` when there is another reference on it; it may have migration entries then.
 fn move_locked(old: &FolioGuard, page: Page) -> Option<FolioGuard> {
     if !try_to_migrate(old) {
         return None;
@@ -161,7 +161,7 @@ fn move_locked(old: &FolioGuard, page: Page) -> Option<FolioGuard> {
     new.set_mapping(old.mapping());
     new.set_index(old.index());
     let Some(new) = new.try_lock() else {
-        unreachable!("a frame that nobody knows is locked");
+        unreachable!("a fresh frame is locked");
     };
     if !cache::replace_frozen(old, &new) {
         drop(new);
@@ -170,7 +170,7 @@ fn move_locked(old: &FolioGuard, page: Page) -> Option<FolioGuard> {
     if knobs::on(Knob::MigrateCopy) {
         new.copy_from(old);
     }
-    // Others may have set a mark on the new one that they wait.
+    // A waiter may have set its mark on the new one.
     new.set(old.flags() & STATE);
     // The reference goes on with the guard's folio.
     let _ = page.into_pfn();

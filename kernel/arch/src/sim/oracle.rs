@@ -163,8 +163,8 @@ pub(crate) fn frame_freed(pfn: Pfn) {
         for cpu in &m.cpus {
             // A lazy CPU (its thread has adopted nothing) uses no translation; it must forget them
             // before it takes an address space again, and a use after that is caught as
-            // `UsedAfterFree`. Asked before its TLB is looked at: who has adopted has switched, so
-            // what is there afterwards is not from the time before.
+            // `UsedAfterFree`. Asked before its TLB is looked at: a CPU that has adopted has
+            // switched, so what is there afterwards is not from the time before.
             let lazy = super::thread::adopted_on(cpu.id) == 0;
             let (stale, walked) = {
                 let tlb = cpu.tlb();

@@ -154,7 +154,7 @@ pub fn adopted() -> u64 {
 
 /// The word of the thread that `cpu` runs, 0 when it runs none: a thread has its CPU's number.
 pub(super) fn adopted_on(cpu: usize) -> u64 {
-    // Pairs with the Release in `set_adopted`: who has adopted has switched before.
+    // Pairs with the Release in `set_adopted`: a CPU that has adopted has switched before.
     ADOPTED[cpu].load(Acquire)
 }
 

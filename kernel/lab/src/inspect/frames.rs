@@ -94,7 +94,7 @@ pub(super) fn folio(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
 pub(super) fn rmap(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     let pfn = pfn_argument(ctx)?;
     let Some(folio) = view::lock_folio(pfn) else {
-        let usage = frame(pfn).usage();
+        let usage = frame(block_of(pfn).0).usage();
         let what = match usage {
             Use::Anon | Use::File => "busy: on no list now",
             _ => "no folio",

@@ -133,7 +133,7 @@ fn mapcounts(end: &End<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// No page is on its way to another frame: who waits for it would wait for ever.
+/// No page is on its way to another frame: a fault that waits for it would wait for ever.
 fn arrived(_: &End<'_>) -> Result<(), String> {
     let mut left = Ok(());
     STAGE.each_space(|mm| {

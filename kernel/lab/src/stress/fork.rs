@@ -95,7 +95,7 @@ pub fn families(env: &Env<'_>, team: &Arc<Team>, pages: usize, mix: Mix) -> Resu
     team::run(env, team, heads(env.cpus.max(2), pages, mix), false)
 }
 
-/// Those who lead such families, `actors` of them.
+/// The heads of such families, `actors` of them.
 pub fn heads(actors: usize, pages: usize, mix: Mix) -> Vec<Body> {
     let market = Market::new(actors);
     let mut bodies: Vec<Body> = Vec::new();

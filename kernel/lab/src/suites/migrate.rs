@@ -1,12 +1,18 @@
 //! Pages that move to other frames: what goes with them, and what stays where it is.
 
+use alloc::format;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use arch::pte::Entry;
 use arch::{VirtAddr, user};
 use mm::stats::{Event, total};
 
-use super::reclaim::{need_swap, swapped, verify, word};
-use super::{BASE, Outcome, in_parallel, mapped, several, without_leak};
+use super::reclaim::{entry_at, fill, need_swap, swapped, verify, word};
+use super::{BASE, Meeting, Outcome, in_parallel, mapped, several, without_leak};
+use crate::cancel::Cancel;
+use crate::out::Buffer;
 use crate::selftest::{Failure, Suite, TestCtx};
+use crate::shell::Status;
 use crate::space::{Advice, Moved, Prot, Space, at};
 use crate::{check, check_eq, tests};
 
@@ -19,6 +25,7 @@ pub(super) static SUITE: Suite = Suite {
         what_is_not_in_memory_stays,
         the_swap_cache_follows,
         movers_and_writers,
+        the_command_moves_them,
     ],
 };
 
@@ -29,17 +36,9 @@ fn written() -> Result<Space, Failure> {
     let space = mapped(PAGES)?;
     {
         let _adopted = space.enter();
-        for i in 0..PAGES {
-            user::store(at(BASE, i), word(i))?;
-            user::store(VirtAddr(at(BASE, i).0 + 4088), word(i))?;
-        }
+        fill(PAGES)?;
     }
     Ok(space)
-}
-
-fn entry(space: &Space, i: usize) -> Entry {
-    let entry = space.mm().areas().with_entry(at(BASE, i), |entry| entry);
-    entry.unwrap_or(Entry::NONE)
 }
 
 /// What becomes of `pages` pages that nobody else has in hand.
@@ -53,7 +52,7 @@ fn all(pages: usize) -> Moved {
 fn a_page_moves_with_its_content_and_bits(_: &mut TestCtx<'_>) -> Outcome {
     without_leak(|| {
         let space = written()?;
-        let before: [Entry; PAGES] = core::array::from_fn(|i| entry(&space, i));
+        let before: [Entry; PAGES] = core::array::from_fn(|i| entry_at(space.mm(), i));
         let (rss, events) = (space.mm().rss(), total(Event::PgMigrateSuccess));
         check_eq!(space.migrate(BASE, PAGES)?, all(PAGES));
         check_eq!(space.mm().rss(), rss);
@@ -62,7 +61,7 @@ fn a_page_moves_with_its_content_and_bits(_: &mut TestCtx<'_>) -> Outcome {
             "the moves were not counted"
         );
         for (i, old) in before.into_iter().enumerate() {
-            let new = entry(&space, i);
+            let new = entry_at(space.mm(), i);
             check!(new.pfn() != old.pfn(), "page {i} is in the same frame");
             let bits = |e: Entry| e.without(arch::pte::ADDR_MASK);
             check_eq!(bits(new), bits(old));
@@ -82,7 +81,10 @@ fn sharers_find_it_in_its_new_frame(_: &mut TestCtx<'_>) -> Outcome {
         let child = parent.fork()?;
         check_eq!(child.migrate(BASE, PAGES)?, all(PAGES));
         for i in 0..PAGES {
-            check_eq!(entry(&parent, i).pfn(), entry(&child, i).pfn());
+            check_eq!(
+                entry_at(parent.mm(), i).pfn(),
+                entry_at(child.mm(), i).pfn()
+            );
         }
         {
             let _adopted = child.enter();
@@ -108,7 +110,7 @@ fn rights_are_the_areas(_: &mut TestCtx<'_>) -> Outcome {
         verify(BASE, 0..PAGES)?;
         // They are this address space's alone, as before: no fault has to find that out.
         check!(
-            entry(&space, 0).is_write() && entry(&space, 1).is_write(),
+            entry_at(space.mm(), 0).is_write() && entry_at(space.mm(), 1).is_write(),
             "a page that has moved counts as shared"
         );
         user::store(BASE, 7)?;
@@ -145,14 +147,14 @@ fn the_swap_cache_follows(_: &mut TestCtx<'_>) -> Outcome {
             let _adopted = parent.enter();
             check_eq!(user::load(BASE)?, word(0));
         }
-        let before = entry(&parent, 0);
+        let before = entry_at(parent.mm(), 0);
         check!(
-            before.is_present() && entry(&child, 0).is_swap(),
+            before.is_present() && entry_at(child.mm(), 0).is_swap(),
             "the page is not in both places"
         );
         check_eq!(parent.migrate(BASE, 1)?, all(1));
         check!(
-            entry(&parent, 0).pfn() != before.pfn(),
+            entry_at(parent.mm(), 0).pfn() != before.pfn(),
             "it is in the same frame"
         );
         let reads = total(Event::PgMajFault);
@@ -161,39 +163,93 @@ fn the_swap_cache_follows(_: &mut TestCtx<'_>) -> Outcome {
             check_eq!(user::load(BASE)?, word(0));
         }
         check_eq!(total(Event::PgMajFault), reads);
-        check_eq!(entry(&parent, 0).pfn(), entry(&child, 0).pfn());
-        mm::swap::validate().map_err(|c| Failure::new(alloc::format!("{c}")))?;
+        check_eq!(
+            entry_at(parent.mm(), 0).pfn(),
+            entry_at(child.mm(), 0).pfn()
+        );
+        mm::swap::validate().map_err(|c| Failure::new(format!("{c}")))?;
         let _adopted = child.enter();
         verify(BASE, 0..super::reclaim::PAGES)
     })
 }
 
-/// One thread moves the pages, the others count in them.
+/// One thread moves the pages, for as long as the others count in them.
 fn movers_and_writers(_: &mut TestCtx<'_>) -> Outcome {
     const ROUNDS: u64 = 60;
     without_leak(|| {
         let threads = several();
         let space = mapped(PAGES)?;
-        let shared = space.clone();
-        in_parallel(threads, move |me, _| {
+        let (shared, counting) = (space.clone(), AtomicUsize::new(threads - 1));
+        in_parallel(threads, move |me, meeting| {
             let _adopted = shared.enter();
-            for _ in 0..ROUNDS {
-                if me == 0 {
-                    shared.migrate(BASE, PAGES)?;
-                    continue;
-                }
-                for i in 0..PAGES {
-                    user::fetch_add(VirtAddr(at(BASE, i).0 + 8 * me as u64), 1)?;
-                }
+            if me == 0 {
+                return move_while(&shared, &counting, meeting);
             }
+            count_in_pages(me, 1)?;
+            meeting.wait(0)?;
+            count_in_pages(me, ROUNDS - 1)?;
+            // Relaxed: the threads' ends order what they have done.
+            counting.fetch_sub(1, Ordering::Relaxed);
             Ok(())
         })?;
         let _adopted = space.enter();
         for i in 0..PAGES {
-            for me in 1..threads as u64 {
-                check_eq!(user::load(VirtAddr(at(BASE, i).0 + 8 * me))?, ROUNDS);
+            for me in 1..threads {
+                check_eq!(user::load(counter(i, me))?, ROUNDS);
             }
         }
         Ok(())
+    })
+}
+
+fn move_while(space: &Space, counting: &AtomicUsize, meeting: &Meeting) -> Outcome {
+    meeting.wait(0)?;
+    let mut moved = 0;
+    loop {
+        // Read first: a whole round at least is made when all pages are there.
+        let is_last = counting.load(Ordering::Relaxed) == 0 || meeting.is_broken();
+        moved += space.migrate(BASE, PAGES)?.moved;
+        if is_last {
+            break;
+        }
+    }
+    check!(moved >= PAGES as u64, "only {moved} moves");
+    Ok(())
+}
+
+/// Thread `me`'s word of page `i`.
+fn counter(i: usize, me: usize) -> VirtAddr {
+    VirtAddr(at(BASE, i).0 + 8 * me as u64)
+}
+
+fn count_in_pages(me: usize, rounds: u64) -> Outcome {
+    for _ in 0..rounds {
+        for i in 0..PAGES {
+            user::fetch_add(counter(i, me), 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// The command, given an address space.
+fn the_command_moves_them(_: &mut TestCtx<'_>) -> Outcome {
+    without_leak(|| {
+        let space = written()?;
+        let before = entry_at(space.mm(), 0);
+        let out = Buffer::new();
+        let line = format!("migrate {} {:#x} {PAGES}", space.mm().id(), BASE.0);
+        let outcome = crate::shell().run(&line, &out, &Cancel::new());
+        let text = out.take();
+        check_eq!(outcome.status, Status::Ok);
+        check!(
+            text.contains(&format!("{PAGES} pages moved")),
+            "{line}: {text}"
+        );
+        check!(
+            entry_at(space.mm(), 0).pfn() != before.pfn(),
+            "it is in the same frame"
+        );
+        let _adopted = space.enter();
+        verify(BASE, 0..PAGES)
     })
 }

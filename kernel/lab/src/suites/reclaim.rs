@@ -46,7 +46,7 @@ pub(super) fn word(i: usize) -> u64 {
 }
 
 /// Writes first and last word of each page.
-fn fill(pages: usize) -> Outcome {
+pub(super) fn fill(pages: usize) -> Outcome {
     for i in 0..pages {
         user::store(at(BASE, i), word(i))?;
         user::store(VirtAddr(at(BASE, i).0 + 4088), word(i))?;
@@ -334,8 +334,7 @@ fn many_sharers(share: impl FnOnce(Space) -> Result<Vec<Space>, Failure>) -> Out
 }
 
 /// The entry of page `i`.
-#[cfg(feature = "lab")]
-fn entry_at(mm: &mm::MmRef, i: usize) -> arch::pte::Entry {
+pub(super) fn entry_at(mm: &mm::MmRef, i: usize) -> arch::pte::Entry {
     let entry = mm.areas().with_entry(at(BASE, i), |entry| entry);
     entry.unwrap_or(arch::pte::Entry::NONE)
 }

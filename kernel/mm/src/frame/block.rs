@@ -36,10 +36,9 @@ impl Frame {
 
 /// The first frame and the order of the block that `pfn` lies in, free or not.
 ///
-/// The candidates are the frames that remain when the low bits of `pfn` that are set are cleared
-/// one after the other, as blocks are aligned to their size. A head that is too small for `pfn` is
-/// the head of another block, and one of a larger block that spans both would be no head. A hint,
-/// unless the caller keeps the block what it is.
+/// Blocks are aligned to their size. So the head is `pfn`, or `pfn` with its lowest set bits cleared,
+/// and those few frames are looked at, the nearest first: the first whose block reaches as far as
+/// `pfn` is the head. A hint, unless the caller keeps the block what it is.
 ///
 /// # Panics
 /// If the memmap does not cover the frame.

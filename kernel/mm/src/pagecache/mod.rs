@@ -187,7 +187,7 @@ impl Pin {
     fn new(id: u32, _table: &MutexGuard<'_, ()>) -> Self {
         let f = file(id);
         f.touch(AccessKind::Write, &f.users);
-        // Relaxed: whoever looks for no users holds the table's lock.
+        // Relaxed: a look for no users holds the table's lock.
         f.users.fetch_add(1, Ordering::Relaxed);
         Self(id)
     }

@@ -147,7 +147,7 @@ pub(crate) enum Leaf {
     Special,
     /// The page is in this slot.
     Swap(u32),
-    /// The page is on its way from one frame to another: who needs it waits.
+    /// The page is on its way from one frame to another: a fault on it waits.
     Migration,
 }
 

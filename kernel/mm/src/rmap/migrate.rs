@@ -43,7 +43,7 @@ fn depart(within: &Invalidation<'_>, va: VirtAddr, pte: &mut PteLocked, folio: F
     old.flush_at_once(within, va, Knob::MigrateFlush);
     folio.map_dec();
     let last = folio.put_testzero();
-    debug_assert!(!last, "who moves a folio has a reference");
+    debug_assert!(!last, "the mover has a reference");
 }
 
 /// Makes each migration entry that names the frame of `from` an entry that maps `to`: the same

@@ -28,25 +28,29 @@ pub(crate) fn clone(dst: u32, src: u32) -> Result<(), MmError> {
     Ok(())
 }
 
-/// As [`clone`], for the copy of an area in a forked child.
+/// As [`clone`], for the copy of an area in a forked child. It comes after the parent's area in
+/// each tree: a walk that changes entries while the fork copies them finds the parent's before it
+/// is copied, or the copy afterwards.
 ///
 /// # Errors
 /// [`MmError::NoMemory`]; `child` has no links then.
 pub(crate) fn fork(child: u32, parent: u32) -> Result<(), MmError> {
     anon::fork(child, parent)?;
+    if !knobs::on(Knob::ChildAfter) {
+        // What goes in last comes after its equals.
+        anon::adjust(&[parent], || ());
+    }
     if knobs::on(Knob::ForkLinked) {
         link_file(child, parent);
     }
     Ok(())
 }
 
-/// The file's half of [`fork`]: the child's area comes after the parent's in the tree. A fork
-/// copies from one to the other while a truncation goes through both: what it takes from the
-/// parent's area last was copied before, and is taken from the child's after that.
+/// The file's half of [`fork`].
 pub(crate) fn link_file(child: u32, parent: u32) {
     imap::clone(child, parent);
     if !knobs::on(Knob::ChildAfter) {
-        // What goes in last comes after its equals.
+        // As above.
         imap::adjust(&[parent], || ());
     }
 }

@@ -1,24 +1,17 @@
 //! Mine alone: folios that are taken over, or given up, while somebody still reaches them (rules 13
 //! and 14).
 
+use arch::PAGE_SIZE;
 use arch::upcall::Access;
-use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
 use mm::{Advice, MmError, Prot};
 
 use super::play::{
-    self, FEW_STOPS, HOME, Play, dont_need, family, free, must, one_space, page, page_on_disk,
-    remember_frame, remembered,
+    self, BESIDE, FEW_STOPS, HOME, Play, dont_need, family, free, must, one_filled_page, one_space,
+    page, page_on_disk, remember_frame, remembered, shared_page, write_through,
 };
 use crate::race::disk::PAGES as DISK_PAGES;
 use crate::race::stage::Stage;
-
-/// A page that parent (place 0) and child (place 1) share.
-fn shared_page(stage: &Stage) -> Result<(), MmError> {
-    one_space(stage, 1)?;
-    stage.fill(0, HOME, 1)?;
-    family(stage, 0, 1)
-}
 
 /// The parent gives the page up.
 fn drop_in_parent(stage: &Stage) {
@@ -132,10 +125,7 @@ pub(super) static FREE_VS_WALKER: Play = Play {
     about: "A gives a page's content up and reclaims it while B writes it through a reference from the lockless walk",
     fixes: &[Knob::SoleByRefs],
     is_small: true,
-    setup: |stage| {
-        one_space(stage, 1)?;
-        stage.fill(0, HOME, 1)
-    },
+    setup: one_filled_page,
     run: |stage, me| {
         if me == 1 {
             return write_through(stage);
@@ -146,17 +136,6 @@ pub(super) static FREE_VS_WALKER: Play = Play {
     },
     ..Play::NEW
 };
-
-/// B's write through a reference from the lockless walk.
-fn write_through(stage: &Stage) {
-    let irq = sync::irq::disable();
-    if let Some(held) = mm::adopt::follow_fast_to_write(&irq, HOME) {
-        stage.store_through(0, &held, HOME, 2);
-    }
-}
-
-/// A word that is stored beside the one that the walker writes.
-const BESIDE: VirtAddr = VirtAddr(HOME.0 + 8);
 
 /// Rule 5: what a walker writes is in the page before the page may be swapped out and copied.
 pub(super) static PAGEOUT_VS_WALKER: Play = Play {

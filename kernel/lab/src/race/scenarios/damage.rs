@@ -10,7 +10,7 @@ use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::MapFlags;
 use sync::point::{self, AccessKind, class, object};
 
-use super::play::{HOME, Play, dont_need, must, one_space, whatever};
+use super::play::{HOME, Play, dont_need, must, one_filled_page, whatever};
 use crate::race::stage::Stage;
 
 /// A handle that nobody gives back.
@@ -94,11 +94,6 @@ pub(super) static TABLES: Play = Play {
     },
     ..Play::NEW
 };
-
-fn one_filled_page(stage: &Stage) -> Result<(), mm::MmError> {
-    one_space(stage, 1)?;
-    stage.fill(0, HOME, 1)
-}
 
 /// A folio that reclaim does not find any more.
 pub(super) static UNLISTED: Play = Play {

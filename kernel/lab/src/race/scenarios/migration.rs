@@ -3,52 +3,43 @@
 use alloc::format;
 use alloc::string::String;
 
+use arch::PAGE_SIZE;
 use arch::upcall::{Access, FaultError};
-use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
 use mm::migrate::Stays;
 use mm::{Advice, MmError, Prot};
 
 use super::play::{
-    FEW_STOPS, HOME, Play, dont_need, family, fork, free, move_to, must, one_space, page,
-    page_in_both, page_on_disk, remember_frame, remembered,
+    BESIDE, FEW_STOPS, HOME, Play, b_wrote, dont_need, family, fork, free, move_to, must,
+    one_filled_page, one_space, page, page_in_both, page_on_disk, remember_frame, remembered,
+    shared_page, write_through,
 };
 use crate::race::stage::Stage;
 
-/// A word that is stored beside the one that the actors write.
-const BESIDE: VirtAddr = VirtAddr(HOME.0 + 8);
-
-fn one_filled_page(stage: &Stage) -> Result<(), MmError> {
-    one_space(stage, 1)?;
-    stage.fill(0, HOME, 1)?;
+/// A page that is there, and whose frame is known.
+fn known_page(stage: &Stage) -> Result<(), MmError> {
+    one_filled_page(stage)?;
     remember_frame(stage, HOME);
     Ok(())
 }
 
-/// Parent and child, at places 0 and 1, share a page.
-fn shared_page(stage: &Stage) -> Result<(), MmError> {
-    one_filled_page(stage)?;
-    family(stage, 0, 1)
+/// The same, shared by parent and child.
+fn known_shared_page(stage: &Stage) -> Result<(), MmError> {
+    shared_page(stage)?;
+    remember_frame(stage, HOME);
+    Ok(())
 }
 
-/// The page has to be in another frame afterwards: nobody had a reference on it.
+/// The page has to be in another frame afterwards: no actor takes a reference on it.
 fn must_migrate(stage: &Stage) {
     must(stage, "migrate", mm::migrate::one(remembered(stage)));
 }
 
-/// The page moves, unless somebody has it in hand.
+/// The page moves, unless another actor has it in hand.
 fn migrate(stage: &Stage) {
     match mm::migrate::one(remembered(stage)) {
         Ok(()) | Err(Stays::Busy) => {}
         other => must(stage, "migrate", other),
-    }
-}
-
-/// B has the page in its TLB, written.
-fn b_wrote(stage: &'static Stage, me: usize) {
-    if me == 1 {
-        must(stage, "store", stage.store(HOME, 1));
-        must(stage, "store", stage.store(BESIDE, 7));
     }
 }
 
@@ -59,7 +50,7 @@ pub(super) static MIGRATE_VS_FAULT: Play = Play {
     about: "A moves a page to another frame while B, which has it in its TLB, writes and reads it",
     fixes: &[Knob::MigrateFlush, Knob::MigrateCopy, Knob::MigrateWait],
     spaces: &[None, Some(0)],
-    setup: one_filled_page,
+    setup: known_page,
     enter: b_wrote,
     run: |stage, me| {
         if me == 0 {
@@ -87,11 +78,12 @@ pub(super) static MIGRATE_VS_ZAP: Play = Play {
     ..MIGRATE_VS_FAULT
 };
 
-/// Rule 17: what a fork finds of a page that moves is shared from then on.
+/// Rules 16 and 17: what a fork finds of a page that moves is shared from then on, and the walk that
+/// brings the entries back comes to the child's after the parent's.
 pub(super) static MIGRATE_VS_FORK: Play = Play {
     name: "migrate-vs-fork",
     about: "A moves a page while B forks and then writes it; the child has it as it was",
-    fixes: &[Knob::MigrateShared, Knob::WpFlush],
+    fixes: &[Knob::MigrateShared, Knob::WpFlush, Knob::ChildAfter],
     run: |stage, me| {
         if me == 0 {
             return migrate(stage);
@@ -109,7 +101,7 @@ pub(super) static MIGRATE_VS_COW: Play = Play {
     fixes: &[Knob::MigrateFlush],
     spaces: &[None, Some(0), Some(1)],
     stops: FEW_STOPS,
-    setup: shared_page,
+    setup: known_shared_page,
     enter: |stage, me| {
         if me != 0 {
             must(stage, "load", stage.load(HOME));
@@ -145,15 +137,12 @@ pub(super) static MIGRATE_VS_WALKER: Play = Play {
             must(stage, "madvise", out);
             return must(stage, "store", stage.store(BESIDE, 7));
         }
-        let irq = sync::irq::disable();
-        if let Some(held) = mm::adopt::follow_fast_to_write(&irq, HOME) {
-            stage.store_through(0, &held, HOME, 2);
-        }
+        write_through(stage);
     },
     ..MIGRATE_VS_FAULT
 };
 
-/// Rule 17: a page that somebody refers to stays where it is.
+/// Rule 17: a page with a reference on it stays where it is.
 pub(super) static MIGRATE_VS_HELD: Play = Play {
     name: "migrate-vs-held",
     about: "A moves a page on which B has taken a reference by the lockless walk; B looks where it is",
@@ -212,7 +201,7 @@ pub(super) static MIGRATE_VS_READAHEAD: Play = Play {
     ..MIGRATE_VS_FAULT
 };
 
-/// Who reclaims and who moves have the page one after the other.
+/// A reclaimer and a mover have the page one after the other.
 pub(super) static MIGRATE_VS_RECLAIM: Play = Play {
     name: "migrate-vs-reclaim",
     about: "A moves a page that B, which has written it, swaps out and reads again",
@@ -296,7 +285,7 @@ pub(super) static MIGRATE_VS_MPROTECT: Play = Play {
     ..MIGRATE_VS_FAULT
 };
 
-/// A page that may be dropped, and one that was written since and may not.
+/// MADV_FREE allows reclaim to drop the page until the next store, wherever the page is by then.
 pub(super) static MIGRATE_VS_FREE: Play = Play {
     name: "migrate-vs-free",
     about: "A moves a page that B gives up, writes and reclaims",
@@ -345,7 +334,7 @@ pub(super) static MIGRATE_VS_EXIT: Play = Play {
     fixes: &[Knob::MigrateFlush],
     spaces: &[None, None, Some(0)],
     stops: FEW_STOPS,
-    setup: shared_page,
+    setup: known_shared_page,
     enter: |stage, me| {
         if me == 2 {
             must(stage, "load", stage.load(HOME));

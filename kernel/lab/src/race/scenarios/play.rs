@@ -146,6 +146,37 @@ pub(super) fn one_space(stage: &Stage, pages: u64) -> Result<(), MmError> {
     Ok(())
 }
 
+/// One page at [`HOME`] in the space at place 0 that holds 1.
+pub(super) fn one_filled_page(stage: &Stage) -> Result<(), MmError> {
+    one_space(stage, 1)?;
+    stage.fill(0, HOME, 1)
+}
+
+/// As [`one_filled_page`], shared by a parent (place 0) and its child (place 1).
+pub(super) fn shared_page(stage: &Stage) -> Result<(), MmError> {
+    one_filled_page(stage)?;
+    family(stage, 0, 1)
+}
+
+/// A second word of the first page: a scenario stores to it once.
+pub(super) const BESIDE: VirtAddr = VirtAddr(HOME.0 + 8);
+
+/// For `enter`: B has the first page in its TLB, written.
+pub(super) fn b_wrote(stage: &'static Stage, me: usize) {
+    if me == 1 {
+        must(stage, "store", stage.store(HOME, 1));
+        must(stage, "store", stage.store(BESIDE, 7));
+    }
+}
+
+/// A write to the first page through a reference from the lockless walk, if there is one to be had.
+pub(super) fn write_through(stage: &Stage) {
+    let irq = sync::irq::disable();
+    if let Some(held) = mm::adopt::follow_fast_to_write(&irq, HOME) {
+        stage.store_through(0, &held, HOME, 2);
+    }
+}
+
 /// Maps `pages` fresh pages at [`HOME`], over what was there.
 pub(super) fn map(space: &MmRef, pages: u64) -> Result<(), MmError> {
     space

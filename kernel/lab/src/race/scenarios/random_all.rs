@@ -426,7 +426,7 @@ impl Actor {
         }
     }
 
-    /// Moves pages to other frames: of a range, or one that is mapped somewhere.
+    /// Moves pages to other frames: all of a range, or a single one.
     fn migrate(&mut self, space: &MmRef) {
         let (_, va, n) = self.pages();
         if self.dice.bool() {

@@ -3,11 +3,11 @@
 use arch::upcall::FaultError;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::knobs::Knob;
-use mm::{Advice, MmError, Prot};
+use mm::{Advice, Prot};
 
 use super::play::{
-    FEW_STOPS, HOME, Play, fork, free, map, move_to, must, one_space, page, page_on_disk,
-    reclaim_remembered, remember_frame, told, unmap,
+    BESIDE, FEW_STOPS, HOME, Play, b_wrote, fork, free, map, move_to, must, one_filled_page,
+    one_space, page, page_on_disk, reclaim_remembered, remember_frame, told, unmap,
 };
 use crate::race::model::Fresh;
 use crate::race::stage::Stage;
@@ -15,22 +15,6 @@ use crate::race::stage::Stage;
 fn page_out(stage: &Stage) {
     let out = stage.space(0).madvise(HOME, PAGE_SIZE, Advice::PageOut);
     must(stage, "madvise", out);
-}
-
-fn one_filled_page(stage: &Stage) -> Result<(), MmError> {
-    one_space(stage, 1)?;
-    stage.fill(0, HOME, 1)
-}
-
-/// A word that is stored once, beside the one that the actors write.
-const BESIDE: VirtAddr = VirtAddr(HOME.0 + 8);
-
-/// B has the page in its TLB, written.
-fn b_wrote(stage: &'static Stage, me: usize) {
-    if me == 1 {
-        must(stage, "store", stage.store(HOME, 1));
-        must(stage, "store", stage.store(BESIDE, 7));
-    }
 }
 
 /// Rules 1 and 7.
