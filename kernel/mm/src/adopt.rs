@@ -40,8 +40,8 @@ impl MmRef {
             "this thread has adopted an address space already"
         );
         let irq = sync::irq::disable();
-        // Before the word: a CPU that was lazy may have old translations until it has switched, and a
-        // look at the word from outside takes it for one that has none.
+        // Before the word: a CPU that was lazy may have old translations until it has switched, and
+        // a look at the word from outside takes it for one that has none.
         tlb::switch_mm(&irq, Some(self.id()));
         // SAFETY: the handle below keeps the address space until the word is 0 again; switched to
         // above.

@@ -4,9 +4,9 @@
 //!
 //! A folio is in the tree or in the swap cache, never in both, but for moments under its lock. On
 //! the way out: the slot is allocated and the folio is in the swap cache before the tree names the
-//! slot (rule 7); back: the folio is in the tree before the slot is let go. So a look at
-//! the tree finds the page, now here, now there, and is repeated when the page has moved. Nothing writes these
-//! pages back, so they have no marks: a dirty one is reclaim's business alone.
+//! slot (rule 7); back: the folio is in the tree before the slot is let go. So a look at the
+//! tree finds the page, now here, now there, and is repeated when the page has moved. Nothing
+//! writes these pages back, so they have no marks: a dirty one is reclaim's business alone.
 //!
 //! Locks: folio lock, then the tree's, the swap cache's, the swap map's, one after the other.
 //! Sleeps for memory and for the swap disk.

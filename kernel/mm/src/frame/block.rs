@@ -36,9 +36,9 @@ impl Frame {
 
 /// The first frame and the order of the block that `pfn` lies in, free or not.
 ///
-/// Blocks are aligned to their size. So the head is `pfn`, or `pfn` with its lowest set bits cleared,
-/// and those few frames are looked at, the nearest first: the first whose block reaches as far as
-/// `pfn` is the head. A hint, unless the caller keeps the block what it is.
+/// Blocks are aligned to their size. So the head is `pfn`, or `pfn` with its lowest set bits
+/// cleared, and those few frames are looked at, the nearest first: the first whose block reaches as
+/// far as `pfn` is the head. A hint, unless the caller keeps the block what it is.
 ///
 /// # Panics
 /// If the memmap does not cover the frame.

@@ -78,8 +78,8 @@ pub(super) static MIGRATE_VS_ZAP: Play = Play {
     ..MIGRATE_VS_FAULT
 };
 
-/// Rules 16 and 17: what a fork finds of a page that moves is shared from then on, and the walk that
-/// brings the entries back comes to the child's after the parent's.
+/// Rules 16 and 17: what a fork finds of a page that moves is shared from then on, and the walk
+/// that brings the entries back comes to the child's after the parent's.
 pub(super) static MIGRATE_VS_FORK: Play = Play {
     name: "migrate-vs-fork",
     about: "A moves a page while B forks and then writes it; the child has it as it was",
