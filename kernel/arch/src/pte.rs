@@ -146,6 +146,20 @@ impl Entry {
     pub const fn is_huge(self) -> bool {
         self.0 & (PRESENT | HUGE) == PRESENT | HUGE
     }
+    /// Of an entry that maps a huge page: the PTE that maps its page `i` with the same rights and
+    /// the same state.
+    #[inline]
+    pub const fn piece(self, i: u32) -> Self {
+        Self(self.0 & !HUGE).add_frames(i)
+    }
+    const fn add_frames(self, n: u32) -> Self {
+        Self(self.0 + ((n as u64) << 12))
+    }
+    /// Of an entry that maps a huge page: the same, as the MMU cannot use it, while it is split.
+    #[inline]
+    pub const fn being_split(self) -> Self {
+        self.without(PRESENT | PROT_NONE)
+    }
     /// What an entry above the PTE tables says.
     #[inline]
     pub const fn upper(self) -> Upper {

@@ -188,7 +188,7 @@ fn a_stress_refuses_what_it_makes_no_use_of() {
         ),
         (
             "zap-mkclean --pages 9",
-            "--pages goes with anon, fork, migrate, swap, file, msync, writeback, truncate, mixed only",
+            "--pages goes with anon, fork, migrate, thp, swap, file, msync, writeback, truncate, mixed only",
         ),
         ("swap --promises", "--promises goes with msync, fat only"),
     ] {

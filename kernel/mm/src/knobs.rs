@@ -70,6 +70,7 @@ knobs! {
         MigrateShared = "migrate_shared", rule 17, "a fork makes a page that is moving one of both address spaces";
         MigrateCopy = "migrate_copy", rule 17, "a page that moves is copied before an entry leads to its new frame";
         MigrateWait = "migrate_wait", rule 17, "a fault waits for a page that moves without a reference on it";
+        HugeFlush = "huge_flush", rule 11, "a huge page is made invalid and flushed before its pages are mapped one by one";
         FatOrder = "fat_order", rule 15, "a cluster of a FAT volume is free only once nothing durable leads to it";
     }
     variants {

@@ -2,8 +2,8 @@
 //!
 //! Modules point one way, from the top of this list downwards (`tests/layers.rs` checks it):
 //! explore, init, view, ops, reclaim, fault, file, adopt, handle, exit, zap, migrate, rmap, swap,
-//! pt, mm, vma, pagecache, heap, folio, buddy, workingset, lru, arena, bio, zero, content, frame,
-//! stats, error, rounds, knobs. See ARCHITECTURE.md for a page on each.
+//! pt, mm, thp, vma, pagecache, heap, folio, buddy, workingset, lru, arena, bio, zero, content,
+//! frame, stats, error, rounds, knobs. See ARCHITECTURE.md for a page on each.
 //!
 //! What a forged number, or a reference to a record, could break is private to the crate:
 //!
@@ -82,6 +82,7 @@ mod rounds;
 mod scarce;
 pub mod stats;
 pub mod swap;
+pub mod thp;
 pub mod view;
 pub mod vma;
 pub(crate) mod workingset;

@@ -10,7 +10,7 @@
 //! active one: the difference between two moments is how far an inactive folio has moved towards
 //! its eviction (see `workingset`).
 
-use crate::frame::{Folio, FrameLinks, flag};
+use crate::frame::{Folio, Frame, FrameLinks, flag};
 use algo::list::List;
 use arch::Pfn;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -54,7 +54,7 @@ const fn number(flags: u32) -> usize {
     ((flags / flag::ACTIVE) & 3) as usize
 }
 
-/// How many folios the lists of one kind hold.
+/// How many pages the lists of one kind hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// On the active list.
@@ -70,8 +70,53 @@ impl Counts {
     }
 }
 
+impl Huge {
+    /// Of a listed one, whose fields stay as they are for as long as it is; its shard is locked.
+    fn listed(folio: Folio) -> Self {
+        Self {
+            pfn: folio.pfn(),
+            anon: folio.mapping() - 1,
+            index: folio.index(),
+        }
+    }
+}
+
+/// For the explorer: the huge folio in `pfn`, if there is one.
+#[cfg(feature = "lab")]
+pub(crate) fn huge_in(pfn: Pfn) -> Option<Huge> {
+    let folio = Folio::of(pfn);
+    let _lists = lock(folio.shard());
+    let is_one = folio.has(flag::LRU) && folio.order() != 0;
+    is_one.then(|| Huge::listed(folio))
+}
+
 /// One shard's lists. New folios go to the front, reclaim looks at the back.
-pub(crate) struct Lists([List; 4]);
+pub(crate) struct Lists {
+    lists: [List; 4],
+    /// Pages of each list beyond one for each folio.
+    tails: [u32; 4],
+}
+
+/// What is at the old end of a list.
+pub(crate) enum Oldest {
+    /// A folio of one page, off its list now, with a reference for the caller.
+    Page(Folio),
+    /// A huge folio. It was put to the young end, and nothing keeps it but its entry.
+    Huge(Huge),
+    /// One that is just being freed. It was put to the young end.
+    Dying,
+}
+
+/// What was known of a huge folio while it was listed: enough to find it again, if it still is one.
+#[derive(Clone, Copy)]
+pub(crate) struct Huge {
+    /// Its first frame.
+    pub(crate) pfn: Pfn,
+    /// Its anon_vma's id.
+    pub(crate) anon: u32,
+    /// Its first page's index there.
+    pub(crate) index: u32,
+}
 
 #[repr(align(64))]
 struct Shard(SpinLock<Lists>);
@@ -79,7 +124,10 @@ struct Shard(SpinLock<Lists>);
 static LRU: [Shard; SHARDS] = [const {
     Shard(SpinLock::new(
         Rank::LruLock,
-        Lists([const { List::new() }; 4]),
+        Lists {
+            lists: [const { List::new() }; 4],
+            tails: [0; 4],
+        },
     ))
 }; SHARDS];
 
@@ -130,11 +178,19 @@ pub fn counts() -> [Counts; 2] {
 impl Lists {
     #[inline]
     fn list(&mut self, flags: u32) -> &mut List {
-        &mut self.0[number(flags)]
+        &mut self.lists[number(flags)]
     }
-    /// Length of a list.
+    /// Pages on a list.
     pub(crate) fn len(&self, kind: Kind, active: bool) -> u32 {
-        self.0[number(kind.flags(active))].len()
+        let number = number(kind.flags(active));
+        self.lists[number].len() + self.tails[number]
+    }
+    /// A folio of several pages, with these flags, came (`sign` 1) or went (-1).
+    #[cold]
+    fn count_tails(&mut self, flags: u32, sign: i32) {
+        let tails = (1 << Frame::order_in(flags)) - 1;
+        let sum = &mut self.tails[number(flags)];
+        *sum = sum.wrapping_add_signed(sign * tails);
     }
     /// Puts a folio of this shard on a list, at the young end.
     #[inline]
@@ -150,8 +206,11 @@ impl Lists {
             folio.set(flag::LRU);
         }
         let active = if active { flag::ACTIVE } else { 0 };
-        self.list(before & !flag::ACTIVE | active)
-            .push_front(&FrameLinks, folio.pfn().0);
+        let now = before & !flag::ACTIVE | active;
+        self.list(now).push_front(&FrameLinks, folio.pfn().0);
+        if now & flag::ORDER != 0 {
+            self.count_tails(now, 1);
+        }
     }
     /// Takes a folio of this shard off its list; false when it is on none.
     #[inline]
@@ -161,23 +220,26 @@ impl Lists {
             return false;
         }
         self.list(was).remove(&FrameLinks, folio.pfn().0);
+        if was & flag::ORDER != 0 {
+            self.count_tails(was, -1);
+        }
         true
     }
-    /// Takes the oldest folio off a list, with a reference for the caller. A folio that is just
-    /// being freed is put back at the young end and `Err` says so.
-    ///
-    /// # Errors
-    /// `Err(())`: the oldest folio could not be had, look at the next.
-    pub(crate) fn isolate_oldest(&mut self, kind: Kind, active: bool) -> Option<Result<Folio, ()>> {
+    /// Looks at the oldest folio of a list, and takes it off if it is of one page.
+    pub(crate) fn isolate_oldest(&mut self, kind: Kind, active: bool) -> Option<Oldest> {
         let list = self.list(kind.flags(active));
         let number = list.pop_back(&FrameLinks)?;
         let folio = Folio::of(Pfn(number));
+        if folio.order() != 0 {
+            list.push_front(&FrameLinks, number);
+            return Some(Oldest::Huge(Huge::listed(folio)));
+        }
         if folio.try_get() {
             folio.clear(flag::LRU);
-            Some(Ok(folio))
+            Some(Oldest::Page(folio))
         } else {
             list.push_front(&FrameLinks, number);
-            Some(Err(()))
+            Some(Oldest::Dying)
         }
     }
 }
@@ -186,6 +248,18 @@ impl Lists {
 #[inline]
 pub(crate) fn add(folio: Folio, active: bool) {
     lock(folio.shard()).add(folio, active);
+}
+
+/// Puts the `pages` folios that a huge one was split into, from `first` on, to the old end of their
+/// inactive list, so that reclaim which has split it for its pages finds them next.
+pub(crate) fn add_pages(first: Folio, pages: u32) {
+    let mut lists = lock(first.shard());
+    for i in 0..pages {
+        let folio = Folio::of(first.pfn().add(i));
+        folio.clear(flag::ACTIVE);
+        let flags = folio.set(flag::LRU);
+        lists.list(flags).push_back(&FrameLinks, folio.pfn().0);
+    }
 }
 
 /// Takes a folio off its list if it is on one. True when it was.

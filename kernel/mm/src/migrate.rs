@@ -195,7 +195,7 @@ pub fn one_in_slot(slot: u32) -> Result<(), Stays> {
 #[cfg(feature = "lab")]
 pub fn one(pfn: arch::Pfn) -> Result<(), Stays> {
     let folio = Folio::of(pfn);
-    if !folio.try_get() {
+    if folio.order() != 0 || !folio.try_get() {
         return Err(Stays::Busy);
     }
     let isolated = Isolated::take(folio);

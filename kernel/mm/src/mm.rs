@@ -39,6 +39,8 @@ pub struct Mm {
     changer: AtomicU32,
     /// Resident anonymous pages.
     pub anon_pages: Gauge,
+    /// Huge pages among them, each counted as one.
+    pub anon_huge: Gauge,
     /// Resident pages of files.
     pub file_pages: Gauge,
     /// Entries that name a swap slot.
@@ -64,6 +66,7 @@ impl Default for Mm {
             unborn: AtomicBool::new(false),
             changer: AtomicU32::new(0),
             anon_pages: Gauge::new(),
+            anon_huge: Gauge::new(),
             file_pages: Gauge::new(),
             swap_entries: Gauge::new(),
             tables: Gauge::new(),
@@ -119,6 +122,7 @@ impl Mm {
         self.changer.store(0, Ordering::Relaxed);
         for gauge in [
             &self.anon_pages,
+            &self.anon_huge,
             &self.file_pages,
             &self.swap_entries,
             &self.tables,

@@ -110,6 +110,12 @@ events! {
     PgMigrateSuccess = "pgmigrate_success",
     /// Folios that were to move and stayed.
     PgMigrateFail = "pgmigrate_fail",
+    /// First touches that mapped a huge page.
+    ThpFaultAlloc = "thp_fault_alloc",
+    /// First touches that found no block for one.
+    ThpFaultFallback = "thp_fault_fallback",
+    /// Huge pages split.
+    ThpSplitPage = "thp_split_page",
     /// Times an allocation had to reclaim by itself.
     AllocStall = "allocstall",
     /// Address spaces killed for want of memory.

@@ -42,10 +42,12 @@ impl Mm {
 
 impl Areas<'_> {
     /// Calls `f` with the entry of `va` under the lock of its table, so that what the entry maps
-    /// stays mapped meanwhile. `None` where there is no table.
+    /// stays mapped meanwhile. `None` where there is no table. Of a huge page the entry is what it
+    /// would be if that were split.
     pub fn with_entry<R>(&self, va: VirtAddr, f: impl FnOnce(Entry) -> R) -> Option<R> {
-        let pte = pt::lock_at(self.mm, va)?;
-        Some(f(pte.get()))
+        let mut leaf = pt::lock_leaf(self.mm, va)?;
+        let entry = leaf.entry(va);
+        Some(f(entry))
     }
 
     /// Copies the entries from `va` on, as they are at one moment; those of a missing table are
@@ -60,12 +62,11 @@ impl Areas<'_> {
             into.len()
         );
         into.fill(Entry::NONE);
-        let Some(mut pte) = pt::lock_at(self.mm, va) else {
+        let Some(mut leaf) = pt::lock_leaf(self.mm, va) else {
             return;
         };
         for (i, entry) in (0..).zip(into) {
-            pte.seek(VirtAddr(va.0 + i * PAGE_SIZE));
-            *entry = pte.get();
+            *entry = leaf.entry(VirtAddr(va.0 + i * PAGE_SIZE));
         }
     }
 }
@@ -89,18 +90,22 @@ pub struct Mapping {
     pub entry: Option<Entry>,
 }
 
-/// Locks the folio in `pfn`; `None` if the frame holds none, or one that is on no LRU list now.
-/// Sleeps.
+/// Locks the folio in `pfn`; `None` if the frame holds none, one of several pages, or one that is
+/// on no LRU list now. Sleeps.
 pub fn lock_folio(pfn: Pfn) -> Option<LockedFolio> {
     if !crate::frame::valid(pfn) {
         return None;
     }
     let f = Folio::of(pfn);
+    // Only its entry keeps a huge one.
+    if f.order() != 0 {
+        return None;
+    }
     let shard = f.shard();
     let held = {
         let _list = lru::lock(shard);
         // Under the lock of its list a folio stays one: it leaves the list before it is freed.
-        let listed = f.has(flag::LRU) && f.shard() == shard;
+        let listed = f.has(flag::LRU) && f.shard() == shard && f.order() == 0;
         // SAFETY: just counted, for a folio.
         (listed && f.try_get()).then(|| unsafe { folio::Ref::new(f) })
     }?;
@@ -124,7 +129,7 @@ impl LockedFolio {
         let mut each = |area: &'static Vma| {
             if let Some(va) = area.address_of(index) {
                 let mm = area.mm();
-                let entry = pt::lock_at(by_id(mm), va).map(|pte| pte.get());
+                let entry = pt::lock_leaf(by_id(mm), va).map(|mut leaf| leaf.entry(va));
                 f(&Mapping {
                     mm,
                     area,

@@ -16,12 +16,12 @@ use crate::frame::flag;
 use crate::lru;
 use crate::mm::by_id;
 use crate::pt::gather::{Gather, Room, Unhooking};
-use crate::pt::range::{self, Leaf};
-use crate::pt::{PteLocked, Unhooked, UpperRef, tlb};
+use crate::pt::range::{self, Leaf, Locked};
+use crate::pt::{PmdLocked, PteLocked, Unhooked, UpperRef, tlb};
 use crate::swap;
 use crate::vma::{imap, vm};
 use arch::VirtAddr;
-use arch::addr::{PAGE_SHIFT, PAGE_SIZE, span};
+use arch::addr::{PAGE_SHIFT, PAGE_SIZE, PMD_SIZE, span};
 use arch::pte::Entry;
 use core::ops::ControlFlow::{Break, Continue};
 
@@ -57,8 +57,10 @@ pub(crate) fn file_range(file: u32, first: u32, last: u32, even_cows: bool) {
 /// Takes the entries of `start..end` out: all of them, or (without `COWS`) those that map pages of
 /// files.
 fn entries<const COWS: bool>(gather: &mut Gather<'_>, start: u64, end: u64) {
-    range::locked(gather.mm(), start, end, |pte, start, end| {
-        one_table::<COWS>(gather, pte, start, end)
+    let (id, mm) = (gather.mm_id(), gather.mm());
+    range::locked_or_huge(id, mm, start, end, |part| match part {
+        Locked::Table(pte, start, end) => one_table::<COWS>(gather, pte, start, end),
+        Locked::Huge(pmd, va) => one_huge(gather, pmd, va),
     });
 }
 
@@ -96,6 +98,18 @@ fn one_table<const COWS: bool>(
             va + PAGE_SIZE
         }
     }
+}
+
+/// Zaps a huge page, which is anonymous.
+#[cold]
+#[inline(never)]
+fn one_huge(gather: &mut Gather<'_>, pmd: PmdLocked, va: VirtAddr) -> u64 {
+    gather
+        .mm()
+        .anon_pages
+        .add(-((PMD_SIZE >> PAGE_SHIFT) as i64));
+    gather.take_huge(pmd, va);
+    va.0 + PMD_SIZE
 }
 
 /// What one table has lost.

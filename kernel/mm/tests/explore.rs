@@ -194,7 +194,7 @@ fn in_pocket(pocket: &Pocket, pfn: Pfn) -> bool {
 #[test]
 fn a_second_run_gets_the_same() {
     on_machine(|| {
-        let pocket = explore::open(256).expect("room");
+        let pocket = explore::open(256, 0).expect("room");
         mm::check().expect("accounting while it is open");
         let run = || {
             let (seen, mm) = as_actor(mixture);
@@ -216,7 +216,7 @@ fn a_second_run_gets_the_same() {
 #[test]
 fn what_is_left_behind_is_named_and_taken_back() {
     on_machine(|| {
-        let pocket = explore::open(256).expect("room");
+        let pocket = explore::open(256, 0).expect("room");
         let first = as_actor(|| mixture().0);
         assert_eq!(pocket.rewind(), Ok(()));
         let again = || {
@@ -280,7 +280,7 @@ fn files_go_back_too_and_nothing_of_them_is_written() {
         let disk = arch::data_disk().expect("the machine has one");
         let before = disk.completed();
         let lent = explore::lend(disk).expect("nothing is dirty");
-        let pocket = explore::open(256).expect("room");
+        let pocket = explore::open(256, 0).expect("room");
         let run = || {
             as_actor(|| {
                 let (opener, mm, seen) = written_file();
@@ -329,7 +329,7 @@ fn without_swap<R>(f: impl FnOnce() -> R) -> R {
 #[test]
 fn an_empty_pocket_is_out_of_memory() {
     on_machine(|| {
-        let pocket = explore::open(16).expect("room");
+        let pocket = explore::open(16, 0).expect("room");
         let fit = || {
             as_actor(|| {
                 let mm = space(64);
@@ -349,7 +349,7 @@ fn an_empty_pocket_is_out_of_memory() {
 #[test]
 fn memory_is_as_short_as_it_is_said_to_be() {
     on_machine(|| {
-        let pocket = explore::open(64).expect("room");
+        let pocket = explore::open(64, 0).expect("room");
         let low = || as_actor(mm::buddy::is_low);
         assert!(!low());
         without_swap(|| {
@@ -373,7 +373,7 @@ fn memory_is_as_short_as_it_is_said_to_be() {
 #[test]
 fn one_allocation_of_an_actor_is_refused() {
     on_machine(|| {
-        let pocket = explore::open(64).expect("room");
+        let pocket = explore::open(64, 0).expect("room");
         let new_spaces = || [0; 3].map(|_| MmRef::new().map(drop).is_ok());
         // A space takes an object and a frame.
         for (granted, made) in [(0, [false, true, true]), (3, [true, false, true])] {
@@ -393,7 +393,7 @@ fn one_allocation_of_an_actor_is_refused() {
 #[test]
 fn a_wrong_count_is_noticed() {
     on_machine(|| {
-        let pocket = explore::open(64).expect("room");
+        let pocket = explore::open(64, 0).expect("room");
         as_actor(|| {
             let mm = space(2);
             touch(&mm, 0, Access::Write);
@@ -413,7 +413,7 @@ fn a_wrong_count_is_noticed() {
 #[test]
 fn content_is_found_wherever_it_is() {
     on_machine(|| {
-        let pocket = explore::open(64).expect("room");
+        let pocket = explore::open(64, 0).expect("room");
         as_actor(|| {
             let mm = space(2);
             touch(&mm, 0, Access::Read);
@@ -451,7 +451,7 @@ fn content_is_found_wherever_it_is() {
 #[test]
 fn a_folio_that_the_laundry_has_is_not_freed() {
     on_machine(|| {
-        let pocket = explore::open(64).expect("room");
+        let pocket = explore::open(64, 0).expect("room");
         as_actor(|| {
             let mm = space(1);
             touch(&mm, 0, Access::Write);

@@ -23,6 +23,7 @@ const ORDER: &[&str] = &[
     "swap",
     "pt",
     "mm",
+    "thp",
     "vma",
     "pagecache",
     "heap",

@@ -22,6 +22,13 @@ pub(super) fn meminfo(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
     Ok(Status::from_success(print_meminfo(ctx.out)))
 }
 
+/// Pages of memory in huge pages.
+fn anon_huge_pages() -> u64 {
+    let spaces = (0..mm::mm::id_limit()).filter_map(mm::MmRef::by_id_live);
+    let huge: u64 = spaces.map(|space| space.anon_huge.get()).sum();
+    huge << buddy::HUGE_ORDER
+}
+
 /// Prints the table; whether the uses add up to the frames there are (they do when nothing runs).
 fn print_meminfo(out: &dyn Out) -> bool {
     let frames = mm::inspect::max_pfn() as u64 - stats::use_pages(Use::Reserved);
@@ -43,6 +50,7 @@ fn print_meminfo(out: &dyn Out) -> bool {
     line(out, "SwapCached", swap.cached);
     line(out, "SwapTotal", swap.total);
     line(out, "SwapFree", swap.total - swap.used);
+    line(out, "AnonHugePages", anon_huge_pages());
     let (held, used) = mm::heap::usage();
     line(out, "HeapUsed", used.div_ceil(PAGE_SIZE));
     line(out, "HeapSize", held / PAGE_SIZE);

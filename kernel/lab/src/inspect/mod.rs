@@ -11,6 +11,7 @@ mod inject;
 mod memory;
 mod migrate;
 mod spaces;
+mod thp;
 
 pub use control::knob;
 
@@ -91,6 +92,15 @@ pub const COMMANDS: &[Command] = &[
                 move_pages(2) with MPOL_MF_MOVE_ALL, and says how many stayed, and why.",
         run: migrate::migrate,
         words: no_words,
+    },
+    Command {
+        name: "thp",
+        help: "where huge pages are used",
+        usage: "[always|madvise|never]\n\
+                As /sys/kernel/mm/transparent_hugepage/enabled: shows the policy, or changes it. Huge pages\n\
+                that are mapped stay.",
+        run: thp::thp,
+        words: thp::names,
     },
     Command {
         name: "tlb",

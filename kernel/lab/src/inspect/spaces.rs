@@ -8,7 +8,7 @@ use arch::addr;
 use arch::pte::Entry;
 use arch::{PAGE_SIZE, VirtAddr};
 use mm::MmRef;
-use mm::inspect::{NIL, cpu_state, frame};
+use mm::inspect::{NIL, block_of, cpu_state, frame};
 use mm::stats::{Event, Use, total};
 use mm::view::Areas;
 use mm::vma::{Vma, vm};
@@ -132,6 +132,7 @@ struct Sums {
     referenced: u64,
     zero: u64,
     swap: u64,
+    huge: u64,
 }
 
 impl Sums {
@@ -145,7 +146,9 @@ impl Sums {
         } else if entry.is_present() {
             self.rss += 1;
             self.file += u64::from(frame(entry.pfn()).usage() == Use::File);
-            self.shared += u64::from(frame(entry.pfn()).mapcount() > 1);
+            let (head, order) = block_of(entry.pfn());
+            self.huge += u64::from(order != 0);
+            self.shared += u64::from(frame(head).mapcount() > 1);
             self.dirty += u64::from(entry.is_dirty());
             self.referenced += u64::from(entry.is_accessed());
         }
@@ -171,10 +174,11 @@ pub(super) fn smaps(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {
                 ("Private:", sums.rss - sums.shared),
                 ("Dirty:", sums.dirty),
                 ("Referenced:", sums.referenced),
+                ("AnonHugePages:", sums.huge),
                 ("ZeroPage:", sums.zero),
                 ("Swap:", sums.swap),
             ] {
-                writeln!(ctx.out, "{name:<12} {:>10} kB", pages * PAGE_SIZE / 1024);
+                writeln!(ctx.out, "{name:<14} {:>10} kB", pages * PAGE_SIZE / 1024);
             }
         }
     })
@@ -232,8 +236,18 @@ fn print_entry(va: VirtAddr, entry: Entry, out: &dyn Out) {
         bit(entry.is_write(), 'w'),
         bit(entry.is_accessed(), 'a'),
         bit(entry.is_dirty(), 'd'),
-        if entry.is_special() { " zero page" } else { "" }
+        remark(entry)
     );
+}
+
+fn remark(entry: Entry) -> &'static str {
+    if entry.is_special() {
+        " zero page"
+    } else if block_of(entry.pfn()).1 != 0 {
+        " huge"
+    } else {
+        ""
+    }
 }
 
 pub(super) fn tlb(ctx: &mut Ctx<'_>) -> Result<Status, UsageError> {

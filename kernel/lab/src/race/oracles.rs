@@ -12,7 +12,7 @@ use algo::explore::Violation;
 use arch::pte::Entry;
 use arch::{PAGE_SIZE, Pfn, VirtAddr};
 use mm::explore::{self, Content};
-use mm::inspect::{flag, frame};
+use mm::inspect::{block_of, flag, frame};
 use mm::stats::Use;
 use mm::{Mm, MmRef};
 
@@ -77,7 +77,8 @@ fn gathers(_: &End<'_>) -> Result<(), String> {
     found.map_or(Ok(()), Err)
 }
 
-/// The folios that page tables map, with the number of entries of each.
+/// The folios that page tables map, with the number of entries of each. (A huge page counts as so
+/// many entries as it has pages.)
 fn mapped() -> Vec<(Pfn, u32)> {
     let mut all: Vec<(Pfn, u32)> = Vec::new();
     STAGE.each_space(|mm| {
@@ -85,9 +86,10 @@ fn mapped() -> Vec<(Pfn, u32)> {
             if !entry.is_mapped() || entry.is_special() {
                 return;
             }
-            match all.iter_mut().find(|m| m.0 == entry.pfn()) {
+            let (head, _) = block_of(entry.pfn());
+            match all.iter_mut().find(|m| m.0 == head) {
                 Some(m) => m.1 += 1,
-                None => all.push((entry.pfn(), 1)),
+                None => all.push((head, 1)),
             }
         });
     });
@@ -107,15 +109,15 @@ fn mapcounts(end: &End<'_>) -> Result<(), String> {
             return Err(format!("{pfn:?} is mapped, and no page of a file any more"));
         }
         let count = f.mapcount();
-        if count != entries {
+        if count * f.pages() != entries {
             return Err(format!("{pfn:?}: mapcount {count}, entries {entries}"));
         }
-        if f.refcount() < entries {
+        if f.refcount() * f.pages() < entries {
             let n = f.refcount();
             return Err(format!("{pfn:?}: refcount {n}, entries {entries}"));
         }
         let found = explore::mapped_by_rmap(pfn);
-        if found != entries as usize {
+        if found * f.pages() as usize != entries as usize {
             return Err(format!(
                 "{pfn:?}: its reverse walk finds {found} of {entries} entries"
             ));

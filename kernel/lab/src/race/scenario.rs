@@ -88,6 +88,10 @@ pub trait Scenario: Sync {
     fn watches_rmap(&self) -> bool {
         false
     }
+    /// Blocks that it has for huge pages: one at most, where these have 512 pages.
+    fn huge_pages(&self) -> u32 {
+        0
+    }
     /// How many actors, 1 to 4.
     fn actors(&self) -> usize;
     /// Where they stop.

@@ -27,6 +27,8 @@ struct Translation {
     generation: u32,
     write: bool,
     dirty: bool,
+    /// A part of a huge page.
+    huge: bool,
 }
 
 /// A remembered PTE table.
@@ -36,6 +38,20 @@ struct Table {
     pfn: Pfn,
     generation: u32,
     write: bool,
+}
+
+impl Translation {
+    /// What one PMD entry maps.
+    fn region(&self) -> u64 {
+        self.page >> (shift(1) - PAGE_SHIFT)
+    }
+}
+
+/// What a PMD entry leads to.
+enum Below {
+    Table(Table),
+    /// A huge page, and whether the entries above it allow writing.
+    Huge(Entry, bool),
 }
 
 /// One CPU's.
@@ -106,7 +122,10 @@ impl Shadow {
     }
 
     pub(super) fn invlpg(&mut self, cpu: usize, va: u64) {
-        self.cpus[cpu].pages.retain(|t| t.page != va >> PAGE_SHIFT);
+        // All of a huge page goes with any of it.
+        self.cpus[cpu]
+            .pages
+            .retain(|t| t.page != va >> PAGE_SHIFT && !(t.huge && t.region() == va >> shift(1)));
         // The instruction drops every cached table.
         self.cpus[cpu].tables.clear();
     }
@@ -219,7 +238,13 @@ impl Shadow {
         let known = self.cpus[cpu].tables.iter().find(|t| t.region == region);
         let table = match known.copied() {
             Some(t) => t,
-            None => self.walk_upper(cpu, root, va, touched)?,
+            None => match self.walk_upper(cpu, root, va, write, touched)? {
+                Below::Table(t) => t,
+                Below::Huge(entry, writable) => {
+                    let piece = entry.piece(va.table_index(0) as u32);
+                    return Some(self.remember(cpu, va, piece, (writable, true), wrong));
+                }
+            },
         };
         if self.generation(table.pfn) != table.generation {
             let who = letter(cpu);
@@ -232,17 +257,42 @@ impl Shadow {
             });
         }
         let entry = use_cell(table.pfn, index_bits(va, 0), write, table.write, touched)?;
+        Some(self.remember(cpu, va, entry, (table.write, false), wrong))
+    }
+
+    /// The CPU's TLB takes what `entry` says of the page of `va`, below entries that allow writing
+    /// or not; of a huge page it is the part.
+    fn remember(
+        &mut self,
+        cpu: usize,
+        va: VirtAddr,
+        entry: Entry,
+        (write, huge): (bool, bool),
+        wrong: &mut Option<(&'static str, String)>,
+    ) -> Translation {
         let t = Translation {
             page: va.0 >> PAGE_SHIFT,
             pfn: entry.pfn(),
             generation: self.generation(entry.pfn()),
-            write: table.write && entry.is_write(),
+            write: write && entry.is_write(),
             dirty: entry.is_dirty(),
+            huge,
         };
         let pages = &mut self.cpus[cpu].pages;
-        pages.retain(|old| old.page != t.page);
+        pages.retain(|old| old.page != t.page || old.huge != t.huge);
+        let of_other_size = |old: &&Translation| old.huge != huge && old.region() == t.region();
+        if let Some(old) = pages.iter().find(of_other_size) {
+            let (who, at) = (letter(cpu), old.page << PAGE_SHIFT);
+            wrong.get_or_insert_with(|| {
+                let text = format!(
+                    "{who} has translations of a huge page and of a page of it, at {at:#x} and {:#x}",
+                    va.0
+                );
+                ("two-sizes", text)
+            });
+        }
         pages.push(t);
-        Some(t)
+        t
     }
 
     fn walk_upper(
@@ -250,11 +300,16 @@ impl Shadow {
         cpu: usize,
         root: Pfn,
         va: VirtAddr,
+        store: bool,
         touched: &mut Footprint,
-    ) -> Option<Table> {
+    ) -> Option<Below> {
         let (mut at, mut write) = (root, true);
         for level in [3, 2, 1] {
-            let entry = use_cell(at, index_bits(va, level), false, true, touched)?;
+            let stores = store && level == 1 && peek_huge(at, index_bits(va, level));
+            let entry = use_cell(at, index_bits(va, level), stores, write, touched)?;
+            if entry.is_huge() {
+                return Some(Below::Huge(entry, write));
+            }
             write &= entry.is_write();
             at = entry.pfn();
         }
@@ -265,7 +320,7 @@ impl Shadow {
             write,
         };
         self.cpus[cpu].tables.push(table);
-        Some(table)
+        Some(Below::Table(table))
     }
 
     /// Lets the real MMU make the access as well, where it can only do the same or nothing: the
@@ -301,9 +356,17 @@ fn peek(root: Pfn, va: VirtAddr) -> Entry {
         if !entry.is_present() {
             return Entry::NONE;
         }
+        if entry.is_huge() {
+            return entry.piece(va.table_index(0) as u32);
+        }
         at = entry.pfn();
     }
     Entry(mm::explore::words(at)[index_bits(va, 0)].load(Acquire))
+}
+
+/// The entry maps a huge page.
+fn peek_huge(table: Pfn, index: usize) -> bool {
+    Entry(mm::explore::words(table)[index].load(Acquire)).is_huge()
 }
 
 /// What the MMU does with one entry: `None` when it does not allow the access.

@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use algo::explore::{ActorId, ActorState, Footprint, MAX_ACTORS, Violation, World};
 use arch::Pfn;
 use arch::actor::Actors;
+use mm::buddy::HUGE_ORDER;
 use mm::explore::{self, Pocket};
 use mm::inspect::{flag, frame};
 use mm::knobs::{self, Knob};
@@ -28,8 +29,11 @@ use super::oracles;
 use super::scenario::Scenario;
 use super::stage::STAGE;
 
-/// Frames for the actors' pages and tables.
-const FRAMES: usize = 256;
+/// Frames for the actors' pages and tables, where there are `blocks` huge pages among them.
+fn frames_with(blocks: u32) -> usize {
+    const FEW: usize = 256;
+    FEW.max((2 * blocks as usize) << HUGE_ORDER)
+}
 
 /// Somebody explores.
 static BUSY: AtomicBool = AtomicBool::new(false);
@@ -133,8 +137,10 @@ impl Theatre {
         disk::DATA.prepare();
         let files = explore::lend(&disk::DATA)
             .map_err(|e| format!("the machine's files cannot be put aside: {e:?}"))?;
-        let pocket = explore::open(FRAMES)
-            .map_err(|e| format!("no {FRAMES} frames in a row for the actors: {e:?}"))?;
+        let blocks = scenario.huge_pages();
+        let frames = frames_with(blocks);
+        let pocket = explore::open(frames, blocks)
+            .map_err(|e| format!("no {frames} frames in a row for the actors: {e:?}"))?;
         let actors = Actors::start(scenario.actors(), actor_main).map_err(|e| format!("{e}"))?;
         let tasks = (0..scenario.actors()).map(|i| actors.task(i)).collect();
         ENGINE.open(scenario, (pocket.base(), pocket.frames()), &actors);

@@ -31,6 +31,7 @@ pub mod mixed;
 pub mod page;
 pub mod swap;
 pub mod team;
+pub mod thp;
 pub mod tlb;
 pub mod truncate;
 pub mod versions;
@@ -108,6 +109,12 @@ const ALL: &[Stress] = &[
         run: migrate::run,
     },
     Stress {
+        name: "thp",
+        help: "huge pages come, are split and go under families of address spaces",
+        takes: &["--pages"],
+        run: thp::run,
+    },
+    Stress {
         name: "swap",
         help: "a working set larger than memory; without swap the OOM killer ends one actor",
         takes: &["--pages", "--mem", "--bus-ok"],
@@ -165,7 +172,7 @@ pub const COMMANDS: &[Command] = &[Command {
             --secs N    go on for N seconds (10), then check everything once more\n\
             --cpus N    use N CPUs (all)\n\
             --seed S    seed of every actor's choices (1)\n\
-            --pages N   working set (swap), file (file, msync, writeback, truncate), or window (anon, fork, migrate, mixed) in pages\n\
+            --pages N   working set (swap), file (file, msync, writeback, truncate), or window (anon, fork, migrate, thp, mixed) in pages\n\
             --mem SIZE  swap, mixed, and those with a file: memory left to the run; the rest is held back meanwhile\n\
             --bus-ok    swap, file, msync, writeback: pages that the disk cannot give back, or take, are no failure\n\
             --promises  msync, fat: print what each sync has promised, for 'quire-host check'\n\

@@ -124,7 +124,7 @@ impl Window {
         let op = pick(mix, rng);
         let first = rng.usize(..self.size());
         // Short ranges mostly, long ones now and then.
-        let longest = 1usize << rng.u32(0..=self.size().ilog2().min(9));
+        let longest = 1usize << rng.u32(0..=self.size().ilog2().min(10));
         let count = rng.usize(1..=longest).min(self.size() - first);
         team.operations.fetch_add(1, Ordering::Relaxed);
         match op {

@@ -46,6 +46,7 @@ mod ops_model;
 mod reclaim;
 mod shmem;
 mod stress;
+mod thp;
 mod threads;
 mod tlb;
 mod truncate;
@@ -64,6 +65,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &tlb::SUITE,
     &reclaim::SUITE,
     &migrate::SUITE,
+    &thp::SUITE,
     #[cfg(feature = "lab")]
     &disk::SUITE,
     &file::SUITE,

@@ -37,7 +37,7 @@ mod pocket {
     pub(super) const fn serves(_: u8, _: Use) -> bool {
         false
     }
-    pub(super) const fn take(_: Use) -> Option<Pfn> {
+    pub(super) const fn take(_: u8, _: Use) -> Option<Pfn> {
         None
     }
     #[inline(always)]
@@ -132,6 +132,13 @@ impl Page {
     #[inline]
     pub fn frame(&self) -> &'static Frame {
         frame(self.pfn)
+    }
+    /// Fills every frame of the block with zeroes.
+    pub(crate) fn zero_block(&self) {
+        for i in 0..1 << self.order {
+            // SAFETY: the block is this value's.
+            unsafe { arch::zero_frame(self.pfn.add(i)) };
+        }
     }
     /// Frees a block whose content nobody touched: debug builds need not fill it, which matters for
     /// gigabytes.
@@ -349,7 +356,7 @@ pub fn alloc(order: u8, usage: Use, gfp: Gfp) -> Result<Page, Oom> {
 #[inline]
 fn take(order: u8, usage: Use, gfp: Gfp) -> Option<Pfn> {
     if pocket::serves(order, usage) {
-        return pocket::take(usage);
+        return pocket::take(order, usage);
     }
     let pfn = pcp::alloc(order, usage, gfp.floor()).or_else(|| from_zone(order, usage, gfp));
     if is_low() && gfp != Gfp::MEMALLOC && !kswapd::RUNS.are_enough() {

@@ -44,6 +44,11 @@ static LEN: AtomicU32 = AtomicU32::new(0);
 static OPENER: AtomicU32 = AtomicU32::new(0);
 /// Free frames that nobody gets (see [`leave`]).
 static KEPT: SpinLock<Free> = SpinLock::new(Rank::PcpLock, [0; MAX / 64]);
+/// The blocks for huge pages that are free, a bit each. A huge page that is split leaves its frames
+/// to the shares, until the next rewind.
+static BLOCKS: SpinLock<u32> = SpinLock::new(Rank::PcpLock, 0);
+/// So many there are.
+static KEPT_BLOCKS: AtomicU32 = AtomicU32::new(0);
 /// All its watermarks, in frames.
 static WANTED: AtomicU32 = AtomicU32::new(0);
 
@@ -51,7 +56,7 @@ static WANTED: AtomicU32 = AtomicU32::new(0);
 #[inline]
 pub(super) fn serves(order: u8, usage: Use) -> bool {
     LEN.load(Ordering::Relaxed) != 0
-        && order == 0
+        && (order == 0 || order == super::HUGE_ORDER)
         && matches!(usage, Use::Anon | Use::File | Use::Table)
         && (point::is_actor() || u32::from(task::current().0) == OPENER.load(Ordering::Relaxed))
 }
@@ -67,6 +72,12 @@ fn nth(n: usize) -> Pfn {
     Pfn(BASE.load(Ordering::Relaxed) + n as u32)
 }
 
+/// Block `i` for a huge page: they lie at the end of the pocket, the last one first.
+fn block(i: u32) -> Pfn {
+    let len = LEN.load(Ordering::Relaxed);
+    nth((len - ((i + 1) << super::HUGE_ORDER)) as usize)
+}
+
 /// The share of who is running.
 fn own_share() -> usize {
     if point::is_actor() {
@@ -76,8 +87,18 @@ fn own_share() -> usize {
     }
 }
 
-/// The lowest free frame of the caller's share.
-pub(super) fn take(usage: Use) -> Option<Pfn> {
+/// The lowest free frame of the caller's share, or the lowest free block.
+pub(super) fn take(order: u8, usage: Use) -> Option<Pfn> {
+    if order != 0 {
+        let mut blocks = BLOCKS.lock();
+        let n = blocks.trailing_zeros();
+        if n == u32::BITS {
+            return None;
+        }
+        *blocks &= *blocks - 1;
+        move_use(Use::Pcp, usage, 1 << order);
+        return Some(block(n));
+    }
     let own = own_share();
     let n = (own..own + SHARES).find_map(|i| {
         let mut free = FREE[i % SHARES].0.lock();
@@ -96,7 +117,13 @@ pub(super) fn put(pfn: Pfn, order: u8, usage: Use) -> bool {
     let Some(n) = place(pfn) else {
         return false;
     };
-    debug_assert!(order == 0, "a frame of the pocket in a larger block");
+    if order != 0 {
+        // Of a block of which all is free again.
+        let back = (LEN.load(Ordering::Relaxed) as usize - n) >> order;
+        *BLOCKS.lock() |= 1 << (back - 1);
+        move_use(usage, Use::Pcp, 1 << order);
+        return true;
+    }
     FREE[own_share()].0.lock()[n / 64] |= 1 << (n % 64);
     move_use(usage, Use::Pcp, 1);
     true
@@ -157,15 +184,15 @@ pub(crate) fn want(n: u32) {
     WANTED.store(n, Ordering::Relaxed);
 }
 
-/// Takes a block of `2^order` frames for the pocket. The calling thread is served from it, as
-/// actors are.
+/// Takes a block of `2^order` frames for the pocket, `blocks` blocks for huge pages among them. The
+/// calling thread is served from it, as actors are.
 ///
 /// # Errors
 /// [`Oom`] when there is no such block.
 ///
 /// # Panics
 /// If it is open.
-pub(crate) fn open(order: u8) -> Result<Pfn, Oom> {
+pub(crate) fn open(order: u8, blocks: u32) -> Result<Pfn, Oom> {
     assert!(LEN.load(Ordering::Relaxed) == 0, "two pockets");
     let pfn = alloc(order, Use::Pcp, Gfp::NOWAIT)?.into_pfn();
     frame(pfn).init_refcount(0);
@@ -174,6 +201,7 @@ pub(crate) fn open(order: u8) -> Result<Pfn, Oom> {
         frame(pfn.add(i)).init_flags(0, 0, Use::Pcp);
     }
     poison::fill(pfn, order);
+    KEPT_BLOCKS.store(blocks, Ordering::Relaxed);
     BASE.store(pfn.0, Ordering::Relaxed);
     OPENER.store(u32::from(task::current().0), Ordering::Relaxed);
     LEN.store(1 << order, Ordering::Relaxed);
@@ -195,7 +223,10 @@ pub(crate) fn close() {
 pub(crate) fn share_out() {
     *KEPT.lock() = [0; MAX / 64];
     want(0);
-    let len = LEN.load(Ordering::Relaxed) as usize;
+    let blocks = KEPT_BLOCKS.load(Ordering::Relaxed);
+    *BLOCKS.lock() = below(blocks as usize) as u32;
+    let all = LEN.load(Ordering::Relaxed) as usize;
+    let len = all - ((blocks as usize) << super::HUGE_ORDER);
     for (i, share) in FREE.iter().enumerate() {
         let own = i * len / SHARES..(i + 1) * len / SHARES;
         let mut free = share.0.lock();
@@ -220,6 +251,13 @@ pub(crate) fn for_each_used(mut f: impl FnMut(Pfn)) {
             *all |= bits;
         }
     }
+    let blocks = *BLOCKS.lock();
+    for i in (0..u32::BITS).filter(|i| blocks & 1 << i != 0) {
+        let first = place(block(i)).expect("a frame of the pocket");
+        for n in first..first + (1 << super::HUGE_ORDER) {
+            free[n / 64] |= 1 << (n % 64);
+        }
+    }
     let len = LEN.load(Ordering::Relaxed) as usize;
     for (word, bits) in free.iter().enumerate() {
         let mut used = !bits & below(len.saturating_sub(word * 64).min(64));
@@ -234,6 +272,12 @@ pub(crate) fn for_each_used(mut f: impl FnMut(Pfn)) {
 pub(crate) fn seize(pfn: Pfn) {
     let f = Folio::of(pfn);
     lru::remove(f);
+    let (usage, pages) = (f.usage(), f.pages());
+    f.clear_order();
+    for i in 1..pages {
+        // Its other frames follow.
+        frame(pfn.add(i)).init_flags(0, 0, usage);
+    }
     move_use(f.usage(), Use::Pcp, 1);
     f.init_refcount(0);
     f.init_mapcount(0);

@@ -6,7 +6,7 @@
 
 use super::scan;
 use crate::arena::{Arena, Held, Slot};
-use crate::buddy::pocket;
+use crate::buddy::{HUGE_ORDER, pocket};
 use crate::error::MmError;
 use crate::file;
 use crate::frame::frame;
@@ -43,7 +43,8 @@ pub struct Pocket {
     _thread: PhantomData<*const ()>,
 }
 
-/// Opens the pocket with a block of `frames` frames, a power of two from 8 to 1024. Until it is
+/// Opens the pocket with a block of `frames` frames, a power of two from 8 to 1024, of which
+/// `blocks` blocks (less than a half) are kept together for huge pages. Until it is
 /// dropped, page tables, anonymous and file pages of actors and of the calling thread come from
 /// there; when they are used up, actors reclaim what is theirs and kill each other, and for the
 /// calling thread there is no memory. The same goes for 64 each of address spaces, areas,
@@ -59,8 +60,9 @@ pub struct Pocket {
 ///
 /// # Panics
 /// If a pocket is open.
-pub fn open(frames: usize) -> Result<Pocket, MmError> {
-    if !frames.is_power_of_two() || !(8..=pocket::MAX).contains(&frames) {
+pub fn open(frames: usize, blocks: u32) -> Result<Pocket, MmError> {
+    let apart = (blocks as usize) << HUGE_ORDER;
+    if !frames.is_power_of_two() || !(8..=pocket::MAX).contains(&frames) || apart * 2 > frames {
         return Err(MmError::Invalid);
     }
     reclaim::settle();
@@ -73,7 +75,7 @@ pub fn open(frames: usize) -> Result<Pocket, MmError> {
     let files = Holding::new(pagecache::pool())?;
     let opened = Holding::new(opened::pool())?;
     let nodes = Holding::new(tree::nodes())?;
-    let base = pocket::open(frames.trailing_zeros() as u8)?;
+    let base = pocket::open(frames.trailing_zeros() as u8, blocks)?;
     let pocket = Pocket {
         base,
         frames,

@@ -13,7 +13,7 @@ use crate::swap::cache;
 use crate::vma::{Vma, anon, imap};
 use alloc::format;
 use alloc::string::String;
-use arch::addr::{USER_TOP, entries, span};
+use arch::addr::{PAGE_SIZE, USER_TOP, entries, span};
 use arch::pte::Entry;
 use arch::{Pfn, VirtAddr};
 use core::sync::atomic::Ordering;
@@ -32,12 +32,13 @@ pub fn entry(mm: &Mm, va: VirtAddr) -> Option<Entry> {
     match PmdRef::read_at(mm, va) {
         Pmd::Table(table) => Some(table.peek(va)),
         Pmd::None => None,
-        huge => huge.unmet(),
+        Pmd::Huge(huge) => Some(huge.piece(va.table_index(0) as u32)),
+        other => other.unmet(),
     }
 }
 
 /// Calls `f` with every entry of a PTE table of `mm` that is not empty, whether an area covers it
-/// or not.
+/// or not. A huge page counts as the entries that it would have if it were split.
 pub fn each_entry(mm: &Mm, f: &mut dyn FnMut(VirtAddr, Entry)) {
     each_below(mm.root(), 3, 0, f);
 }
@@ -58,13 +59,17 @@ fn each_below(table: Pfn, level: u32, base: u64, f: &mut dyn FnMut(VirtAddr, Ent
         }
         if level == 0 {
             f(VirtAddr(va), entry);
-        } else if entry.is_present() && !entry.is_huge() {
-            each_below(entry.pfn(), level - 1, va, f);
+        } else if let Some(table) = entry.table() {
+            each_below(table, level - 1, va, f);
+        } else {
+            for i in 0..entries(0) as u32 {
+                f(VirtAddr(va + u64::from(i) * PAGE_SIZE), entry.piece(i));
+            }
         }
     }
 }
 
-/// Page tables of `mm`, its root included.
+/// Page tables of `mm`, its root and deposited ones included.
 pub fn tables(mm: &Mm) -> u64 {
     1 + tables_below(mm.root(), 3, 0)
 }
@@ -83,8 +88,10 @@ fn tables_below(table: Pfn, level: u32, base: u64) -> u64 {
         if va >= USER_TOP {
             break;
         }
-        if entry.is_present() && !entry.is_huge() {
-            found += 1 + tables_below(entry.pfn(), level - 1, va);
+        if let Some(table) = entry.table() {
+            found += 1 + tables_below(table, level - 1, va);
+        } else if !entry.is_none() {
+            found += 1;
         }
     }
     found

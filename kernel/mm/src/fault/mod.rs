@@ -9,10 +9,12 @@
 mod anon;
 mod cow;
 mod file;
+mod huge;
 mod migration;
 pub mod stack;
 pub mod swap;
 
+use self::huge::{AtPmd, Next};
 use crate::adopt;
 use crate::buddy::{self, Oom};
 use crate::file::mapped::balance;
@@ -150,9 +152,25 @@ fn attempt(mm_id: u32, mm: &Mm, va: VirtAddr, access: Access) -> Result<Step, St
     if !allowed {
         return Err(Stop::Signal(FaultError::Protection));
     }
-    let table = match PmdRef::lookup_or_alloc(mm, va)?.table_or_alloc(mm)? {
+    let pmd = PmdRef::lookup_or_alloc(mm, va)?;
+    let table = match pmd.read() {
         Pmd::Table(table) => table,
-        huge => huge.unmet(),
+        other => {
+            let write = access == Access::Write;
+            let at = AtPmd {
+                mm_id,
+                mm,
+                vma,
+                va,
+                write,
+                pmd,
+            };
+            match at.resolve(other)? {
+                Next::Table(table) => table,
+                Next::Done => return Ok(Step::Done),
+                Next::Retry => return Ok(Step::Retry),
+            }
+        }
     };
     let fault = Fault {
         mm_id,

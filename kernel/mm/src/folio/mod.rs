@@ -45,7 +45,7 @@ impl Folio {
     pub(crate) unsafe fn release(self) {
         lru::remove(self);
         // SAFETY: as above; and no list leads to it now.
-        drop(unsafe { Page::take_back(self.pfn(), 0) });
+        drop(unsafe { Page::take_back(self.pfn(), self.order()) });
     }
 }
 

@@ -27,6 +27,23 @@ impl Frame {
         // As with the use.
         Self::order_in(self.flags.load(Ordering::Relaxed))
     }
+    /// A folio that nobody else can see becomes one of `2^order` pages.
+    #[inline]
+    pub(crate) fn init_order(&self, order: u8) {
+        self.flags
+            .fetch_or(u32::from(order) << flag::ORDER_SHIFT, Ordering::Relaxed);
+    }
+    /// The head of a folio that is split becomes one of a single page. Under the lock that guards
+    /// the split, with its references frozen.
+    #[inline]
+    pub(crate) fn clear_order(&self) {
+        self.clear(flag::ORDER);
+    }
+    /// The pages of the folio that the record is the head of.
+    #[inline]
+    pub fn pages(&self) -> u32 {
+        1 << self.order()
+    }
     /// The same of what [`Frame::flags`] said.
     #[inline]
     pub(crate) fn order_in(flags: u32) -> u8 {

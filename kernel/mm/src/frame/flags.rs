@@ -57,6 +57,8 @@ pub mod flag {
     /// First of the twelve bits that hold the order (4), the LRU shard (4) and the
     /// [`Use`](crate::stats::Use) (4).
     pub(in crate::frame) const ORDER_SHIFT: u32 = 20;
+    /// The order's bits.
+    pub(crate) const ORDER: u32 = 15 << ORDER_SHIFT;
     pub(super) const SHARD_SHIFT: u32 = 24;
     pub(in crate::frame) const USE_SHIFT: u32 = 28;
     /// Every state bit, without order, shard and use.

@@ -97,6 +97,10 @@ pub enum Advice {
     Cold,
     /// Reclaim these pages now.
     PageOut,
+    /// Use huge pages.
+    HugePage,
+    /// Use none.
+    NoHugePage,
 }
 
 /// A page-aligned, non-empty range below [`USER_TOP`].

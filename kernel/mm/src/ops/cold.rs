@@ -19,14 +19,20 @@ use core::ops::ControlFlow::{Break, Continue};
 
 /// Puts the range's pages where reclaim looks next.
 pub(super) fn deactivate(mm: &MmRef, range: Range) {
-    range::locked(mm, range.start, range.end, |mut pte, start, end| {
-        range::every_entry(&mut pte, start, end, |pte, _, entry| {
-            if let Some(folio) = make_old(pte, entry) {
-                lru::deactivate(folio);
-            }
-        });
-        end
-    });
+    range::locked(
+        mm.id(),
+        mm,
+        range.start,
+        range.end,
+        |mut pte, start, end| {
+            range::every_entry(&mut pte, start, end, |pte, _, entry| {
+                if let Some(folio) = make_old(pte, entry) {
+                    lru::deactivate(folio);
+                }
+            });
+            end
+        },
+    );
 }
 
 /// The folio at the cursor, if this is its only entry, with its signs of use cleared.
@@ -48,7 +54,7 @@ fn make_old(pte: &mut PteLocked, entry: Entry) -> Option<Folio> {
 /// Reclaims the range's pages; those that stay are in use otherwise. Waits for the disk.
 pub(super) fn page_out(mm: &MmRef, range: Range) {
     let mut pages = Pages::new();
-    range::locked(mm, range.start, range.end, |pte, start, end| {
+    range::locked(mm.id(), mm, range.start, range.end, |pte, start, end| {
         let va = collect(pte, start, end, &mut pages);
         pages.evict();
         va

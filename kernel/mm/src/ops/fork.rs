@@ -21,6 +21,7 @@ use crate::handle::MmRef;
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
 use crate::pt::range::{self, Leaf, Span, Tables};
+use crate::pt::split::split_range;
 use crate::pt::{Pmd, PmdRef, PteLocked, TableRef, tlb};
 use crate::swap::{self, area};
 use crate::vma::set::VmaSet;
@@ -88,6 +89,8 @@ impl Copy<'_> {
                 self.link_late(copy, id);
                 continue;
             }
+            // Both would map a huge page: it is split first.
+            split_range(self.parent.id(), self.parent, start, end);
             for span in Tables::new(self.parent, start, end) {
                 if self.parent.is_killed() {
                     // The sooner its lock is free, the sooner its memory is.

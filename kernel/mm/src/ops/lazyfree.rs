@@ -41,13 +41,19 @@ pub(super) fn with<R>(mm: &MmRef, f: impl FnOnce(&mut Lazy<'_>) -> R) -> R {
 impl Lazy<'_> {
     /// Makes the pages of the range lazily freeable; slots on disk are given back.
     pub(super) fn range(&mut self, range: Range) {
-        range::locked(self.mm, range.start, range.end, |mut pte, start, end| {
-            tlb::flush_batched_pending(self.mm.id(), self.mm);
-            range::every_entry(&mut pte, start, end, |pte, va, entry| {
-                self.entry(pte, va, entry);
-            });
-            end
-        });
+        range::locked(
+            self.mm.id(),
+            self.mm,
+            range.start,
+            range.end,
+            |mut pte, start, end| {
+                tlb::flush_batched_pending(self.mm.id(), self.mm);
+                range::every_entry(&mut pte, start, end, |pte, va, entry| {
+                    self.entry(pte, va, entry);
+                });
+                end
+            },
+        );
     }
 
     fn entry(&mut self, pte: &mut PteLocked, va: VirtAddr, entry: Entry) {

@@ -1,10 +1,10 @@
 //! madvise: what a program says about a range of its memory.
 //!
-//! Takes `mmap_lock` shared (nothing here changes an area), then one PTL at a time; sleeps. Advice
+//! Takes `mmap_lock` shared, but for advice on huge pages, then one PTL at a time; sleeps. Advice
 //! applies to every mapped part of the range also when there are holes in it, as in Linux.
 
 use super::args::{Advice, Range};
-use super::{cold, lazyfree, read};
+use super::{cold, hugepage, lazyfree, read};
 use crate::error::MmError;
 use crate::file;
 use crate::frame::NIL;
@@ -28,6 +28,9 @@ impl MmRef {
         let Some(range) = Range::new(va, len, MmError::Invalid)? else {
             return Ok(());
         };
+        if matches!(advice, Advice::HugePage | Advice::NoHugePage) {
+            return hugepage::advise(self, range, advice == Advice::HugePage);
+        }
         let set = read(self)?;
         match advice {
             Advice::DontNeed => {
@@ -42,6 +45,7 @@ impl MmRef {
                 }
                 lazyfree::with(self, |lazy| each_part(&set, range, |part| lazy.range(part)))
             }
+            Advice::HugePage | Advice::NoHugePage => unreachable!("needs the lock exclusively"),
             Advice::WillNeed => each_part(&set, range, |part| will_need(self, &set, part)),
             Advice::Cold => each_part(&set, range, |part| cold::deactivate(self, part)),
             Advice::PageOut => each_part(&set, range, |part| cold::page_out(self, part)),
@@ -90,7 +94,7 @@ fn will_need(mm: &MmRef, set: &VmaSet, part: Range) {
 /// The slots that entries of the range name now. Without a lock: a slot may be out of use when it
 /// is looked at.
 fn swapped(mm: &MmRef, range: Range) -> impl Iterator<Item = u32> + '_ {
-    Tables::new(mm, range.start, range.end).flat_map(|span| {
+    Tables::beside_huge(mm, range.start, range.end).flat_map(|span| {
         (span.start..span.end)
             .step_by(PAGE_SIZE as usize)
             .map(move |va| span.table.peek(VirtAddr(va)))

@@ -7,6 +7,7 @@
 pub mod args;
 mod cold;
 mod fork;
+mod hugepage;
 mod lazyfree;
 mod madvise;
 mod mmap;

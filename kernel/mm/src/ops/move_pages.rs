@@ -46,13 +46,19 @@ impl MmRef {
         };
         let _set = read(self)?;
         let mut batch = Batch::new();
-        range::locked(self, range.start, range.end, |pte, start, end| {
-            let reached = collect(pte, start, end, &mut batch, &mut done);
-            while let Some(one) = batch.pop() {
-                done.note(one.migrate());
-            }
-            reached
-        });
+        range::locked(
+            self.id(),
+            self,
+            range.start,
+            range.end,
+            |pte, start, end| {
+                let reached = collect(pte, start, end, &mut batch, &mut done);
+                while let Some(one) = batch.pop() {
+                    done.note(one.migrate());
+                }
+                reached
+            },
+        );
         Ok(done)
     }
 }

@@ -12,8 +12,9 @@ use crate::error::MmError;
 use crate::folio::Folio;
 use crate::handle::MmRef;
 use crate::knobs::Knob;
-use crate::pt::range::{self, Leaf};
-use crate::pt::{KEPT, PteLocked, tlb};
+use crate::pt::range::{self, Leaf, Locked};
+use crate::pt::split::split_ends;
+use crate::pt::{KEPT, PmdLocked, PteLocked, tlb};
 use crate::rmap::sole;
 use crate::vma::set::VmaSet;
 use crate::vma::{Vma, edit, vm, vma};
@@ -49,6 +50,7 @@ impl MmRef {
 
 /// Gives a range that is mapped its protection: as a whole, or not at all.
 fn set_rights(mm: &MmRef, set: &mut VmaSet, range: Range, prot: Prot) -> Result<(), MmError> {
+    split_ends(mm.id(), mm, range.start, range.end);
     let mut weak = Weakened::new(mm.id(), mm, Knob::WpFlush);
     if shift_boundary(set, range, prot) {
         change(mm, &mut weak, area_at(set, range.start), range);
@@ -146,15 +148,34 @@ fn change(mm: &MmRef, weak: &mut Weakened<'_>, area: &Vma, range: Range) {
         bits: area.entry_bits(),
         write: area.has(vm::WRITE),
     };
-    range::locked(mm, range.start, range.end, |mut pte, start, end| {
-        tlb::flush_batched_pending(mm.id(), mm);
-        // A file that is cut off meanwhile needs no `mmap_lock` to empty entries here.
-        tlb::flush_gathered_pending(mm.id(), mm);
-        range::every_entry(&mut pte, start, end, |pte, va, old| {
-            change_entry(weak, pte, va, old, rights);
-        });
-        end
+    range::locked_or_huge(mm.id(), mm, range.start, range.end, |part| {
+        match part {
+            Locked::Table(mut pte, start, end) => {
+                tlb::flush_batched_pending(mm.id(), mm);
+                // A file that is cut off meanwhile needs no `mmap_lock` to empty entries here.
+                tlb::flush_gathered_pending(mm.id(), mm);
+                range::every_entry(&mut pte, start, end, |pte, va, old| {
+                    change_entry(weak, pte, va, old, rights);
+                });
+                end
+            }
+            Locked::Huge(pmd, va) => {
+                change_huge(weak, pmd, va, rights);
+                va.0
+            }
+        }
     });
+}
+
+/// As [`change_entry`], of a huge page: it is the area's alone.
+#[cold]
+#[inline(never)]
+fn change_huge(weak: &mut Weakened<'_>, mut pmd: PmdLocked, va: VirtAddr, rights: Rights) {
+    let write = if rights.write { pte::WRITE } else { 0 };
+    match pmd.set_rights(rights.bits | write) {
+        Some(weaker) => weak.note(va, weaker),
+        None => weak.upgraded(),
+    }
 }
 
 /// What an area allows.

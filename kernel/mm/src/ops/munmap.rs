@@ -14,6 +14,7 @@ use crate::frame::NIL;
 use crate::handle::MmRef;
 use crate::knobs::{self, Knob};
 use crate::pt::gather::Gather;
+use crate::pt::split::split_ends;
 use crate::vma::edit::{self, Taken};
 use crate::vma::set::VmaSet;
 use crate::vma::vma;
@@ -54,6 +55,7 @@ pub(super) fn unmap(
     range: Range,
     tables: OldTables,
 ) -> Result<(), MmError> {
+    split_ends(mm.id(), mm, range.start, range.end);
     let mut gather = Gather::new(mm.id(), mm);
     let Some(span) = detach(mm, set, range, &mut gather)? else {
         return Ok(());

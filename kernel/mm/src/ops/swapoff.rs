@@ -95,7 +95,7 @@ fn empty() -> Result<(), SwapOpError> {
 fn bring_back(mm_id: u32, mm: &Mm) -> Result<(), SwapOpError> {
     let set = mm.mmap_lock.read();
     for (_, vma) in set.iter() {
-        for span in Tables::new(mm, vma.start(), vma.end()) {
+        for span in Tables::beside_huge(mm, vma.start(), vma.end()) {
             let pages = (span.start..span.end).step_by(PAGE_SIZE as usize);
             for va in pages.map(VirtAddr) {
                 one_page(&Fault {

@@ -40,7 +40,7 @@ impl<'a> Weakened<'a> {
 
     /// The present entry of `va` lost a right, or its dirty bit.
     #[inline]
-    pub(crate) fn note(&mut self, va: VirtAddr, old: Weaker) {
+    pub(crate) fn note<const SIZE: u64>(&mut self, va: VirtAddr, old: Weaker<SIZE>) {
         self.start = self.start.min(va.0);
         self.end = self.end.max(va.0 + old.noted());
         self.nr += 1;

@@ -83,6 +83,12 @@ pub(super) fn publish(cell: &AtomicU64, entry: Entry) {
     cell.store(entry.0, Ordering::Release);
 }
 
+/// Fills a cell of a table that nobody can find yet.
+#[inline]
+pub(super) fn fill(cell: &AtomicU64, entry: Entry) {
+    cell.store(entry.0, Ordering::Relaxed);
+}
+
 /// Puts `entry` in and returns what was there, with the bits that the MMU had set.
 #[inline]
 pub(super) fn exchange(cell: &AtomicU64, entry: Entry) -> Entry {

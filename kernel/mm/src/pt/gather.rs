@@ -24,7 +24,7 @@ use crate::folio::Folio;
 use crate::frame::{NIL, frame};
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
-use crate::pt::{PteLocked, Unhooked, assert_no_table_locked, free_table, tlb};
+use crate::pt::{PmdLocked, PteLocked, Unhooked, assert_no_table_locked, free_table, tlb};
 use crate::stats::{Event, count_n};
 use arch::addr::USER_TOP;
 use arch::pte::Entry;
@@ -182,6 +182,24 @@ impl<'a> Gather<'a> {
             broken_window();
         }
         r
+    }
+
+    /// Takes a huge page as one item, and frees the table that was deposited with it. All CPUs
+    /// forget the page before it is freed (rule 1).
+    pub(crate) fn take_huge(&mut self, mut pmd: PmdLocked, va: VirtAddr) {
+        let old = pmd.unhook(Entry::NONE);
+        self.note_range(va.0, va.0 + old.size());
+        let entry = old.noted();
+        Folio::of(entry.pfn()).map_dec();
+        let table = pmd.withdraw(self.mm);
+        self.pages[self.nr] = entry.pfn();
+        self.nr += 1;
+        drop(pmd);
+        // No CPU has ever walked it.
+        free_table(table);
+        if knobs::on(Knob::ImmediateGather) || self.nr == self.written {
+            self.flush();
+        }
     }
 
     #[cold]

@@ -15,15 +15,18 @@
 
 mod cells;
 pub(crate) mod gather;
+mod huge;
 mod invalidation;
 mod locked;
 mod pmd;
 pub(crate) mod range;
+pub(crate) mod split;
 pub(crate) mod tlb;
 mod unhooked;
 mod upper;
 pub(crate) mod walk;
 
+pub(crate) use huge::PmdLocked;
 pub(crate) use invalidation::{Invalidation, assert_no_table_locked};
 pub(crate) use pmd::{Changed, Pmd, TableRef};
 pub(crate) use unhooked::{Unhooked, Weaker};
@@ -53,7 +56,7 @@ const PTE_LEVEL: u32 = 0;
 const PGD_LEVEL: u32 = 3;
 
 /// A zeroed table page. May reclaim.
-fn alloc_table() -> Result<Pfn, Oom> {
+pub(crate) fn alloc_table() -> Result<Pfn, Oom> {
     let page = buddy::alloc(0, Use::Table, Gfp::RECLAIM)?;
     page.zero();
     page.frame().set_private(0);
@@ -90,17 +93,59 @@ pub(crate) fn same(a: Entry, b: Entry) -> bool {
 }
 
 /// The locked table of `va`, with the cursor on its entry; `None` where there is no table. The
-/// caller keeps tables in place.
+/// caller keeps tables in place, and knows that no huge page is mapped there.
+#[cfg(feature = "lab")]
 pub(crate) fn lock_at(mm: &Mm, va: VirtAddr) -> Option<PteLocked> {
+    match lock_leaf(mm, va)? {
+        LeafLock::Table(pte) => Some(pte),
+        LeafLock::Huge(pmd) => pmd.read().unmet(),
+    }
+}
+
+/// What maps a page, locked.
+pub(crate) enum LeafLock {
+    /// A PTE table, with the cursor on the page's entry.
+    Table(PteLocked),
+    /// The PMD of a huge page that the page is a part of.
+    Huge(PmdLocked),
+}
+
+/// The locked table that has the entry of `va`, or the locked PMD; `None` where there is neither.
+/// The caller keeps tables in place.
+pub(crate) fn lock_leaf(mm: &Mm, va: VirtAddr) -> Option<LeafLock> {
     loop {
-        match PmdRef::read_at(mm, va) {
+        // From the root each time: a table that was on the way may be gone.
+        let pmd = PmdRef::lookup(mm, va)?;
+        match pmd.read() {
             Pmd::Table(table) => {
                 if let Ok(pte) = table.lock(va) {
-                    return Some(pte);
+                    return Some(LeafLock::Table(pte));
                 }
             }
             Pmd::None => return None,
-            huge => huge.unmet(),
+            Pmd::Huge(_) | Pmd::Invalid(_) => {
+                let locked = pmd.lock();
+                if let Pmd::Huge(_) = locked.read() {
+                    return Some(LeafLock::Huge(locked));
+                }
+            }
+            moving @ Pmd::Migration(_) => moving.unmet(),
+        }
+    }
+}
+
+impl LeafLock {
+    /// The entry of `va`: of a huge page, what it would be if that were split.
+    pub(crate) fn entry(&mut self, va: VirtAddr) -> Entry {
+        match self {
+            Self::Table(pte) => {
+                pte.seek(va);
+                pte.get()
+            }
+            Self::Huge(pmd) => match pmd.read() {
+                Pmd::Huge(entry) => entry.piece(va.table_index(PTE_LEVEL) as u32),
+                other => other.unmet(),
+            },
         }
     }
 }

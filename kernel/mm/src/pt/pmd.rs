@@ -14,7 +14,7 @@ use super::cells::{self, cell, cell_at};
 use super::locked::PteLocked;
 use super::{PTE_LEVEL, TABLE_BITS, alloc_table, free_table, upper};
 use crate::buddy::Oom;
-use crate::frame::frame;
+use crate::frame::{Frame, frame};
 use crate::knobs::{self, Knob};
 use crate::mm::Mm;
 use arch::pte::{self, Entry};
@@ -40,7 +40,7 @@ pub(crate) enum Pmd {
 impl Pmd {
     /// The entry that was read at the place `pmd`.
     #[inline]
-    fn of(pmd: PmdRef, entry: Entry) -> Self {
+    pub(super) fn of(pmd: PmdRef, entry: Entry) -> Self {
         match entry.upper() {
             pte::Upper::Table(table) => Self::Table(TableRef { pmd, table }),
             pte::Upper::None => Self::None,
@@ -50,8 +50,8 @@ impl Pmd {
         }
     }
 
-    /// The end of a match on a PMD: nothing puts a huge page there so far. To skip one would lose
-    /// it.
+    /// The end of a match on a PMD, where no huge page can be: the caller has split it, or the
+    /// range never had one. To skip one would lose it.
     ///
     /// # Panics
     /// Always.
@@ -76,7 +76,7 @@ pub(crate) struct Changed;
 #[derive(Clone, Copy)]
 pub(crate) struct PmdRef {
     table: Pfn,
-    cell: &'static AtomicU64,
+    pub(super) cell: &'static AtomicU64,
 }
 
 impl PmdRef {
@@ -135,8 +135,14 @@ impl PmdRef {
     /// As [`PmdRef::read`], where a lock that is held keeps the entry as it is, or tells what it
     /// may change to.
     #[inline]
-    fn locked(self) -> Entry {
+    pub(super) fn locked(self) -> Entry {
         cells::read(self.cell)
+    }
+
+    /// The record of the table that the entry lies in.
+    #[inline]
+    pub(super) fn record(self) -> &'static Frame {
+        frame(self.table)
     }
 
     /// What is here, after a PTE table was put in where nothing was. May reclaim.

@@ -2,9 +2,11 @@
 //! by.
 //!
 //! The caller holds `mmap_lock` at least shared, or a lock of a reverse map, so that no table goes
-//! away. [`Tables`] takes no lock; [`locked`] takes the PTL of one table at a time. Never sleeps.
+//! away. [`Tables`] takes no lock; [`locked`] takes the PTL of one table at a time, or the lock of
+//! one PMD table. Never sleeps.
 
-use super::{Pmd, PmdRef, PteLocked, TableRef, UpperRef};
+use super::split::split;
+use super::{Pmd, PmdLocked, PmdRef, PteLocked, TableRef, UpperRef};
 use crate::mm::Mm;
 use arch::addr::{PAGE_SIZE, PMD_SIZE, span};
 use arch::pte::Entry;
@@ -23,12 +25,26 @@ pub(crate) struct Tables<'a> {
     mm: &'a Mm,
     va: u64,
     end: u64,
+    passes_huge: bool,
 }
 
 impl<'a> Tables<'a> {
-    /// The tables of `start..end`.
+    /// The tables of `start..end`, where no huge page is mapped.
     pub(crate) fn new(mm: &'a Mm, start: u64, end: u64) -> Self {
-        Self { mm, va: start, end }
+        Self {
+            mm,
+            va: start,
+            end,
+            passes_huge: false,
+        }
+    }
+
+    /// The tables of `start..end`, for a caller to which huge pages do not matter.
+    pub(crate) fn beside_huge(mm: &'a Mm, start: u64, end: u64) -> Self {
+        Self {
+            passes_huge: true,
+            ..Self::new(mm, start, end)
+        }
     }
 }
 
@@ -37,31 +53,51 @@ impl Iterator for Tables<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Span> {
-        let span = next_table(self.mm, self.va, self.end)?;
-        self.va = span.end;
-        Some(span)
+        loop {
+            match next_part(self.mm, self.va, self.end)? {
+                Part::Table(span) => {
+                    self.va = span.end;
+                    return Some(span);
+                }
+                Part::Huge(_, va) if self.passes_huge => self.va = end_of_table(va, self.end),
+                Part::Huge(pmd, _) => pmd.read().unmet(),
+            }
+        }
     }
 }
 
-/// The first table at or after `va` of which some lies before `end`.
+/// What is mapped by one PMD.
+enum Part {
+    Table(Span),
+    /// A huge page, or one that is being split: its PMD, and where the range goes on in it.
+    Huge(PmdRef, u64),
+}
+
+/// The part of the PMD's range from `va` on ends here.
+fn end_of_table(va: u64, end: u64) -> u64 {
+    ((va & !(PMD_SIZE - 1)) + PMD_SIZE).min(end)
+}
+
+/// The first table or huge page at or after `va` of which some lies before `end`.
 #[inline(always)]
-fn next_table(mm: &Mm, mut va: u64, end: u64) -> Option<Span> {
+fn next_part(mm: &Mm, mut va: u64, end: u64) -> Option<Part> {
     while va < end {
         let Some(pmd) = PmdRef::lookup(mm, VirtAddr(va)) else {
             va = end_of_hole(mm, va);
             continue;
         };
-        let table_end = ((va & !(PMD_SIZE - 1)) + PMD_SIZE).min(end);
+        let table_end = end_of_table(va, end);
         match pmd.read() {
             Pmd::Table(table) => {
-                return Some(Span {
+                return Some(Part::Table(Span {
                     table,
                     start: va,
                     end: table_end,
-                });
+                }));
             }
             Pmd::None => va = table_end,
-            huge => huge.unmet(),
+            Pmd::Huge(_) | Pmd::Invalid(_) => return Some(Part::Huge(pmd, va)),
+            moving @ Pmd::Migration(_) => moving.unmet(),
         }
     }
     None
@@ -75,22 +111,81 @@ fn end_of_hole(mm: &Mm, va: u64) -> u64 {
 }
 
 /// Calls `each` with each PTE table of `start..end`, locked, and the part of the range that it
-/// covers. It returns how far it came, and is called again from there.
+/// covers. It returns how far it came, and is called again from there. Huge pages are split.
 #[inline(always)]
 pub(crate) fn locked(
+    mm_id: u32,
     mm: &Mm,
     start: u64,
     end: u64,
     mut each: impl FnMut(PteLocked, u64, u64) -> u64,
 ) {
+    visit::<false>(mm_id, mm, start, end, |part| match part {
+        Locked::Table(pte, start, end) => each(pte, start, end),
+        Locked::Huge(pmd, _) => pmd.read().unmet(),
+    });
+}
+
+/// What an operation on a range comes to.
+pub(crate) enum Locked {
+    /// A PTE table, and the part of the range that it covers.
+    Table(PteLocked, u64, u64),
+    /// The PMD of a huge page of which all lies in the range, and its first address.
+    Huge(PmdLocked, VirtAddr),
+}
+
+/// As [`locked`], where a huge page stays one of which all lies in the range: `each` gets its PMD,
+/// and what it returns does not count then.
+#[inline(always)]
+pub(crate) fn locked_or_huge(
+    mm_id: u32,
+    mm: &Mm,
+    start: u64,
+    end: u64,
+    each: impl FnMut(Locked) -> u64,
+) {
+    visit::<true>(mm_id, mm, start, end, each);
+}
+
+#[inline(always)]
+fn visit<const HUGE: bool>(
+    mm_id: u32,
+    mm: &Mm,
+    start: u64,
+    end: u64,
+    mut each: impl FnMut(Locked) -> u64,
+) {
     let mut va = start;
-    while let Some(span) = next_table(mm, va, end) {
-        va = match span.table.lock(VirtAddr(span.start)) {
-            Ok(pte) => each(pte, span.start, span.end),
-            // The PMD is read again.
-            Err(super::Changed) => span.start,
+    while let Some(part) = next_part(mm, va, end) {
+        va = match part {
+            Part::Table(span) => match span.table.lock(VirtAddr(span.start)) {
+                Ok(pte) => each(Locked::Table(pte, span.start, span.end)),
+                // The PMD is read again.
+                Err(super::Changed) => span.start,
+            },
+            Part::Huge(pmd, at) => match whole::<HUGE>(pmd, at, end) {
+                Some(locked) => {
+                    each(Locked::Huge(locked, VirtAddr(at)));
+                    at + PMD_SIZE
+                }
+                None => {
+                    split(mm_id, mm, VirtAddr(at));
+                    at
+                }
+            },
         };
     }
+}
+
+/// The locked PMD of a huge page, if all of it lies in `at..end`, and the caller wants it whole.
+#[cold]
+#[inline(never)]
+fn whole<const HUGE: bool>(pmd: PmdRef, at: u64, end: u64) -> Option<PmdLocked> {
+    if !HUGE || !at.is_multiple_of(PMD_SIZE) || end - at < PMD_SIZE {
+        return None;
+    }
+    let locked = pmd.lock();
+    matches!(locked.read(), Pmd::Huge(_)).then_some(locked)
 }
 
 /// Calls `each` with the cursor on each entry of `start..end`, all in one table, that is not empty.

@@ -16,13 +16,13 @@ use arch::pte::Entry;
 use core::mem;
 
 /// An entry that was taken out of its table. Holds the reference that the entry had on its folio.
-/// If it was present, a CPU may still translate by it.
+/// If it was present, a CPU may still translate by it. `SIZE` is what it mapped.
 #[must_use = "what was taken out must be flushed"]
-pub(crate) struct Unhooked {
+pub(crate) struct Unhooked<const SIZE: u64 = PAGE_SIZE> {
     entry: Entry,
 }
 
-impl Unhooked {
+impl<const SIZE: u64> Unhooked<SIZE> {
     #[inline]
     pub(super) fn new(entry: Entry) -> Self {
         Self { entry }
@@ -37,7 +37,7 @@ impl Unhooked {
     /// Bytes that it mapped.
     #[inline]
     pub(crate) fn size(&self) -> u64 {
-        PAGE_SIZE
+        SIZE
     }
 
     /// The entry, of which a flush knows that is still to come.
@@ -77,11 +77,11 @@ impl Unhooked {
 /// A present entry as it was before it lost rights, or its dirty bit, in place: a CPU may still use
 /// it so.
 #[must_use = "what lost a right must be flushed"]
-pub(crate) struct Weaker {
+pub(crate) struct Weaker<const SIZE: u64 = PAGE_SIZE> {
     before: Entry,
 }
 
-impl Weaker {
+impl<const SIZE: u64> Weaker<SIZE> {
     #[inline]
     pub(super) fn new(before: Entry) -> Self {
         Self { before }
@@ -97,7 +97,7 @@ impl Weaker {
     #[inline]
     pub(crate) fn noted(self) -> u64 {
         mem::forget(self);
-        PAGE_SIZE
+        SIZE
     }
 
     /// As [`Unhooked::flush_at_once`].
@@ -114,14 +114,14 @@ fn flush(within: &Invalidation<'_>, va: VirtAddr, size: u64, rule: Knob) {
 }
 
 #[cfg(debug_assertions)]
-impl Drop for Unhooked {
+impl<const SIZE: u64> Drop for Unhooked<SIZE> {
     fn drop(&mut self) {
         dropped("an entry was taken out");
     }
 }
 
 #[cfg(debug_assertions)]
-impl Drop for Weaker {
+impl<const SIZE: u64> Drop for Weaker<SIZE> {
     fn drop(&mut self) {
         dropped("an entry lost a right");
     }
@@ -140,18 +140,18 @@ mod tests {
     #[test]
     #[should_panic(expected = "an entry was taken out, and no flush was told")]
     fn what_was_taken_out_is_not_forgotten() {
-        drop(Unhooked::new(Entry::NONE));
+        drop(Unhooked::<PAGE_SIZE>::new(Entry::NONE));
     }
 
     #[test]
     #[should_panic(expected = "an entry lost a right, and no flush was told")]
     fn what_lost_a_right_is_not_forgotten() {
-        drop(Weaker::new(Entry::NONE));
+        drop(Weaker::<PAGE_SIZE>::new(Entry::NONE));
     }
 
     #[test]
     #[should_panic(expected = "is_present")]
     fn what_a_cpu_may_use_was_used() {
-        let _ = Unhooked::new(Entry(arch::pte::PRESENT)).never_used();
+        let _ = Unhooked::<PAGE_SIZE>::new(Entry(arch::pte::PRESENT)).never_used();
     }
 }

@@ -59,6 +59,15 @@ pub fn one(pfn: arch::Pfn) {
     advice::finish();
 }
 
+/// For the explorer: what reclaim does when it comes to the huge page in `pfn`, if there is one by
+/// then.
+#[cfg(feature = "lab")]
+pub fn split_huge(pfn: arch::Pfn) {
+    if let Some(huge) = crate::lru::huge_in(pfn) {
+        crate::rmap::huge::split(huge);
+    }
+}
+
 /// For the explorer: as [`one`], as kswapd would if it came to the folio: a used one is spared, and
 /// a look without the lock at an entry is believed.
 #[cfg(feature = "lab")]

@@ -13,7 +13,8 @@ use super::scan::{By, Scan};
 use super::scan_count::Plan;
 use crate::folio::Folio;
 use crate::frame::flag;
-use crate::lru::{self, Kind, SHARDS};
+use crate::lru::{self, Kind, Oldest, SHARDS};
+use crate::rmap;
 use crate::rmap::batch::BATCH;
 use crate::rmap::scan::referenced;
 use crate::stats::{Event, count_n};
@@ -76,7 +77,8 @@ fn shrink_shard(shard: usize, scan: &mut Scan, plan: &Plan, target: u32) {
 /// true of a time long ago and start afresh.
 fn deactivate_oldest(shard: usize, kind: Kind, mut n: u32) {
     while n > 0 {
-        let folios = isolate(shard, kind, true, BATCH.min(n as usize));
+        // A huge folio is never made active.
+        let (folios, _) = isolate(shard, kind, true, BATCH.min(n as usize));
         if folios.is_empty() {
             return;
         }
@@ -97,8 +99,14 @@ fn deactivate_oldest(shard: usize, kind: Kind, mut n: u32) {
     }
 }
 
-/// Takes the oldest folios of a list, up to `n`, off it, with a reference each.
-fn isolate(shard: usize, kind: Kind, active: bool, n: usize) -> Vec<Folio, BATCH> {
+/// Takes the oldest folios of a list, up to `n`, off it, with a reference each. Ends at a huge one,
+/// which comes back apart.
+fn isolate(
+    shard: usize,
+    kind: Kind,
+    active: bool,
+    n: usize,
+) -> (Vec<Folio, BATCH>, Option<lru::Huge>) {
     let mut lists = lru::lock(shard);
     let mut out = Vec::new();
     // A folio that is being freed is passed over; the bound ends a list of nothing else.
@@ -108,22 +116,25 @@ fn isolate(shard: usize, kind: Kind, active: bool, n: usize) -> Vec<Folio, BATCH
         }
         match lists.isolate_oldest(kind, active) {
             None => break,
-            Some(Ok(folio)) => {
+            Some(Oldest::Page(folio)) => {
                 let Ok(()) = out.push(folio) else {
                     unreachable!("more than a batch was asked for");
                 };
             }
-            Some(Err(())) => {}
+            Some(Oldest::Huge(huge)) => return (out, Some(huge)),
+            Some(Oldest::Dying) => {}
         }
     }
-    out
+    (out, None)
 }
 
 /// Handles up to `n` (at most [`BATCH`]) of the oldest inactive folios of a shard; how many it
 /// looked at.
 fn shrink_inactive(shard: usize, kind: Kind, scan: &mut Scan, n: u32) -> u32 {
-    let folios = isolate(shard, kind, false, n as usize);
-    let got = folios.len() as u32;
+    let (folios, huge) = isolate(shard, kind, false, n as usize);
+    // Its pages are the oldest then, and come next.
+    let split = huge.is_some_and(rmap::huge::split);
+    let got = folios.len() as u32 + u32::from(split);
     scan.looked_at(got);
     let before = (scan.reclaimed, scan.written);
     let dirty = scan.dirty;
@@ -131,7 +142,7 @@ fn shrink_inactive(shard: usize, kind: Kind, scan: &mut Scan, n: u32) -> u32 {
     let written = scan.written - before.1;
     // Roughly: some of what was freed meanwhile had been written before.
     let gone = written + (scan.reclaimed - before.0);
-    if scan.dirty - dirty == got && scan.by == By::Kswapd {
+    if scan.dirty - dirty == folios.len() as u32 && !split && scan.by == By::Kswapd {
         // The flusher does not keep up: nothing else is left at the old end of the list.
         scan.writes_files = true;
     }

@@ -10,6 +10,7 @@
 //! file entries that were written: see `pt::gather`).
 
 pub(crate) mod batch;
+pub(crate) mod huge;
 pub(crate) mod migrate;
 pub(crate) mod mkclean;
 pub(crate) mod scan;

@@ -151,8 +151,9 @@ pub(crate) fn maps(entry: Entry, pfn: Pfn) -> bool {
 fn step(mm: &Mm, va: VirtAddr, is_it: impl Fn(Entry) -> bool, sync: Sync) -> Step {
     let table = match PmdRef::read_at(mm, va) {
         Pmd::Table(table) => table,
-        Pmd::None => return Step::Other,
-        huge => huge.unmet(),
+        // The folio has one page: a huge page is another one's.
+        Pmd::None | Pmd::Huge(_) | Pmd::Invalid(_) => return Step::Other,
+        moving @ Pmd::Migration(_) => moving.unmet(),
     };
     if sync == Sync::Hint && !is_it(table.peek(va)) {
         return Step::Other;

@@ -44,6 +44,10 @@ pub mod vm {
     /// Stores go to the file, and whoever else maps it sees them. Without it, to a copy of the
     /// page.
     pub const SHARED: u32 = 1 << 4;
+    /// Huge pages were advised.
+    pub const HUGEPAGE: u32 = 1 << 5;
+    /// It was advised against huge pages.
+    pub const NOHUGEPAGE: u32 = 1 << 6;
     /// Every protection bit.
     pub const PROT: u32 = READ | WRITE | EXEC;
 }

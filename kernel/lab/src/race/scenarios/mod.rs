@@ -7,6 +7,7 @@ mod disks;
 mod family;
 mod files;
 mod flushes;
+mod huge;
 mod looks;
 mod memory;
 mod migration;
@@ -56,6 +57,16 @@ pub static ALL: &[&dyn Scenario] = &[
     &alone::PAGEOUT_VS_WALKER,
     &alone::FORK_VS_WALKER,
     &alone::SLOT_USED_AGAIN,
+    &huge::HUGE_FAULT_VS_FAULT,
+    &huge::HUGE_ZAP_VS_FAULT,
+    &huge::HUGE_MPROTECT_VS_WRITE,
+    &huge::SPLIT_PMD_VS_FAULT,
+    &huge::SPLIT_PMD_VS_MPROTECT,
+    &huge::FORK_VS_SPLIT,
+    &huge::MREMAP_VS_SPLIT,
+    &huge::UNMAP_PART_VS_FAULT,
+    &huge::SPLIT_VS_RECLAIM,
+    &huge::SPLIT_VS_WALKER,
     &files::WRITE_VS_SYNC,
     &files::SYNC_VS_SYNC,
     &files::MKWRITE_VS_WRITEBACK,

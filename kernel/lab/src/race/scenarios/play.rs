@@ -59,6 +59,7 @@ pub(super) struct Play {
     pub(super) variants: &'static [Knob],
     pub(super) is_small: bool,
     pub(super) watches_rmap: bool,
+    pub(super) huge_pages: u32,
     /// For each actor, the place of its address space.
     pub(super) spaces: &'static [Option<usize>],
     pub(super) stops: Kinds,
@@ -79,6 +80,7 @@ impl Play {
         variants: &[],
         is_small: false,
         watches_rmap: false,
+        huge_pages: 0,
         spaces: &[Some(0), Some(0)],
         stops: Kinds::USUAL,
         disks: |_| Disks::TAME,
@@ -108,6 +110,9 @@ impl Scenario for Play {
     }
     fn watches_rmap(&self) -> bool {
         self.watches_rmap
+    }
+    fn huge_pages(&self) -> u32 {
+        self.huge_pages
     }
     fn actors(&self) -> usize {
         self.spaces.len()

@@ -169,6 +169,17 @@ pub(crate) fn lock_moving(folio: Folio) -> Option<AnonGuard> {
     }
 }
 
+/// The family lock of anon_vma `id`, shared, whatever it is by now. `None` where it is gone, just
+/// changing, or the lock is held exclusively. Never sleeps.
+pub(crate) fn try_lock(id: u32) -> Option<AnonGuard> {
+    let root = root_of(id);
+    if root == NIL {
+        return None;
+    }
+    let lock = ANON.get(root).lock.try_read()?;
+    (root_of(id) == root).then_some(AnonGuard { id, _lock: lock })
+}
+
 /// For the explorer, while nobody runs: calls `f` with each area that a reverse walk from `folio`
 /// comes to.
 #[cfg(feature = "lab")]
