@@ -10,7 +10,7 @@ use mm::knobs::Knob;
 use mm::{Advice, MmError, Prot};
 
 use super::play::{
-    FEWER_STOPS, HOME, Play, dont_need, fork, move_to, must, one_space, page, remember_frame,
+    HOME, LOCK_STOPS, Play, dont_need, fork, move_to, must, one_space, page, remember_frame,
     remembered, unmap, write_through,
 };
 use crate::race::stage::Stage;
@@ -174,7 +174,7 @@ pub(super) static FORK_VS_SPLIT: Play = Play {
     name: "fork-vs-split",
     about: "A forks, which splits a huge page, while B writes the last page of it",
     fixes: &[Knob::WpFlush],
-    stops: FEWER_STOPS,
+    stops: LOCK_STOPS,
     huge_pages: 1,
     setup: huge_page,
     enter: b_wrote,
@@ -235,6 +235,7 @@ pub(super) static SPLIT_VS_RECLAIM: Play = Play {
     about: "A, as reclaim, splits a huge page that B writes and gives up",
     fixes: &[Knob::HugeFlush],
     spaces: &[None, Some(0)],
+    stops: LOCK_STOPS,
     huge_pages: 1,
     setup: |stage| {
         huge_page(stage)?;
