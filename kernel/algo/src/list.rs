@@ -115,6 +115,25 @@ impl List {
         self.len += 1;
     }
 
+    /// Puts the `n` elements from `first` on (one at least), which are on no list, after the last
+    /// one, in the order of their numbers.
+    pub fn push_back_run<L: Links + ?Sized>(&mut self, links: &L, first: u32, n: u32) {
+        debug_assert!(n > 0);
+        let last = first + n - 1;
+        links.set_prev(first, self.tail);
+        match self.tail {
+            NIL => self.head = first,
+            old => links.set_next(old, first),
+        }
+        for i in first..last {
+            links.set_next(i, i + 1);
+            links.set_prev(i + 1, i);
+        }
+        links.set_next(last, NIL);
+        self.tail = last;
+        self.len += n;
+    }
+
     /// Takes the first element off.
     #[inline]
     pub fn pop_front<L: Links + ?Sized>(&mut self, links: &L) -> Option<u32> {
@@ -281,6 +300,18 @@ mod tests {
         assert_eq!(l.pop_front(&cells), Some(0));
         assert_eq!(l.pop_front(&cells), Some(1));
         assert_eq!(l, List::new());
+    }
+
+    #[test]
+    fn a_run_goes_to_the_back() {
+        let cells = Cells::new(8);
+        let mut l = List::new();
+        l.push_back_run(&cells, 3, 3);
+        assert_eq!(l.iter(&cells).collect::<Vec<_>>(), [3, 4, 5]);
+        l.push_back_run(&cells, 0, 1);
+        l.push_back_run(&cells, 6, 2);
+        assert_eq!(l.iter(&cells).collect::<Vec<_>>(), [3, 4, 5, 0, 6, 7]);
+        assert_eq!(l.validate(&cells), Ok(()));
     }
 
     #[test]

@@ -250,16 +250,23 @@ pub(crate) fn add(folio: Folio, active: bool) {
     lock(folio.shard()).add(folio, active);
 }
 
-/// Puts the `pages` folios that a huge one was split into, from `first` on, to the old end of their
-/// inactive list, so that reclaim which has split it for its pages finds them next.
-pub(crate) fn add_pages(first: Folio, pages: u32) {
-    let mut lists = lock(first.shard());
-    for i in 0..pages {
-        let folio = Folio::of(first.pfn().add(i));
-        folio.clear(flag::ACTIVE);
-        let flags = folio.set(flag::LRU);
-        lists.list(flags).push_back(&FrameLinks, folio.pfn().0);
+/// A huge folio, frozen, becomes one of a single page, and `init` makes each of its tails such a
+/// folio, given its record and its place. They are on the LRU afterwards, at the old end of their
+/// inactive list: reclaim which has split it for its pages finds them next. `init` is given the
+/// flags that a listed one has beside its own.
+pub(crate) fn replace_by_pages(head: Folio, init: impl Fn(Folio, u32, u32)) {
+    let pages = head.pages();
+    let mut lists = lock(head.shard());
+    let was_listed = lists.del(head);
+    debug_assert!(was_listed, "a huge folio is on no list");
+    head.clear(flag::ORDER | flag::ACTIVE);
+    for i in 1..pages {
+        init(Folio::of(head.pfn().add(i)), i, flag::LRU);
     }
+    let flags = head.set(flag::LRU);
+    lists
+        .list(flags)
+        .push_back_run(&FrameLinks, head.pfn().0, pages);
 }
 
 /// Takes a folio off its list if it is on one. True when it was.

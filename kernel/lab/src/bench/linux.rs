@@ -50,6 +50,12 @@ const ROWS: &[Row] = &[
     lean("file_write_fault", 20_290),
     lean("file_munmap", 4_354),
     lean("file_cow", 32_180),
+    // Of the same names. Linux splits the mapping only, we split the folio as well.
+    lean("thp_fault", 2_891_620),
+    lean("thp_munmap", 131_270),
+    lean("thp_split_mprotect", 523_800),
+    lean("thp_split_munmap", 579_000),
+    lean("thp_split_dontneed", 433_840),
     // swapout_cpu_16M, swapin_ra_cpu_16M, headline run
     Row {
         name: "swapout_page",

@@ -113,6 +113,11 @@ const ALL: &[Bench] = benches! {
     file_munmap false "munmap of 4 MiB of written pages of a file in memory, per page";
     file_cow false "first write to such a page, mapped private: a copy";
     huge_block false "a block of 2 MiB is allocated and freed, its content left alone";
+    thp_fault false "first write to a huge page, the zeroing of 2 MiB included";
+    thp_munmap false "munmap of 16 huge pages, per huge page";
+    thp_split_mprotect false "mprotect of the first page of a huge one, which is split";
+    thp_split_munmap false "munmap of that page";
+    thp_split_dontneed false "MADV_DONTNEED of that page";
     swapout_page true "MADV_PAGEOUT of 16 MiB, CPU time per page";
     swapin_page true "reading it again, CPU time per page";
 };

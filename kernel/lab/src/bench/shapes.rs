@@ -238,6 +238,69 @@ pub(super) fn huge_block() -> Result {
     Ok(meter.stop(CALLS))
 }
 
+/// Huge pages measured at a time.
+const HUGES: usize = 16;
+
+/// A space that has `HUGES` huge pages, or may have them.
+fn with_huge(touched: bool) -> core::result::Result<Space, String> {
+    let space = mapped(HUGES * HUGE)?;
+    op(
+        "madvise",
+        space.advise(BASE, HUGES * HUGE, Advice::HugePage),
+    )?;
+    if touched {
+        let _adopted = space.enter();
+        touch_each_huge()?;
+        if space.mm().anon_huge.get() != HUGES as u64 {
+            return Err("no blocks are free".into());
+        }
+    }
+    Ok(space)
+}
+
+fn touch_each_huge() -> core::result::Result<(), String> {
+    (0..HUGES).try_for_each(|i| access(user::store(at(BASE, i * HUGE), 1)))
+}
+
+/// Does `f` to the first page of each huge page.
+fn split_each(f: impl Fn(&Space, VirtAddr) -> core::result::Result<(), MmError>) -> Result {
+    let space = with_huge(true)?;
+    let _adopted = space.enter();
+    let meter = Meter::start();
+    for i in 0..HUGES {
+        op("split", f(&space, at(BASE, i * HUGE)))?;
+    }
+    Ok(meter.stop(HUGES))
+}
+
+pub(super) fn thp_fault() -> Result {
+    let space = with_huge(false)?;
+    let _adopted = space.enter();
+    let meter = Meter::start();
+    touch_each_huge()?;
+    Ok(meter.stop(HUGES))
+}
+
+pub(super) fn thp_munmap() -> Result {
+    let space = with_huge(true)?;
+    let _adopted = space.enter();
+    let meter = Meter::start();
+    op("munmap", space.unmap(BASE, HUGES * HUGE))?;
+    Ok(meter.stop(HUGES))
+}
+
+pub(super) fn thp_split_mprotect() -> Result {
+    split_each(|space, va| space.protect(va, 1, Prot::READ))
+}
+
+pub(super) fn thp_split_munmap() -> Result {
+    split_each(|space, va| space.unmap(va, 1))
+}
+
+pub(super) fn thp_split_dontneed() -> Result {
+    split_each(|space, va| space.advise(va, 1, Advice::DontNeed))
+}
+
 pub(super) fn swapout_page() -> Result {
     let space = mapped(PAGES)?;
     let _adopted = space.enter();

@@ -1,9 +1,9 @@
 //! `stress thp`: huge pages come, are split in every way there is, and go, under families of
 //! address spaces.
 //!
-//! Half of the actors are heads of families as in `stress fork`; the others live one short life after
-//! the other, each in a fresh address space. Their windows have several huge pages, which are used
-//! wherever one fits meanwhile.
+//! Half of the actors are heads of families as in `stress fork`; the others live one short life
+//! after the other, each in a fresh address space. Their windows have several huge pages, which are
+//! used wherever one fits meanwhile.
 
 use alloc::boxed::Box;
 use alloc::format;

@@ -273,7 +273,7 @@ pub(crate) fn seize(pfn: Pfn) {
     let f = Folio::of(pfn);
     lru::remove(f);
     let (usage, pages) = (f.usage(), f.pages());
-    f.clear_order();
+    f.clear(flag::ORDER);
     for i in 1..pages {
         // Its other frames follow.
         frame(pfn.add(i)).init_flags(0, 0, usage);

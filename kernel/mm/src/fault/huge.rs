@@ -1,8 +1,8 @@
 //! Faults where no PTE table is: the first touch of a huge page, and faults on one.
 //!
 //! A store to an empty PMD of an anonymous area that may have huge pages gets one, if a block is
-//! free: reclaim is not asked for it. Loads get the shared zero page. Under the lock of the PMD table
-//! the PMD is looked at again (rule 4).
+//! free: reclaim is not asked for it. Loads get the shared zero page. Under the lock of the PMD
+//! table the PMD is looked at again (rule 4).
 
 use super::{Stop, TableRef};
 use crate::buddy::{self, Gfp, HUGE_ORDER, Page};
@@ -98,8 +98,8 @@ impl AtPmd<'_> {
         Next::Done
     }
 
-    /// Maps a block that nobody else knows: it becomes an exclusive anonymous folio, on the inactive
-    /// list before the lock is dropped.
+    /// Maps a block that nobody else knows: it becomes an exclusive anonymous folio, on the
+    /// inactive list before the lock is dropped.
     fn map_fresh(&self, pmd: &mut PmdLocked, page: Page, table: Pfn) {
         const STATE: u32 = flag::SWAPBACKED | flag::UPTODATE | flag::EXCLUSIVE | flag::DIRTY;
         let folio = Folio::made_of(page);
@@ -114,8 +114,8 @@ impl AtPmd<'_> {
         lru::add(folio, false);
     }
 
-    /// A huge page is there, and is its area's alone: the access needs the write bit, or another CPU
-    /// was faster.
+    /// A huge page is there, and is its area's alone: the access needs the write bit, or another
+    /// CPU was faster.
     fn present(&self, seen: Entry) -> Next {
         let mut pmd = self.pmd.lock();
         match pmd.read() {

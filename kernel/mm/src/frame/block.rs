@@ -33,12 +33,6 @@ impl Frame {
         self.flags
             .fetch_or(u32::from(order) << flag::ORDER_SHIFT, Ordering::Relaxed);
     }
-    /// The head of a folio that is split becomes one of a single page. Under the lock that guards
-    /// the split, with its references frozen.
-    #[inline]
-    pub(crate) fn clear_order(&self) {
-        self.clear(flag::ORDER);
-    }
     /// The pages of the folio that the record is the head of.
     #[inline]
     pub fn pages(&self) -> u32 {

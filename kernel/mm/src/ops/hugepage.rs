@@ -1,7 +1,8 @@
 //! MADV_HUGEPAGE and MADV_NOHUGEPAGE: what areas say about huge pages.
 //!
 //! Takes `mmap_lock` exclusively: areas are cut at the ends of the range and joined where they have
-//! become alike. Pages stay as they are, but that a huge one is split where its area is cut. Sleeps.
+//! become alike. Pages stay as they are, but that a huge one is split where its area is cut.
+//! Sleeps.
 
 use super::args::Range;
 use super::write;

@@ -143,6 +143,7 @@ fn join(set: &mut VmaSet, range: Range) {
 }
 
 /// Gives the entries of the range, which lies in `area`, the area's rights.
+#[inline(always)]
 fn change(mm: &MmRef, weak: &mut Weakened<'_>, area: &Vma, range: Range) {
     let rights = Rights {
         bits: area.entry_bits(),

@@ -1,9 +1,9 @@
 //! A locked PMD: where a huge page is mapped, unmapped, or gives way to a table.
 //!
-//! With each huge page a PTE table is *deposited*, so that a split never fails for memory. Deposited
-//! tables hang from the record of the PMD table, linked by `next`; they are empty, and no CPU has
-//! walked one. The lock of the PMD table (`Rank::Pmd`) guards the entry and the deposits. Nothing
-//! here sleeps.
+//! With each huge page a PTE table is *deposited*, so that a split never fails for memory.
+//! Deposited tables hang from the record of the PMD table, linked by `next`; they are empty, and no
+//! CPU has walked one. The lock of the PMD table (`Rank::Pmd`) guards the entry and the deposits.
+//! Nothing here sleeps.
 
 use super::cells::{self, cell};
 use super::pmd::{Pmd, PmdRef};

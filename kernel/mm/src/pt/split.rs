@@ -95,18 +95,14 @@ fn into_pages(head: Folio) {
         | flag::EXCLUSIVE
         | flag::SIGNS
         | flag::WORKINGSET;
-    let (flags, pages) = (head.flags(), head.pages());
-    let was_listed = lru::remove(head);
-    debug_assert!(was_listed, "a huge folio is on no list");
-    head.clear_order();
-    for i in 1..pages {
-        let page = Folio::of(head.pfn().add(i));
-        page.init_flags(flags & KEPT, head.shard() as u32, Use::Anon);
-        page.set_mapping(head.mapping());
-        page.set_index(head.index() + i);
+    let (state, shard) = (head.flags() & KEPT, head.shard() as u32);
+    let (mapping, index) = (head.mapping(), head.index());
+    lru::replace_by_pages(head, |page, i, listed| {
+        page.init_flags(state | listed, shard, Use::Anon);
+        page.set_mapping(mapping);
+        page.set_index(index + i);
         page.init_mapcount(1);
         page.init_refcount(1);
-    }
+    });
     head.unfreeze(1);
-    lru::add_pages(head, pages);
 }

@@ -1,8 +1,8 @@
 //! Reclaim comes to a huge folio: it is split, and its pages are looked at one by one.
 //!
-//! Nothing keeps the folio meanwhile. Where it was mapped its anon_vma tells, whose lock keeps areas
-//! and tables; whether it still is there is seen under the lock of the PMD table. Takes the family's
-//! lock shared, if that is to be had at once, and what a split takes. Never sleeps.
+//! Nothing keeps the folio meanwhile. Where it was mapped its anon_vma tells, whose lock keeps
+//! areas and tables; whether it still is there is seen under the lock of the PMD table. Takes the
+//! family's lock shared, if that is to be had at once, and what a split takes. Never sleeps.
 
 use crate::lru::Huge;
 use crate::mm::by_id;

@@ -58,8 +58,8 @@ fn may_fail(stage: &Stage, done: Result<(), FaultError>, error: FaultError) {
     }
 }
 
-/// A takes the right to write `len` bytes from the first page on away. What is there stays from then
-/// on.
+/// A takes the right to write `len` bytes from the first page on away. What is there stays from
+/// then on.
 fn protect(stage: &Stage, len: u64) {
     let out = stage.space(0).mprotect(HOME, len, Prot::READ);
     must(stage, "mprotect", out);
