@@ -111,6 +111,26 @@ fn without_a_block_there_is_a_page() {
     }
 }
 
+/// Pages that share no alignment with the huge one whose place they take, nor its table.
+fn what_moves_may_replace_a_huge_page() {
+    let idle = in_use();
+    let mm = advised();
+    mm.fault(BASE, Access::Write).expect("a huge page");
+    let from = VirtAddr(ELSEWHERE.0 + PAGE_SIZE);
+    mm.mmap(Some(from), PMD_SIZE, Prot::RW, MapFlags::FIXED)
+        .expect("mmap");
+    mm.fault(from, Access::Write).expect("a page");
+    let page = explore::entry(&mm, from).expect("a table").pfn();
+    let flags = RemapFlags::MAYMOVE | RemapFlags::FIXED;
+    mm.mremap(from, PMD_SIZE, PMD_SIZE, flags, Some(BASE))
+        .expect("mremap");
+    assert_eq!((mm.anon_huge.get(), mm.rss()), (0, 1));
+    let moved = explore::entry(&mm, BASE).expect("a table").pfn();
+    assert_eq!(moved, page, "the page did not move");
+    drop(mm);
+    assert_eq!(in_use(), idle);
+}
+
 /// No allocation at all is granted to a split, nor is one needed.
 fn a_split_needs_no_memory() {
     let idle = in_use();
@@ -150,6 +170,7 @@ fn huge_pages_where_memory_is_short() {
         swap::swapon(disk).expect("swapon");
         without_a_block_there_is_a_page();
         a_split_needs_no_memory();
+        what_moves_may_replace_a_huge_page();
         a_huge_page_that_moves_is_refused();
     });
 }

@@ -16,7 +16,7 @@ use crate::handle::MmRef;
 use crate::knobs::{self, Knob};
 use crate::pt::gather::Gather;
 use crate::pt::range::{self, Span, Tables};
-use crate::pt::split::{split_ends, split_range};
+use crate::pt::split::split_range;
 use crate::pt::{Changed, Pmd, PmdRef, PteLocked, TableRef, tlb};
 use crate::vma::set::VmaSet;
 use crate::vma::{edit, links, vm, vma};
@@ -199,7 +199,8 @@ impl Remap<'_> {
         };
         // What moves, moves by its PTEs.
         split_range(self.mm.id(), self.mm, old.start, old.end);
-        split_ends(self.mm.id(), self.mm, new.start, new.end);
+        // And where they go to, there are tables.
+        split_range(self.mm.id(), self.mm, new.start, new.end);
         edit::cut_all(
             self.set,
             &[kept.start, kept.end, old.end, new.start, new.end],

@@ -55,27 +55,29 @@ impl PmdLocked {
     /// The deposited table of a huge page that has been taken out: for the caller to free.
     pub(crate) fn withdraw(&mut self, mm: &Mm) -> Pfn {
         mm.tables.add(-1);
-        self.take_deposit(mm)
+        mm.anon_huge.add(-1);
+        self.take_deposit()
     }
 
     /// Puts the deposited table in the place of a huge page that was made invalid, with the entry
     /// `piece(i)` for each page.
     pub(super) fn populate(&mut self, mm: &Mm, piece: impl Fn(u32) -> Entry) {
-        let table = self.take_deposit(mm);
+        let table = self.take_deposit();
         for i in 0..entries(PTE_LEVEL) as u32 {
             let at = VirtAddr(u64::from(i) << arch::PAGE_SHIFT);
             cells::fill(cell(table, at, PTE_LEVEL), piece(i));
         }
         cells::publish(self.pmd.cell, Entry::from_bits(table, TABLE_BITS));
+        // Not before: an operation that sees no huge page left finds a table.
+        mm.anon_huge.add(-1);
     }
 
-    fn take_deposit(&mut self, mm: &Mm) -> Pfn {
+    fn take_deposit(&mut self) -> Pfn {
         let owner = self.pmd.record();
         let Some(table) = owner.mapping().checked_sub(1) else {
             panic!("a huge page without a deposited table");
         };
         owner.set_mapping(frame(Pfn(table)).next());
-        mm.anon_huge.add(-1);
         Pfn(table)
     }
 

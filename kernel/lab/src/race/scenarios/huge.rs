@@ -256,6 +256,26 @@ pub(super) static SPLIT_VS_RECLAIM: Play = Play {
     ..Play::NEW
 };
 
+/// Rule 11: what moves is a huge page, or a table.
+pub(super) static MREMAP_VS_RECLAIMED: Play = Play {
+    name: "mremap-vs-reclaimed",
+    about: "A, as reclaim, splits the only huge page of a space, and B moves what it maps",
+    fixes: &[],
+    spaces: &[None, Some(0)],
+    huge_pages: 1,
+    setup: |stage| {
+        huge_page(stage)?;
+        remember_frame(stage, HOME);
+        Ok(())
+    },
+    run: |stage, me| match me {
+        0 => _ = mm::reclaim::split_huge(remembered(stage)),
+        _ => move_to(stage, 0, HOME, PAGES, page(2 * PAGES)),
+    },
+    check: |stage| mapped(stage, 0),
+    ..Play::NEW
+};
+
 /// Rule 5: a lockless walker finds a huge page, a table, or the page of one.
 pub(super) static SPLIT_VS_WALKER: Play = Play {
     name: "split-vs-walker",

@@ -66,6 +66,7 @@ pub static ALL: &[&dyn Scenario] = &[
     &huge::MREMAP_VS_SPLIT,
     &huge::UNMAP_PART_VS_FAULT,
     &huge::SPLIT_VS_RECLAIM,
+    &huge::MREMAP_VS_RECLAIMED,
     &huge::SPLIT_VS_WALKER,
     &files::WRITE_VS_SYNC,
     &files::SYNC_VS_SYNC,
