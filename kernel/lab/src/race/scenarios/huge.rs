@@ -269,7 +269,7 @@ pub(super) static MREMAP_VS_RECLAIMED: Play = Play {
         Ok(())
     },
     run: |stage, me| match me {
-        0 => _ = mm::reclaim::split_huge(remembered(stage)),
+        0 => mm::reclaim::split_huge(remembered(stage)),
         _ => move_to(stage, 0, HOME, PAGES, page(2 * PAGES)),
     },
     check: |stage| mapped(stage, 0),
