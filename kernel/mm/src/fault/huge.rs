@@ -61,7 +61,7 @@ impl AtPmd<'_> {
             }
             count(Event::ThpFaultFallback);
         }
-        match self.pmd.table_or_alloc(self.mm)? {
+        match self.pmd.table_or_alloc(self.mm_id, self.mm)? {
             Pmd::Table(table) => Ok(Next::Table(table)),
             _ => Ok(Next::Retry),
         }

@@ -114,7 +114,8 @@ impl Copy<'_> {
     /// Copies the entries of one PTE table.
     fn table(&mut self, span: &Span) -> Result<(), MmError> {
         let va = VirtAddr(span.start);
-        let to = match PmdRef::lookup_or_alloc(self.child, va)?.table_or_alloc(self.child)? {
+        let pmd = PmdRef::lookup_or_alloc(self.child, va)?;
+        let to = match pmd.table_or_alloc(self.child.id(), self.child)? {
             Pmd::Table(table) => table,
             huge => huge.unmet(),
         };

@@ -242,7 +242,8 @@ impl Remap<'_> {
             }
             let last = at + (span.end - span.start) - 1;
             for va in [at, last] {
-                match PmdRef::lookup_or_alloc(self.mm, VirtAddr(va))?.table_or_alloc(self.mm)? {
+                let pmd = PmdRef::lookup_or_alloc(self.mm, VirtAddr(va))?;
+                match pmd.table_or_alloc(self.mm.id(), self.mm)? {
                     Pmd::Table(_) => {}
                     huge => huge.unmet(),
                 }

@@ -12,7 +12,7 @@
 
 use super::cells::{self, cell, cell_at};
 use super::locked::PteLocked;
-use super::{PTE_LEVEL, TABLE_BITS, alloc_table, free_table, upper};
+use super::{PTE_LEVEL, TABLE_BITS, alloc_table, free_table, tlb, upper};
 use crate::buddy::Oom;
 use crate::frame::{Frame, frame};
 use crate::knobs::{self, Knob};
@@ -145,21 +145,21 @@ impl PmdRef {
         frame(self.table)
     }
 
-    /// What is here, after a PTE table was put in where nothing was. May reclaim.
+    /// What is here, in `mm`, after a PTE table was put in where nothing was. May reclaim.
     ///
     /// # Errors
     /// [`Oom`] when there is no frame for the table.
     #[inline]
-    pub(crate) fn table_or_alloc(self, mm: &Mm) -> Result<Pmd, Oom> {
+    pub(crate) fn table_or_alloc(self, mm_id: u32, mm: &Mm) -> Result<Pmd, Oom> {
         match self.read() {
-            Pmd::None => self.install(mm),
+            Pmd::None => self.install(mm_id, mm),
             there => Ok(there),
         }
     }
 
     /// The same, where the entry was seen empty.
     #[cold]
-    fn install(self, mm: &Mm) -> Result<Pmd, Oom> {
+    fn install(self, mm_id: u32, mm: &Mm) -> Result<Pmd, Oom> {
         let fresh = alloc_table()?;
         if !knobs::on(Knob::PmdRecheck) {
             // The broken twin's window, wide enough for a test to meet it.
@@ -169,6 +169,8 @@ impl PmdRef {
             let _pmd = frame(self.table).ptl().lock(Rank::Pmd);
             let there = self.locked();
             if there.is_none() || !knobs::on(Knob::PmdRecheck) {
+                // A huge page may have been here until just now (rule 11).
+                tlb::flush_gathered_pending(mm_id, mm);
                 let entry = Entry::from_bits(fresh, TABLE_BITS);
                 cells::publish(self.cell, entry);
                 mm.tables.add(1);

@@ -256,6 +256,42 @@ pub(super) static SPLIT_VS_RECLAIM: Play = Play {
     ..Play::NEW
 };
 
+/// Rule 11: a table takes the place of a huge page whose flush is still owed.
+pub(super) static HUGE_ZAP_VS_LOAD: Play = Play {
+    name: "huge-zap-vs-load",
+    about: "A gives up a huge page that B has in its TLB, and B loads another page of it",
+    fixes: &[Knob::GatheredPending],
+    huge_pages: 1,
+    setup: huge_page,
+    enter: b_wrote,
+    run: |stage, me| {
+        if me == 0 {
+            return dont_need(stage, 0, HOME, PAGES);
+        }
+        must(stage, "load", stage.load(page(1)).map(drop));
+    },
+    ..Play::NEW
+};
+
+/// Nothing but its family's lock keeps what reclaim goes by.
+pub(super) static EXIT_VS_SPLIT: Play = Play {
+    name: "exit-vs-split",
+    about: "A, as reclaim, splits the only huge page of a space that ends",
+    fixes: &[],
+    spaces: &[None, None],
+    huge_pages: 1,
+    setup: |stage| {
+        huge_page(stage)?;
+        remember_frame(stage, HOME);
+        Ok(())
+    },
+    run: |stage, me| match me {
+        0 => mm::reclaim::split_huge(remembered(stage)),
+        _ => drop(stage.take(0)),
+    },
+    ..Play::NEW
+};
+
 /// Rule 11: what moves is a huge page, or a table.
 pub(super) static MREMAP_VS_RECLAIMED: Play = Play {
     name: "mremap-vs-reclaimed",

@@ -67,6 +67,8 @@ pub static ALL: &[&dyn Scenario] = &[
     &huge::UNMAP_PART_VS_FAULT,
     &huge::SPLIT_VS_RECLAIM,
     &huge::MREMAP_VS_RECLAIMED,
+    &huge::HUGE_ZAP_VS_LOAD,
+    &huge::EXIT_VS_SPLIT,
     &huge::SPLIT_VS_WALKER,
     &files::WRITE_VS_SYNC,
     &files::SYNC_VS_SYNC,

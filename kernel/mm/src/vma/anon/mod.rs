@@ -119,7 +119,12 @@ impl AnonGuard {
 
 /// See [`AnonGuard::for_each_vma`]. The family's lock is held, or nobody runs.
 fn for_each_area(id: u32, index: u32, mut f: impl FnMut(&'static Vma) -> bool) {
-    let tree = IntervalTree::from_id(ANON.get(id).tree.load(Ordering::Relaxed));
+    let anon = ANON.get(id);
+    debug_assert!(
+        anon.root.load(Ordering::Relaxed) != NIL,
+        "the tree of an anon_vma that is free"
+    );
+    let tree = IntervalTree::from_id(anon.tree.load(Ordering::Relaxed));
     for chain in tree.overlapping(&ChainNodes, index, index) {
         if !f(chain_vma(chain)) {
             return;
@@ -177,7 +182,12 @@ pub(crate) fn try_lock(id: u32) -> Option<AnonGuard> {
         return None;
     }
     let lock = ANON.get(root).lock.try_read()?;
-    (root_of(id) == root).then_some(AnonGuard { id, _lock: lock })
+    if root_of(id) != root {
+        return None;
+    }
+    // From here on the lock keeps it, although nothing refers to it for us.
+    point::at(PointKind::Count, AccessKind::Read, || ANON.get(id).object());
+    Some(AnonGuard { id, _lock: lock })
 }
 
 /// For the explorer, while nobody runs: calls `f` with each area that a reverse walk from `folio`
@@ -294,24 +304,47 @@ fn link(chain: u32, vma_id: u32, anon: u32) {
     with_tree(anon, |t| t.insert(&ChainNodes, chain));
 }
 
-/// One reference on anon_vma `id` less. What became free goes back to the pool: it, and its
-/// ancestors as far as it was all that kept them.
-fn put(mut id: u32) {
-    while id != NIL {
-        let anon = ANON.get(id);
-        point::at(PointKind::Count, AccessKind::Write, || anon.object());
-        if anon.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
-        }
-        let (root, parent) = (root_of(id), anon.parent.load(Ordering::Relaxed));
-        anon.root.store(NIL, Ordering::Release);
-        ANON.free(id);
-        if root != id {
-            // Not the last one: the parent below still has the root, or is it.
-            put(root);
-        }
-        id = parent;
+/// What an anon_vma that nobody refers to any more still refers to.
+struct Orphaned {
+    id: u32,
+    root: u32,
+    parent: u32,
+}
+
+/// One reference on anon_vma `id` less; `Some` when it was the last. The family lock is held
+/// exclusively: whoever has it shared, and has seen `id` to be of the family, walks its tree.
+fn put_locked(id: u32) -> Option<Orphaned> {
+    let anon = ANON.get(id);
+    point::at(PointKind::Count, AccessKind::Write, || anon.object());
+    if anon.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
+        return None;
     }
+    let (root, parent) = (root_of(id), anon.parent.load(Ordering::Relaxed));
+    anon.root.store(NIL, Ordering::Release);
+    Some(Orphaned { id, root, parent })
+}
+
+impl Orphaned {
+    /// It goes back to the pool, and its ancestors as far as it was all that kept them. No lock is
+    /// held.
+    fn free(self) {
+        let mut next = Some(self);
+        while let Some(Self { id, root, parent }) = next {
+            ANON.free(id);
+            if root != id {
+                // Not the last one: the parent below still has the root, or is it.
+                let last = put(root).is_some();
+                debug_assert!(!last, "a root without its descendants' references");
+            }
+            next = if parent == NIL { None } else { put(parent) };
+        }
+    }
+}
+
+/// As [`put_locked`], with no lock held.
+fn put(id: u32) -> Option<Orphaned> {
+    let _lock = write(id);
+    put_locked(id)
 }
 
 /// Gives `dst` (same page indexes as `src`, not yet visible) a link to every anon_vma that `src`
@@ -425,7 +458,7 @@ pub(crate) fn unlink(vma_id: u32) {
             c.anon.load(Ordering::Relaxed),
             c.next.load(Ordering::Relaxed),
         );
-        {
+        let orphaned = {
             let _lock = write(anon);
             with_tree(anon, |t| t.remove(&ChainNodes, cursor));
             let a = ANON.get(anon);
@@ -434,9 +467,12 @@ pub(crate) fn unlink(vma_id: u32) {
             if a.tree.load(Ordering::Relaxed) == NIL && parent != NIL {
                 ANON.get(parent).children.fetch_sub(1, Ordering::Relaxed);
             }
-        }
+            put_locked(anon)
+        };
         CHAINS.free(cursor);
-        put(anon);
+        if let Some(orphaned) = orphaned {
+            orphaned.free();
+        }
         cursor = next;
     }
 }
